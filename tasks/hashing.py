@@ -1,0 +1,35 @@
+"""One way to turn facts into ids: SHA-256 over canonical JSON, 32 hexadecimal characters."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+ID_LENGTH = 32
+"""Hexadecimal characters kept of a SHA-256: 128 bits, so a collision needs about 2**64 objects."""
+
+_READ_BYTES = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_json(value: Any) -> str:
+    """Return the id of a JSON-able value."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the id of bytes."""
+    return hashlib.sha256(data).hexdigest()[:ID_LENGTH]
+
+
+def digest_file(path: str | Path) -> str:
+    """Return the id of a file's content."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while block := stream.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()[:ID_LENGTH]
