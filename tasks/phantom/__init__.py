@@ -1,0 +1,1 @@
+"""Synthetic patients as valid DICOM, with their truth."""
