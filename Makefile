@@ -1,0 +1,61 @@
+# `make demo` and `make test` set up everything they need; neither needs root.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.radloop-installed
+EXTRAS ?= learn,dev
+# Wall-clock limits live in each test; the workers share the cores, so compute stays on one thread.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help install demo test test-slow servers lint bench gpu-check clean
+
+help:
+	@echo "make install    virtual environment in $(VENV) with pip (about 8 GB, 3 to 6 minutes)"
+	@echo "make demo       the whole loop on data the package brings (under 5 minutes)"
+	@echo "make test       the tests (under 8 minutes after installation)"
+	@echo "make test-slow  the heavy tests: kills, simulations, real trainings"
+	@echo "make servers    PostgreSQL, Orthanc and Chromium from the system's packages; needs root"
+	@echo "make lint       ruff, formatting and the law of the layers"
+	@echo "make bench      benchmarks beside their peers, printed as ratios"
+	@echo "make gpu-check  what this machine's GPUs do, into docs/gpu.md"
+	@echo "make clean      virtual environments, caches and demo results"
+
+install: $(STAMP)
+
+# Nothing runs while neither the pins nor the package's own description changed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v[:2] == (3, 11) else \
+	 "radloop needs Python 3.11 (its libraries were tested together on it); %s is %d.%d. Run: make install PYTHON=/path/to/python3.11" % (sys.executable, v[0], v[1]))'
+	@echo "Installing radloop into $(VENV): about 8 GB, 3 to 6 minutes, once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $(STAMP)
+	@echo "Installed. The command is $(BIN)/radloop."
+
+demo: install
+	@$(BIN)/radloop demo
+
+test: install
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
+
+servers:
+	apt-get update
+	apt-get install -y --no-install-recommends postgresql orthanc orthanc-dicomweb chromium
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+bench: install
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+gpu-check: install
+	$(BIN)/python -m flows.gpu_check
+
+clean:
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .ruff_cache .hypothesis radloop-home
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,126 @@
+"""A home, opened: its databases, its pseudonyms and its scenarios."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+from flows.data import data_folder
+from flows.settings import Settings
+from tasks.archive.catalog import open_catalog
+from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.vault import get_source, open_vault, project_key, put_source
+from tasks.errors import RadloopError
+
+if TYPE_CHECKING:
+    from tasks.archive.sources import Source
+    from tasks.scenario import Scenario
+
+LEASE_SECONDS = 60
+"""A lease whose owner has not beaten for this long may be taken over."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """The settings with everything they point to, opened on first use."""
+
+    settings: Settings
+
+    @cached_property
+    def catalog(self) -> Any:
+        """Engine of the catalog."""
+        return open_catalog(self.settings.catalog)
+
+    @cached_property
+    def vault(self) -> Any:
+        """Engine of the vault; only the coordinator opens it."""
+        return open_vault(self.settings.vault)
+
+    @cached_property
+    def names(self) -> Pseudonymiser:
+        """Pseudonyms under this home's project key."""
+        return Pseudonymiser(project_key(self.vault))
+
+    @property
+    def scenario_folders(self) -> tuple[Path, ...]:
+        """Where scenarios are looked for: under the home first, then radloop's own."""
+        return self.settings.home / "scenarios", data_folder("deployments") / "scenarios"
+
+    def scenario(self, name: str) -> "Scenario":
+        """Read a scenario by name (or from a file, which is then kept under the home)."""
+        from tasks.scenario import load_scenario, scenario_hash
+
+        scenario = load_scenario(name, self.scenario_folders)
+        path = Path(name)
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            self._keep(path, f"{scenario.name}.yaml")
+        kept = self.settings.home / "scenarios" / "by-hash" / f"{scenario_hash(scenario)}.json"
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(scenario.model_dump_json(indent=1))
+        return scenario
+
+    def source(self, text: str) -> "Source":
+        """Return the source an alias or a place stands for, registering a place that is new."""
+        from tasks.archive.sources import resolve_source
+
+        known = {source.alias: source for source in self._sources()}
+        if text in known:
+            return known[text]
+        source = resolve_source(text)
+        same = next((old for old in known.values() if old.location == source.location), None)
+        if same is not None:
+            return same
+        put_source(self.vault, source)
+        return get_source(self.vault, source.alias)
+
+    def _sources(self) -> list["Source"]:
+        from tasks.archive.vault import list_sources
+
+        return list_sources(self.vault)
+
+    def _keep(self, path: Path, name: str) -> None:
+        target = self.settings.home / "scenarios" / name
+        if path.resolve() != target.resolve():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+@contextmanager
+def lease(home: Home, name: str, owner: str) -> Iterator[int]:
+    """Hold a named lease while the block runs, so that two runs never overlap.
+
+    Yields
+    ------
+    int
+        Fencing number: a later holder has a larger one.
+
+    Raises
+    ------
+    LeaseHeld
+        When another run holds it and is alive.
+    """
+    from tasks.archive.commits import acquire_lease, heartbeat_lease, release_lease
+
+    fence = acquire_lease(home.catalog, name, owner, ttl_s=LEASE_SECONDS)
+    done = Event()
+
+    def beat() -> None:
+        while not done.wait(LEASE_SECONDS / 4):
+            try:
+                heartbeat_lease(home.catalog, name, owner, fence)
+            except RadloopError:
+                return
+
+    thread = Thread(target=beat, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield fence
+    finally:
+        done.set()
+        thread.join(timeout=5)
+        release_lease(home.catalog, name, owner, fence)

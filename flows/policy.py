@@ -1,0 +1,52 @@
+"""House rules of orchestration: the one ``task``, tags, and what becomes of a dead run."""
+
+from datetime import timedelta
+from functools import partial
+
+from prefect import task as prefect_task
+from prefect.cache_policies import NO_CACHE
+
+task = partial(prefect_task, cache_policy=NO_CACHE, persist_result=False, log_prints=False)
+"""House task: never cached and never persisted.
+
+Dask recomputes finished tasks of a lost worker, so every task is idempotent by itself and the
+store's and the catalog's own records say what is done; a cache beside them could only disagree.
+Persisted results would also be files that nobody owns.
+"""
+
+PART_TAG = "radloop-part"
+TRAIN_TAG = "radloop-train"
+
+HEARTBEAT_SECONDS = 30
+ZOMBIE_SECONDS = 90
+"""Three missed heartbeats: a flow run whose process is gone is set to CRASHED."""
+
+_AUTOMATION = "radloop: a run without heartbeat is crashed"
+
+
+def crash_zombies() -> None:
+    """Make the server set runs without a heartbeat to CRASHED; does nothing when it already does."""
+    from prefect.automations import Automation
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.states import StateType
+
+    try:
+        Automation.read(name=_AUTOMATION)
+    except ValueError:
+        ended = {
+            f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")
+        }
+        Automation(
+            name=_AUTOMATION,
+            trigger=EventTrigger(
+                after={"prefect.flow-run.heartbeat"},
+                expect={"prefect.flow-run.heartbeat", *ended},
+                match={"prefect.resource.id": ["prefect.flow-run.*"]},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=ZOMBIE_SECONDS),
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat")],
+        ).create()

@@ -1,0 +1,156 @@
+"""Where tasks run: a Dask cluster of our own or a scheduler that is given.
+
+The same code runs on local processes, a scheduler address, SLURM and Kubernetes; only the
+specifications in ``infra/`` differ.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import dask
+from distributed import Client, Nanny, Scheduler, SpecCluster
+from prefect_dask import DaskTaskRunner
+
+from flows.settings import Settings, visible_gpus
+from tasks.errors import RadloopError
+
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "BLOSC_NTHREADS": "1",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+}
+"""One compute thread a worker: workers share the cores, pools inside them would fight."""
+
+DASK_CONFIG = {
+    # A DataLoader or a decoder child inside a daemonic worker dies with an AssertionError.
+    "distributed.worker.daemon": False,
+    # Local pages only; the dashboard's web parts would load scripts from outside.
+    "distributed.scheduler.dashboard.status.task-stream-length": 0,
+    "distributed.comm.timeouts.connect": "60s",
+}
+
+_LOOPBACK = "127.0.0.1"
+_address: ContextVar[str | None] = ContextVar("dask_address", default=None)
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def workers(settings: Settings) -> Iterator[str]:
+    """Give the address of the Dask scheduler to use, starting local workers when none is set.
+
+    Flows that call flows share the workers of the outermost one.
+
+    Yields
+    ------
+    str
+        Scheduler address for :func:`runner`.
+    """
+    address = _address.get() or settings.dask_address
+    if address:
+        yield address
+        return
+    with dask.config.set(DASK_CONFIG), local_cluster(settings) as cluster:
+        token = _address.set(cluster.scheduler_address)
+        try:
+            yield cluster.scheduler_address
+        finally:
+            _address.reset(token)
+
+
+def local_cluster(settings: Settings, gpus: list[str] | None = None) -> SpecCluster:
+    """Start one scheduler and its workers on loopback.
+
+    A host with N GPUs runs N workers, each seeing its own device and offering ``GPU=1``; without a
+    GPU one worker a core.
+
+    Parameters
+    ----------
+    settings : Settings
+    gpus : list of str, optional
+        Devices as ``CUDA_VISIBLE_DEVICES`` names them; by default all that CUDA shows, as far as
+        ``settings.gpus`` allows.
+    """
+    devices = visible_gpus() if gpus is None else gpus
+    devices = devices if settings.gpus < 0 else devices[: settings.gpus]
+    specs = {}
+    for number in range(max(len(devices), settings.n_workers)):
+        device = devices[number] if number < len(devices) else None
+        specs[number] = {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "host": _LOOPBACK,
+                "dashboard": False,
+                "dashboard_address": f"{_LOOPBACK}:0",
+                "memory_limit": settings.worker_memory,
+                "local_directory": str(settings.home / "dask"),
+                "env": ONE_THREAD | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
+                "resources": {} if device is None else {"GPU": 1},
+                "silence_logs": logging.ERROR,
+            },
+        }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": _LOOPBACK, "dashboard": False, "dashboard_address": f"{_LOOPBACK}:0"},
+    }
+    return SpecCluster(scheduler=scheduler, workers=specs, silence_logs=logging.ERROR)
+
+
+def runner(address: str) -> DaskTaskRunner:
+    """Return the task runner for a scheduler."""
+    return DaskTaskRunner(address=address)
+
+
+def offered(address: str) -> dict[str, float]:
+    """Return what the workers of a scheduler offer together, e.g. ``{"GPU": 4.0}``."""
+    with Client(address, set_as_default=False) as client:
+        workers_seen = client.scheduler_info(n_workers=-1)["workers"].values()
+    total: dict[str, float] = {}
+    for worker in workers_seen:
+        for name, amount in worker["resources"].items():
+            total[name] = total.get(name, 0) + amount
+    return total
+
+
+def least_memory(address: str) -> int:
+    """Return the bytes of the smallest worker of a scheduler.
+
+    Raises
+    ------
+    RadloopError
+        When the scheduler has no worker, since work would wait for ever.
+    """
+    with Client(address, set_as_default=False) as client:
+        limits = [
+            w["memory_limit"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
+        ]
+    if not limits:
+        msg = (
+            f"the Dask scheduler at {address} has no worker; start one with `radloop worker --dask`"
+        )
+        raise RadloopError(msg)
+    return min(limits)
+
+
+def need_resource(address: str, name: str, amount: float = 1) -> dict[str, float]:
+    """Return a resource request that some worker can meet.
+
+    Raises
+    ------
+    RadloopError
+        When no worker offers it: Dask itself would leave the task pending for ever.
+    """
+    have = offered(address)
+    if have.get(name, 0) < amount:
+        msg = (
+            f"no Dask worker offers {name}={amount:g} (all together: {have or 'nothing'}); "
+            f'start one with --resources "{name}={amount:g}" or take the resource off the scenario'
+        )
+        raise RadloopError(msg)
+    return {name: amount}

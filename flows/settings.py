@@ -1,0 +1,208 @@
+"""Settings say where: the only module that reads the environment.
+
+Everything lives under one home; each piece can be pointed elsewhere with a ``RADLOOP_*`` variable.
+"""
+
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HOME_NAME = "radloop-home"
+"""Name of the folder that is looked for upwards from the working directory."""
+
+WORKER_MEMORY_SHARE = 0.8
+"""Share of the machine's memory that the local workers may use together; the rest is for servers."""
+
+_WORKER_KEY_BYTES = 32
+
+
+class Settings(BaseSettings):
+    """Where everything is. Frozen; made once per command by :func:`load_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="RADLOOP_", frozen=True, extra="ignore")
+
+    home: Path = Field(description="folder that holds everything radloop makes")
+    catalog_url: str = Field("", description="catalog database; default SQLite under the home")
+    vault_url: str = Field(
+        "", description="vault database; default SQLite under the home, mode 0600"
+    )
+    store: str = Field("", description="root of the Zarr parts; default `store` under the home")
+    mlflow_uri: str = Field("", description="MLflow tracking URI; default SQLite under the home")
+    artifacts: str = Field("", description="MLflow artifacts; default `artifacts` under the home")
+    dask_address: str = Field("", description="Dask scheduler to use; default workers of our own")
+    workers: int = Field(0, ge=0, description="local Dask workers; 0 means one a core, 8 at most")
+    gpus: int = Field(
+        -1, ge=-1, description="GPUs to offer as workers; -1 means all that CUDA shows"
+    )
+    worker_key: str = Field("", repr=False, description="64 hex digits that seal the work orders")
+    prefect_port: int = Field(
+        0, ge=0, le=65535, description="port of our Prefect server; 0 chooses"
+    )
+    mlflow_port: int = Field(0, ge=0, le=65535, description="port of our MLflow page; 0 chooses")
+    prefect_api_url: str = Field(
+        "",
+        validation_alias="PREFECT_API_URL",
+        description="Prefect server to use; default one of our own on loopback",
+    )
+
+    @property
+    def catalog(self) -> str:
+        """URL of the catalog database."""
+        return self.catalog_url or f"sqlite:///{self.home / 'catalog.db'}"
+
+    @property
+    def vault(self) -> str:
+        """URL of the vault database."""
+        return self.vault_url or f"sqlite:///{self.home / 'vault.db'}"
+
+    @property
+    def store_root(self) -> str:
+        """Root of the Zarr parts."""
+        return self.store or str(self.home / "store")
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow tracking URI; always set, since MLflow's own default depends on the folder."""
+        return self.mlflow_uri or f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
+    def artifact_root(self) -> str:
+        """Place of MLflow's artifacts."""
+        return self.artifacts or (self.home / "artifacts").as_uri()
+
+    @property
+    def audit_path(self) -> Path:
+        """Audit log."""
+        return self.home / "audit.jsonl"
+
+    @property
+    def n_workers(self) -> int:
+        """Local workers to start."""
+        return self.workers or min(8, psutil.cpu_count(logical=True) or 1)
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes of memory a local worker may use."""
+        return int(psutil.virtual_memory().total * WORKER_MEMORY_SHARE / self.n_workers)
+
+    @cached_property
+    def order_key(self) -> bytes:
+        """Key that seals work orders: the setting, else one made once under the home (mode 0600)."""
+        return (
+            bytes.fromhex(self.worker_key)
+            if self.worker_key
+            else _kept_key(self.home / "worker.key")
+        )
+
+
+def find_home(start: Path | None = None) -> Path:
+    """Return the home: ``RADLOOP_HOME``, else the nearest ``radloop-home`` upwards, else the user's.
+
+    Parameters
+    ----------
+    start : Path, optional
+        Folder to look upwards from; the working directory by default.
+    """
+    if given := os.environ.get("RADLOOP_HOME"):
+        return Path(given).expanduser().resolve()
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / HOME_NAME).is_dir():
+            return folder / HOME_NAME
+    return Path.home() / HOME_NAME
+
+
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the settings of this process and make the home.
+
+    Parameters
+    ----------
+    home : Path, optional
+        Overrides the home that :func:`find_home` would find.
+
+    Raises
+    ------
+    ValueError
+        When a ``RADLOOP_*`` value is not of its kind; the message names the variable.
+    """
+    settings = Settings(home=(home or find_home()).resolve())
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return settings
+
+
+def prepare_environment(settings: Settings) -> None:
+    """Set what Prefect, MLflow and Dask read at import, in this process and its children.
+
+    Must run before any of them is imported. Telemetry off, no pickle, everything under the home.
+    """
+    home = str(settings.home)
+    wanted = {
+        "RADLOOP_HOME": home,
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "PREFECT_HOME": str(settings.home / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        # A killed flow process must not stay RUNNING for ever: heartbeats plus our automation.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLI_PROMPT": "false",
+    }
+    os.environ.update({name: value for name, value in wanted.items() if name not in _USERS_CHOICE})
+    for name in _USERS_CHOICE & wanted.keys():
+        os.environ.setdefault(name, wanted[name])
+    if settings.prefect_api_url:
+        os.environ["PREFECT_API_URL"] = settings.prefect_api_url
+    if settings.worker_key:
+        os.environ["RADLOOP_WORKER_KEY"] = settings.worker_key
+
+
+_USERS_CHOICE = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_HOME"}
+"""Variables a user may set; everything else is ours, since the loop's promises rest on it."""
+
+
+def point_to_prefect(api_url: str) -> None:
+    """Let this process and its children use a Prefect server."""
+    os.environ["PREFECT_API_URL"] = api_url
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """Return the environment for a child process of ours, with ``more`` set."""
+    return {**os.environ, **more}
+
+
+def visible_gpus() -> list[str]:
+    """Return the CUDA devices this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [device.strip() for device in named.split(",") if device.strip() not in ("", "-1")]
+    return [
+        str(number) for number, _ in enumerate(sorted(Path("/proc/driver/nvidia/gpus").glob("*")))
+    ]
+
+
+def _kept_key(path: Path) -> bytes:
+    """Return the key in a file, making it once; two processes at once agree on one."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(secrets.token_bytes(_WORKER_KEY_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileExistsError:
+        pass
+    key = path.read_bytes()
+    if len(key) != _WORKER_KEY_BYTES:
+        msg = (
+            f"{path.name} under the home has {len(key)} bytes, needs {_WORKER_KEY_BYTES}; delete it"
+        )
+        raise ValueError(msg)
+    return key
