@@ -1,0 +1,1 @@
+"""Who is in, and on which side: selection, split and fingerprint of the training patients."""
