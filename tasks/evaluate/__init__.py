@@ -1,0 +1,1 @@
+"""Figures with intervals, comparisons, calibration, leak alarms and pictures, from arrays only."""

@@ -1,0 +1,1 @@
+"""What leaves the loop: runs, registered models, verdicts, cards and results."""
