@@ -1,0 +1,1 @@
+"""Models: planned, trained, kept and asked; knows neither Dask, Prefect nor MLflow."""

@@ -1,0 +1,333 @@
+"""Tabular candidates: nested tuning, out-of-fold probabilities, the final fit.
+
+Source of the method: nested cross-validation by patient (Varma and Simon 2006, BMC Bioinformatics
+7:91); probabilities of support vector machines by Platt's sigmoid on held-out decision values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tasks.errors import LeakageError
+from tasks.learn.candidate import Score, TabularCandidate, nearest
+from tasks.learn.estimators import (
+    ESTIMATORS,
+    build_pipeline,
+    describe,
+    needs_calibration,
+)
+from tasks.learn.header import header_frame
+from tasks.learn.search import RunTrials, SearchResult, grid, patient_folds, search
+from tasks.learn.skops_file import load_skops, save_skops
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CALIBRATION_FOLDS = 5
+"""Patient folds whose held-out decision values fit Platt's sigmoid."""
+
+__all__ = [
+    "ESTIMATORS",
+    "FoldOutcome",
+    "OofResult",
+    "TabularCandidate",
+    "cross_validate",
+    "fit_final",
+    "fit_fold",
+    "header_frame",
+    "load_skops",
+    "merge_folds",
+    "predict_table",
+    "save_skops",
+    "score",
+    "table_frame",
+    "tune",
+]
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What one outer fold gave; ``rows`` (m,) index the frame, ``probability`` is (m, k)."""
+
+    fold: int
+    rows: np.ndarray
+    probability: np.ndarray
+    score: float
+    params: Mapping[str, Any]
+    trials: SearchResult | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class OofResult:
+    """Out-of-fold probabilities (n, k): no row's patient was seen by the model that predicts it."""
+
+    probability: np.ndarray
+    fold_scores: tuple[float, ...]
+    best_params: tuple[Mapping[str, Any], ...]
+    seconds: float
+
+
+def table_frame(
+    facts: Sequence[Mapping[str, object]],
+    features: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+) -> "pd.DataFrame":
+    """Return one row a case: the named features, or all columns in sorted order but the left out.
+
+    A column of numbers and empty cells becomes float64, any other text.  Raises ValueError when a
+    named feature is nowhere, or is one of those that must be left out (label, split).
+    """
+    import pandas as pd
+
+    known = sorted({name for case in facts for name in case})
+    missing = [name for name in features if name not in known]
+    if missing:
+        raise ValueError(nearest("feature", missing[0], known))
+    leaking = sorted(set(features) & set(leave_out))
+    if leaking:
+        raise ValueError(f"feature {leaking[0]!r} holds the label or the split: remove it")
+    columns = {}
+    for name in features or [name for name in known if name not in leave_out]:
+        values = [case.get(name) for case in facts]
+        if all(value is None or isinstance(value, int | float) for value in values):
+            columns[name] = pd.Series(
+                [np.nan if value is None else float(value) for value in values], dtype="float64"
+            )
+        else:
+            columns[name] = pd.Series(
+                ["missing" if value is None else str(value) for value in values], dtype="str"
+            )
+    return pd.DataFrame(columns)
+
+
+def fit_pipeline(
+    candidate: TabularCandidate,
+    params: Mapping[str, Any],
+    X: "pd.DataFrame",
+    y: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+) -> Any:
+    """Fit one setting on all rows given and return an estimator with ``predict_proba``."""
+    row = describe(candidate.estimator)
+    if row is not None and row.raw and X.isna().any(axis=None):
+        count = int(X.isna().any(axis=1).sum())
+        raise ValueError(
+            f"{candidate.estimator} takes no empty cells and {count} of {len(X)} rows have some: "
+            "choose another estimator or fill them"
+        )
+    pipeline = build_pipeline(candidate.estimator, {**candidate.params, **params}, X, seed)
+    if not needs_calibration(candidate.estimator, pipeline):
+        return pipeline.fit(X, y)
+    from sklearn.calibration import CalibratedClassifierCV
+
+    splits = patient_folds(y, groups, CALIBRATION_FOLDS, seed)
+    model = CalibratedClassifierCV(pipeline, method="sigmoid", ensemble=False, cv=splits)
+    model.fit(X, y)
+    # The row numbers of the training patients have no place in the stored model.
+    return model.set_params(cv=None)
+
+
+def predict_table(model: Any, X: "pd.DataFrame", n_classes: int) -> np.ndarray:
+    """Return probabilities (n, k) from a frame whose columns may come in any order.
+
+    Raises ValueError when a column of the training is missing, or text stands for a number.
+    """
+    import pandas as pd
+
+    wanted = list(model.feature_names_in_)
+    missing = [name for name in wanted if name not in X.columns]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} columns the model was trained on are missing, "
+            f"e.g. {missing[0]}: supply them"
+        )
+    X = X[wanted].copy()
+    parts = {name: columns for name, _, columns in _transformers(model)}
+    for name in parts.get("numbers", ()):
+        try:
+            X[name] = pd.to_numeric(X[name]).astype("float64")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"column {name} was a number in training: supply numbers") from error
+    for name in parts.get("words", ()):
+        X[name] = X[name].astype("str")
+    probability = np.zeros((len(X), n_classes))
+    probability[:, np.asarray(model.classes_, dtype=int)] = model.predict_proba(X)
+    return probability
+
+
+def _transformers(model: Any) -> list[tuple]:
+    """Return (name, transformer, columns) of a fitted pipeline or of the calibrated one inside."""
+    return getattr(model, "estimator", model).named_steps["columns"].transformers
+
+
+def score(name: Score, y: np.ndarray, probability: np.ndarray) -> float:
+    """Return a score of which higher is better; of several classes the mean of one against rest."""
+    from sklearn import metrics
+
+    labels = np.arange(probability.shape[1])
+    if name in ("accuracy", "balanced_accuracy"):
+        chosen = probability.argmax(axis=1)
+        return float(getattr(metrics, f"{name}_score")(y, chosen))
+    if name == "log_loss":
+        return -float(metrics.log_loss(y, probability, labels=labels))
+    curve = {
+        "auroc": metrics.roc_auc_score,
+        "average_precision": metrics.average_precision_score,
+    }[name]
+    positive = labels[1:] if len(labels) == 2 else labels
+    each = [curve(y == k, probability[:, k]) for k in positive if 0 < (y == k).sum() < len(y)]
+    if not each:
+        raise ValueError(
+            f"{name} needs 2 classes and {len(y)} held-out rows hold {len(np.unique(y))}: "
+            "use fewer folds or more patients"
+        )
+    return float(np.mean(each))
+
+
+def tune(
+    candidate: TabularCandidate,
+    X: "pd.DataFrame",
+    y: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    run_trials: RunTrials | None = None,
+    primary: Score = "auroc",
+) -> SearchResult | None:
+    """Search the candidate's space by inner folds over patients; None without a space."""
+    if not candidate.search:
+        return None
+    settings = grid(candidate.search, candidate.max_trials, seed)
+    splits = patient_folds(y, groups, candidate.inner_folds, seed)
+    score_split = partial(_score_split, candidate, X, y, groups, seed, primary)
+    return search(score_split, settings, splits, run_trials)
+
+
+def _score_split(
+    candidate: TabularCandidate,
+    X: "pd.DataFrame",
+    y: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    primary: Score,
+    params: Mapping[str, Any],
+    train: np.ndarray,
+    held: np.ndarray,
+) -> float:
+    model = fit_pipeline(candidate, params, X.iloc[train], y[train], groups[train], seed)
+    return score(primary, y[held], predict_table(model, X.iloc[held], int(y.max()) + 1))
+
+
+def fit_fold(
+    candidate: TabularCandidate,
+    X: "pd.DataFrame",
+    y: np.ndarray,
+    groups: np.ndarray,
+    folds: np.ndarray,
+    fold: int,
+    seed: int,
+    run_trials: RunTrials | None = None,
+    *,
+    primary: Score = "auroc",
+    n_classes: int | None = None,
+) -> FoldOutcome:
+    """Tune and fit without one outer fold and predict it; arguments as `cross_validate`."""
+    started = perf_counter()
+    train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    shared = set(groups[train]) & set(groups[held])
+    if shared:
+        raise LeakageError(
+            f"{len(shared)} patients stand both in fold {fold} and outside it: assign folds by "
+            "patient"
+        )
+    k = n_classes or int(y.max()) + 1
+    found = tune(candidate, X.iloc[train], y[train], groups[train], seed, run_trials, primary)
+    params = dict(found.best) if found else {}
+    model = fit_pipeline(candidate, params, X.iloc[train], y[train], groups[train], seed)
+    probability = predict_table(model, X.iloc[held], k)
+    value = score(primary, y[held], probability)
+    return FoldOutcome(fold, held, probability, value, params, found, perf_counter() - started)
+
+
+def merge_folds(outcomes: Sequence[FoldOutcome], n_rows: int) -> OofResult:
+    """Put the outcomes of all outer folds together; ValueError when rows are not predicted once."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.fold)
+    times = np.zeros(n_rows, dtype=int)
+    probability = np.zeros((n_rows, ordered[0].probability.shape[1]))
+    for outcome in ordered:
+        times[outcome.rows] += 1
+        probability[outcome.rows] = outcome.probability
+    if (times != 1).any():
+        raise ValueError(
+            f"{int((times != 1).sum())} of {n_rows} rows were not predicted exactly once: "
+            "run every fold once"
+        )
+    return OofResult(
+        probability,
+        tuple(outcome.score for outcome in ordered),
+        tuple(outcome.params for outcome in ordered),
+        sum(outcome.seconds for outcome in ordered),
+    )
+
+
+def cross_validate(
+    candidate: TabularCandidate,
+    X: "pd.DataFrame",
+    y: np.ndarray,
+    groups: np.ndarray,
+    folds: np.ndarray,
+    seed: int,
+    run_trials: RunTrials | None = None,
+    *,
+    primary: Score = "auroc",
+    n_classes: int | None = None,
+) -> OofResult:
+    """Nested cross-validation of a candidate on the training side.
+
+    Parameters
+    ----------
+    X : DataFrame (n rows)
+    y : ndarray (n,) of int
+        Class numbers 0..k-1.
+    groups : ndarray (n,)
+        Patient of each row; no patient may stand in two folds (LeakageError).
+    folds : ndarray (n,) of int
+        Outer fold of each row, from the split.
+    seed : int
+        Of the estimators, the inner folds and the sample of the grid.
+    run_trials : callable, optional
+        See `tasks.learn.search`.
+    primary : str
+        What the inner search maximises and the outer folds report.
+    """
+    outcomes = [
+        fit_fold(
+            candidate, X, y, groups, folds, int(fold), seed, run_trials,
+            primary=primary, n_classes=n_classes,
+        )
+        for fold in np.unique(folds)
+    ]  # fmt: skip
+    return merge_folds(outcomes, len(y))
+
+
+def fit_final(
+    candidate: TabularCandidate,
+    X: "pd.DataFrame",
+    y: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    run_trials: RunTrials | None = None,
+    *,
+    params: Mapping[str, Any] | None = None,
+    primary: Score = "auroc",
+) -> Any:
+    """Refit on the whole training side, with ``params`` or with what `tune` finds there."""
+    if params is None:
+        found = tune(candidate, X, y, groups, seed, run_trials, primary)
+        params = found.best if found else {}
+    return fit_pipeline(candidate, params, X, y, groups, seed)
