@@ -60,9 +60,7 @@ def progress(label: str, total: int | None = None, unit: str = "") -> Iterator[A
         if now - last >= PLAIN_SECONDS:
             last = now
             known = of if of is not None else total
-            say(
-                f"  {label}: {done}{f' of {known}' if known else ''} {unit} after {now - started:.0f} s"
-            )
+            say(f"  {label}: {done}{f' of {known}' if known else ''} {unit}, {now - started:.0f} s")
 
     yield advance_plainly
 

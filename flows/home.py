@@ -68,7 +68,7 @@ class Home:
         """Return the source an alias or a place stands for, registering a place that is new."""
         from tasks.archive.sources import resolve_source
 
-        known = {source.alias: source for source in self._sources()}
+        known = {source.alias: source for source in self.sources()}
         if text in known:
             return known[text]
         source = resolve_source(text)
@@ -78,7 +78,8 @@ class Home:
         put_source(self.vault, source)
         return get_source(self.vault, source.alias)
 
-    def _sources(self) -> list["Source"]:
+    def sources(self) -> list["Source"]:
+        """Return the registered sources."""
         from tasks.archive.vault import list_sources
 
         return list_sources(self.vault)

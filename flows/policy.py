@@ -25,7 +25,7 @@ _AUTOMATION = "radloop: a run without heartbeat is crashed"
 
 
 def crash_zombies() -> None:
-    """Make the server set runs without a heartbeat to CRASHED; does nothing when it already does."""
+    """Make the server set runs without a heartbeat to CRASHED, unless it already does."""
     from prefect.automations import Automation
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture

@@ -16,7 +16,7 @@ HOME_NAME = "radloop-home"
 """Name of the folder that is looked for upwards from the working directory."""
 
 WORKER_MEMORY_SHARE = 0.8
-"""Share of the machine's memory that the local workers may use together; the rest is for servers."""
+"""Share of the machine's memory that the local workers may use together."""
 
 _WORKER_KEY_BYTES = 32
 
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def order_key(self) -> bytes:
-        """Key that seals work orders: the setting, else one made once under the home (mode 0600)."""
+        """Key that seals work orders: the setting, else one made once under the home."""
         return (
             bytes.fromhex(self.worker_key)
             if self.worker_key
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
 
 
 def find_home(start: Path | None = None) -> Path:
-    """Return the home: ``RADLOOP_HOME``, else the nearest ``radloop-home`` upwards, else the user's.
+    """Return the home: ``RADLOOP_HOME``, else the nearest one upwards, else the user's.
 
     Parameters
     ----------

@@ -1,0 +1,1 @@
+"""One function a command; each takes the parsed arguments and returns an exit code or nothing."""

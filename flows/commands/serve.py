@@ -1,0 +1,141 @@
+"""Commands that keep something running: pages, workers, deployments; and the doctor."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flows.commands.start import mlflow_page, open_engine, open_home
+from flows.console import say
+from flows.data import data_folder
+from flows.server import running_server, stop_server
+from flows.settings import child_environment
+from tasks.errors import RadloopError
+
+POOLS = ("radloop", "gpu")
+"""Work pools: flows that need no GPU, and those a scenario sends to one."""
+
+_MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Look at this machine and print each finding with its remedy."""
+    from flows.doctor import examine
+
+    findings = examine(open_home(args).settings)
+    for finding in findings:
+        print(f"{_MARKS[finding.level]}  {finding.what:<20} {finding.value}")
+        if finding.remedy:
+            print(f"      {'':<20} {finding.remedy}")
+    return 1 if any(finding.level == "fail" for finding in findings) else 0
+
+
+def ui(args: argparse.Namespace) -> None:
+    """Start (or stop) both pages and print their addresses."""
+    if args.stop:
+        settings = open_home(args).settings
+        ended = [name for name in ("prefect", "mlflow") if stop_server(settings, name)]
+        say(f"stopped {' and '.join(ended)}" if ended else "no server of this home was running")
+        return
+    settings = open_engine(args).settings
+    prefect = running_server(settings, "prefect")
+    print(f"Prefect  {prefect.url if prefect else settings.prefect_api_url}")
+    print(f"MLflow   {mlflow_page(settings)}")
+
+
+def worker(args: argparse.Namespace) -> int:
+    """Serve a work pool until interrupted."""
+    home = open_engine(args)
+    _make_pool(args.pool)
+    say(f"serving work pool {args.pool}, {args.limit} flow runs at once; Ctrl-C ends it")
+    command = ["worker", "start", "--pool", args.pool, "--limit", str(args.limit)]
+    return _prefect(command, cwd=home.settings.home)
+
+
+def deploy(args: argparse.Namespace) -> int:
+    """Register deployments and schedules; runs them again without harm."""
+    home = open_engine(args)
+    given = yaml.safe_load((data_folder("deployments") / "prefect.yaml").read_text())
+    names = args.scenario or shipped_scenarios(given)
+    wanted = [
+        row for name in names for row in deployments_of(given, home.scenario(name), args.source)
+    ]
+    given["deployments"] = wanted + [
+        row for row in given["deployments"] if "scenario" not in row["parameters"]
+    ]
+    path = home.settings.home / "prefect" / "prefect.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(given, sort_keys=False))
+    known = {source.alias for source in home.sources()}
+    for alias in sorted({row["parameters"].get("source") for row in wanted} - known - {None}):
+        say(f"no source is called {alias} yet: `radloop source add {alias} PLACE` before it runs")
+    for pool in POOLS:
+        _make_pool(pool)
+    code = _prefect(
+        ["--no-prompt", "deploy", "--all", "--prefect-file", str(path)], cwd=path.parent
+    )
+    if code:
+        raise RadloopError(f"Prefect refused the deployments in {path} (exit code {code})")
+    for row in given["deployments"]:
+        say(f"  {row['name']}: {_when(row)}")
+    say("run `radloop worker` where they shall run")
+    return 0
+
+
+def shipped_scenarios(given: dict[str, Any]) -> list[str]:
+    """Return the scenarios that the deployments file names, in its order."""
+    names = [row["parameters"].get("scenario") for row in given["deployments"]]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def deployments_of(
+    given: dict[str, Any], scenario: Any, source: str | None
+) -> list[dict[str, Any]]:
+    """Return a scenario's deployments: those of the file, else copies of its first scenario's.
+
+    Parameters
+    ----------
+    given : dict
+        Content of ``deployments/prefect.yaml``.
+    scenario : Scenario
+        Its ``schedule`` replaces the file's cron lines for flows it names.
+    source : str, optional
+        Alias to read; by default the alias is called like the scenario.
+    """
+    pattern = shipped_scenarios(given)[0]
+    chosen = []
+    for row in given["deployments"]:
+        if row["parameters"].get("scenario") != pattern:
+            continue
+        copy = yaml.safe_load(yaml.safe_dump(row))
+        copy["name"] = row["name"].replace(pattern, scenario.name)
+        copy["parameters"]["scenario"] = scenario.name
+        if "source" in copy["parameters"] and "{{" not in str(copy["parameters"]["source"]):
+            copy["parameters"]["source"] = source or scenario.name
+        flow = copy["name"].split("-")[0]
+        cron = (scenario.schedule or {}).get(flow)
+        if cron and copy.get("schedules"):
+            copy["schedules"][0]["cron"] = cron
+        chosen.append(copy)
+    return chosen
+
+
+def _make_pool(pool: str) -> None:
+    _prefect(["--no-prompt", "work-pool", "create", pool, "--type", "process"], quiet=True)
+
+
+def _prefect(arguments: list[str], cwd: Path | None = None, quiet: bool = False) -> int:
+    sink = subprocess.DEVNULL if quiet else None
+    command = [sys.executable, "-m", "prefect", *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=child_environment(), stdout=sink, stderr=sink, check=False
+    ).returncode
+
+
+def _when(row: dict[str, Any]) -> str:
+    if row.get("schedules"):
+        return f"at {row['schedules'][0]['cron']}"
+    return "on its event" if row.get("triggers") else "when called"

@@ -1,0 +1,176 @@
+"""What this machine has and lacks: each finding with its remedy."""
+
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from flows.server import LOOPBACK, answers, running_server
+from flows.settings import Settings, visible_gpus
+
+NEED_FREE_GB = 10
+"""A first training with its store, artifacts and environment stays below this."""
+
+NEED_MEMORY_GB = 4
+"""Two workers with MONAI imported, the server and the coordinator need about 3 GB."""
+
+NEED_SHM_MB = 256
+"""DataLoader children hand batches over through /dev/shm; containers often have 64 MB."""
+
+PINS = {
+    "fastapi": (
+        "0.139",
+        "0.151",
+        "Prefect 3.8's server fails outside; reinstall with constraints.txt",
+    ),
+    "sqlalchemy": ("2.0", "2.1", "Prefect's scheduler makes no runs on 2.1; use constraints.txt"),
+    "prefect": ("3.8.8", "3.9", "reinstall with constraints.txt"),
+    "mlflow": ("3.17", "3.18", "reinstall with constraints.txt"),
+    "pydicom": ("3.0.2", "4", "older ones have CVE-2026-32711; reinstall with constraints.txt"),
+}
+"""name: (lowest, first too new, remedy)"""
+
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "lustre",
+    "fuse.sshfs",
+    "9p",
+    "beegfs",
+    "ceph",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    level: str
+    """"ok", "warn" or "fail" """
+    value: str
+    remedy: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything a run depends on; starts nothing and takes well under a second."""
+    return [finding for look in _LOOKS for finding in look(settings)]
+
+
+def _python(_: Settings) -> Iterator[Finding]:
+    good = sys.version_info[:2] == (3, 11)
+    remedy = "" if good else "run `make install PYTHON=python3.11`; the pins were tested on 3.11"
+    yield Finding("Python", "ok" if good else "fail", platform.python_version(), remedy)
+
+
+def _pins(_: Settings) -> Iterator[Finding]:
+    for name, (low, high, remedy) in PINS.items():
+        try:
+            have = version(name)
+        except PackageNotFoundError:
+            yield Finding(name, "fail", "not installed", "run `make install`")
+            continue
+        good = _numbers(low) <= _numbers(have) < _numbers(high)
+        yield Finding(name, "ok" if good else "fail", have, "" if good else remedy)
+    try:
+        yield Finding("torch", "ok", version("torch"))
+    except PackageNotFoundError:
+        yield Finding(
+            "torch", "warn", "not installed", "networks need `pip install radloop[learn]`"
+        )
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    free = shutil.disk_usage(settings.home).free / 1e9
+    remedy = f"free some, or set RADLOOP_HOME to a larger disk (want {NEED_FREE_GB} GB)"
+    yield _bar("disk free", free, NEED_FREE_GB, "GB", remedy)
+    memory = psutil.virtual_memory().total / 1e9
+    yield _bar("memory", memory, NEED_MEMORY_GB, "GB", "set RADLOOP_WORKERS=1")
+    shm = shutil.disk_usage("/dev/shm").total / 1e6
+    yield _bar("/dev/shm", shm, NEED_SHM_MB, "MB", "start the container with --shm-size=2g")
+    yield Finding("cores", "ok", f"{psutil.cpu_count()}, {settings.n_workers} workers")
+    gpus = visible_gpus()
+    yield Finding(
+        "GPU", "ok", f"{len(gpus)} visible" if gpus else "none: networks train on the CPU"
+    )
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    kind = file_system(settings.home)
+    local = kind not in NETWORK_FILE_SYSTEMS
+    remedy = "SQLite breaks there: set RADLOOP_CATALOG_URL, RADLOOP_VAULT_URL and RADLOOP_MLFLOW_URI to PostgreSQL"
+    embedded = settings.catalog.startswith("sqlite") or settings.vault.startswith("sqlite")
+    bad = embedded and not local
+    yield Finding("home's file system", "fail" if bad else "ok", kind, remedy if bad else "")
+    vault = settings.home / "vault.db"
+    if vault.exists():
+        mode = vault.stat().st_mode & 0o777
+        remedy = "" if mode == 0o600 else f"run `chmod 600 {vault}`"
+        yield Finding("vault's mode", "ok" if mode == 0o600 else "fail", f"{mode:04o}", remedy)
+
+
+def _servers(settings: Settings) -> Iterator[Finding]:
+    if settings.prefect_api_url:
+        up = answers(settings.prefect_api_url.rstrip("/") + "/health")
+        remedy = "" if up else "start that server, or unset PREFECT_API_URL to use one of our own"
+        yield Finding("Prefect", "ok" if up else "fail", settings.prefect_api_url, remedy)
+    else:
+        server = running_server(settings, "prefect")
+        yield Finding("Prefect", "ok", server.url if server else "starts when a flow runs")
+    if settings.mlflow_uri.startswith("http"):
+        up = answers(settings.mlflow_uri.rstrip("/") + "/health")
+        remedy = "" if up else "start that server, or unset RADLOOP_MLFLOW_URI"
+        yield Finding("MLflow", "ok" if up else "fail", settings.mlflow_uri, remedy)
+    else:
+        server = running_server(settings, "mlflow")
+        yield Finding("MLflow", "ok", server.url if server else "starts with `radloop ui`")
+    for name, port in (
+        ("RADLOOP_PREFECT_PORT", settings.prefect_port),
+        ("RADLOOP_MLFLOW_PORT", settings.mlflow_port),
+    ):
+        if port and _busy(port) and not running_server(settings, name.split("_")[1].lower()):
+            yield Finding(f"port {port}", "fail", "taken", f"set {name} to another port or to 0")
+    if settings.dask_address:
+        host, _, port = settings.dask_address.split("://")[-1].rpartition(":")
+        up = _busy(int(port), host)
+        remedy = "" if up else "start the scheduler, or unset RADLOOP_DASK_ADDRESS"
+        yield Finding("Dask", "ok" if up else "fail", settings.dask_address, remedy)
+
+
+_LOOKS = (_python, _pins, _machine, _home, _servers)
+
+
+def file_system(path: object, mounts: str | None = None) -> str:
+    """Return the kind of file system a path lies on, from the kernel's table of mounts."""
+    if mounts is None:
+        with open("/proc/mounts") as table:
+            mounts = table.read()
+    best = ("", "unknown")
+    for line in mounts.splitlines():
+        _, place, kind, *_ = line.split()
+        inside = str(path) == place or str(path).startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(best[0]):
+            best = (place, kind)
+    return best[1]
+
+
+def _bar(what: str, have: float, need: float, unit: str, remedy: str) -> Finding:
+    good = have >= need
+    return Finding(what, "ok" if good else "warn", f"{have:.0f} {unit}", "" if good else remedy)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _busy(port: int, host: str = LOOPBACK) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
