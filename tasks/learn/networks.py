@@ -1,0 +1,179 @@
+"""Networks a plan can ask for: a small CNN of our own, MONAI's U-Net, or one named by the user."""
+
+from importlib import import_module
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from tasks.learn.plan import NetworkPlan
+
+_GROUP_CHANNELS = 8
+"""Channels a group of the group normalisation of volumes, whose batches are too small for batch
+statistics."""
+
+
+class SmallCNN(nn.Module):
+    """Convolution blocks, each halving the image, then global pooling and one linear layer.
+
+    Parameters
+    ----------
+    dims : int
+        2 or 3.
+    in_channels, n_classes : int
+    channels : tuple of int
+        Width of each block; a block is two convolutions but the first, which is one of stride 2.
+    dropout : float
+        Before the linear layer.
+    """
+
+    def __init__(
+        self, dims: int, in_channels: int, n_classes: int, channels: tuple[int, ...], dropout: float
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *channels]
+        self.blocks = nn.ModuleList(
+            _block(dims, a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * channels[-1], n_classes)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Return the output of every block, the last being what the heatmap explains."""
+        out = []
+        for block in self.blocks:
+            x = block(x)
+            out.append(x)
+        return out
+
+    def classify(self, last: Tensor) -> Tensor:
+        """Return logits (n, k) of the last block's maps."""
+        # The maximum keeps a small finding that the mean over the image would drown.
+        pooled = torch.cat([last.flatten(2).mean(-1), last.flatten(2).amax(-1)], dim=1)
+        return self.head(self.dropout(pooled))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, k) of images (n, c, y, x) or (n, c, z, y, x)."""
+        return self.classify(self.maps(x)[-1])
+
+    def pooled_features(self, x: Tensor) -> Tensor:
+        """Return the mean of every map of every block, (n, f): what an input looks like to us."""
+        return torch.cat([m.flatten(2).mean(-1) for m in self.maps(x)], dim=1)
+
+
+def _block(dims: int, a: int, b: int, *, first: bool) -> nn.Sequential:
+    conv = nn.Conv2d if dims == 2 else nn.Conv3d
+    pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
+
+    def unit(i: int, o: int, size: int, stride: int) -> list[nn.Module]:
+        norm = nn.BatchNorm2d(o) if dims == 2 else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
+        layer = conv(i, o, size, stride=stride, padding=size // 2, bias=False)
+        return [layer, norm, nn.ReLU(inplace=True)]
+
+    if first:
+        return nn.Sequential(*unit(a, b, 5, 2))
+    return nn.Sequential(*unit(a, b, 3, 1), *unit(b, b, 3, 1), pool(2))
+
+
+class SegmentationUNet(nn.Module):
+    """MONAI's residual U-Net, with a way to read its bottleneck."""
+
+    def __init__(self, plan: "NetworkPlan") -> None:
+        super().__init__()
+        # MONAI takes seconds to import: only who builds a U-Net pays.
+        from monai.networks.nets.unet import UNet
+
+        self.unet = UNet(
+            spatial_dims=plan.dims,
+            in_channels=plan.in_channels,
+            out_channels=plan.n_classes,
+            channels=plan.channels,
+            strides=[s[-plan.dims :] for s in plan.strides],
+            num_res_units=plan.res_units,
+            norm="INSTANCE",
+            dropout=plan.dropout,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, k, ...) of images (n, c, ...)."""
+        return self.unet(x)
+
+    def pooled_features(self, x: Tensor) -> Tensor:
+        """Return the mean over space of the bottleneck's maps, (n, f)."""
+        found: list[Tensor] = []
+        handle = _bottleneck(self.unet.model).register_forward_hook(
+            lambda _module, _inputs, output: found.append(output)
+        )
+        try:
+            self.unet(x)
+        finally:
+            handle.remove()
+        return found[0].flatten(2).mean(-1)
+
+
+def _bottleneck(model: nn.Sequential) -> nn.Module:
+    # MONAI nests: Sequential(down, SkipConnection(Sequential(down, SkipConnection(...), up)), up).
+    inner: nn.Module = model[1].submodule
+    while isinstance(inner, nn.Sequential) and hasattr(inner[1], "submodule"):
+        inner = inner[1].submodule
+    return inner
+
+
+def build_network(plan: "NetworkPlan") -> nn.Module:
+    """Build the untrained network of a plan; weights depend on torch's global seed.
+
+    Parameters
+    ----------
+    plan : NetworkPlan
+        ``network`` may be ``module:function``, which is called with ``in_channels``,
+        ``n_classes``, ``dims``, ``shape`` and the plan's ``options`` as keywords. When the
+        function has an attribute ``parameters`` (a pydantic model), it validates the options.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network.
+    """
+    if plan.network == "small_cnn":
+        return SmallCNN(plan.dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
+    if plan.network in ("unet2d", "unet3d"):
+        return SegmentationUNet(plan)
+    function = _foreign(plan.network)
+    options: dict[str, Any] = dict(plan.options)
+    if (model := getattr(function, "parameters", None)) is not None:
+        options = model.model_validate(options).model_dump()
+    network = function(
+        in_channels=plan.in_channels,
+        n_classes=plan.n_classes,
+        dims=plan.dims,
+        shape=plan.patch,
+        **options,
+    )
+    if not isinstance(network, nn.Module):
+        raise ValueError(
+            f"{plan.network} returned a {type(network).__name__}; it must return a torch Module"
+        )
+    return network
+
+
+def _foreign(name: str) -> Any:
+    module_name, _, function_name = name.partition(":")
+    try:
+        return getattr(import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"network {name!r} cannot be imported ({error}); "
+            "install its package or use small_cnn, unet2d or unet3d"
+        ) from error
+
+
+def to_network(image: Tensor, dims: int) -> Tensor:
+    """Return a batch (n, c, z, y, x) as the network takes it: without z when it is 2-D."""
+    return image[:, :, 0] if dims == 2 else image
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return how many numbers training changes."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -1,0 +1,216 @@
+"""What to train and how: a scenario's candidate, and the plan made of it for given images.
+
+Light to import: no torch. The shape of a U-Net comes from :mod:`tasks.learn.topology`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tasks.learn.augment import AugmentConfig, parse_augment
+from tasks.learn.topology import plan_batch, plan_unet
+
+NETWORKS = ("small_cnn", "unet2d", "unet3d")
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "small_cnn": {
+        "epochs": 20, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
+        "augment": "radiograph", "patience": 10, "monitor": "loss",
+    },
+    "unet2d": {
+        "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128, 256),
+        "dropout": 0.0, "augment": "radiograph", "patience": 20, "monitor": "dice",
+    },
+    "unet3d": {
+        "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
+        "dropout": 0.0, "augment": "volume", "patience": 20, "monitor": "dice",
+    },
+}  # fmt: skip
+"""Settings a candidate gets when it does not say; measured on two CPU cores."""
+
+
+class NetworkCandidate(BaseModel):
+    """One network of a scenario; what is left out takes the default of its ``network``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Literal["network"] = "network"
+    network: str = "small_cnn"
+    """``small_cnn``, ``unet2d``, ``unet3d`` or ``module:function``."""
+    epochs: int | None = Field(None, ge=1)
+    batch: int | None = Field(None, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1)
+    """Batches an epoch; by default one pass over the training cases."""
+    lr: float | None = Field(None, gt=0)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["one_cycle", "cosine", "poly"] = "one_cycle"
+    weight_decay: float = Field(0.01, ge=0)
+    patience: int | None = Field(None, ge=1)
+    """Epochs without improvement after which training ends."""
+    monitor: Literal["loss", "auroc", "dice"] | None = None
+    """What chooses the best epoch on the validation side."""
+    augment: AugmentConfig | None = None
+    """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
+    features: tuple[int, ...] | None = None
+    """Channels of each level."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    class_weights: bool = True
+    """Weight classes by inverse frequency in the cross-entropy of a classifier."""
+    foreground: float = Field(0.33, ge=0, le=1)
+    """Share of a batch whose patch must hold foreground, when images are larger than a patch."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay a step of the averaged weights that are validated and kept; 0 keeps the plain ones."""
+    patch: tuple[int, int, int] | None = None
+    """(z, y, x) of a training sample; planned from the images when left out."""
+    gpu_memory_gb: float = Field(8.0, gt=0)
+    """Memory the plan may use; smaller makes smaller patches and batches."""
+    flip_tta: tuple[str, ...] = ()
+    """Axes over whose mirrorings predictions are averaged."""
+    seed: int = Field(0, ge=0)
+    options: dict[str, Any] = {}
+    """Keywords for a ``module:function`` network."""
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _augment(cls, value: Any) -> Any:
+        return value if value is None else parse_augment(value)
+
+    @field_validator("network")
+    @classmethod
+    def _network(cls, value: str) -> str:
+        if value not in NETWORKS and not all(value.partition(":")):
+            raise ValueError(
+                f"network {value!r} is none of {', '.join(NETWORKS)} and not module:function"
+            )
+        return value
+
+
+class NetworkPlan(BaseModel):
+    """Everything needed to build and train a network: a candidate made definite by the images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    task: Literal["classification", "segmentation"]
+    dims: Literal[2, 3]
+    in_channels: int = 1
+    n_classes: int
+    """Classes, background included for a segmentation."""
+    patch: tuple[int, int, int]
+    """(z, y, x) the network is trained on; the whole image for a classifier."""
+    channels: tuple[int, ...]
+    strides: tuple[tuple[int, int, int], ...]
+    """Halvings (z, y, x) between consecutive levels."""
+    res_units: int = 2
+    dropout: float
+    batch: int
+    epochs: int
+    steps_per_epoch: int | None
+    lr: float
+    optimizer: Literal["adamw", "sgd"]
+    schedule: Literal["one_cycle", "cosine", "poly"]
+    weight_decay: float
+    patience: int
+    monitor: Literal["loss", "auroc", "dice"]
+    augment: AugmentConfig
+    class_weights: bool
+    foreground: float
+    ema: float
+    flip_tta: tuple[str, ...]
+    seed: int
+    options: dict[str, Any] = {}
+
+    @property
+    def divisor(self) -> tuple[int, int, int]:
+        """Number (z, y, x) of which every input size must be a multiple."""
+        return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
+
+
+def plan_network(
+    candidate: NetworkCandidate,
+    *,
+    task: str,
+    shape: Sequence[int],
+    n_classes: int,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    n_cases: int | None = None,
+    gpu_memory_gb: float | None = None,
+) -> NetworkPlan:
+    """Make a candidate definite for images of a shape.
+
+    Parameters
+    ----------
+    candidate : NetworkCandidate
+    task : str
+        ``classification`` or ``segmentation``.
+    shape : sequence of int
+        (z, y, x): the fixed shape the recipe ends in, else the median training shape.
+    n_classes : int
+        Classes, background included for a segmentation.
+    spacing : sequence of float
+        Millimetres (z, y, x) after the recipe.
+    n_cases : int, optional
+        Training cases; limits the batch to 5 % of all voxels.
+    gpu_memory_gb : float, optional
+        Overrides the candidate's.
+
+    Raises
+    ------
+    ValueError
+        If network and task do not fit each other.
+    """
+    settings = _settings(candidate, task)
+    shape = tuple(int(n) for n in shape)
+    _check_fit(candidate.network, task, shape)
+    if candidate.network == "unet2d":
+        shape = (1, shape[1], shape[2])
+    dims = 2 if shape[0] == 1 else 3
+    features = tuple(settings["features"])
+    if task == "classification":
+        patch, strides = shape, tuple((2,) * 3 for _ in features)
+        channels = features
+        batch = settings["batch"]
+    else:
+        gb = gpu_memory_gb or candidate.gpu_memory_gb
+        patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
+        batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
+    return NetworkPlan(
+        network=candidate.network, task=task, dims=dims, n_classes=n_classes, patch=patch,
+        channels=channels, strides=strides, dropout=settings["dropout"], batch=batch,
+        epochs=settings["epochs"], steps_per_epoch=candidate.steps_per_epoch, lr=settings["lr"],
+        optimizer=candidate.optimizer, schedule=candidate.schedule,
+        weight_decay=candidate.weight_decay, patience=settings["patience"],
+        monitor=settings["monitor"], augment=parse_augment(settings["augment"]),
+        class_weights=candidate.class_weights, foreground=candidate.foreground,
+        ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
+        options=candidate.options,
+    )  # fmt: skip
+
+
+def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
+    kin = "unet3d" if task == "segmentation" else "small_cnn"
+    settings = dict(_DEFAULTS.get(candidate.network, _DEFAULTS[kin]))
+    for name in settings:
+        if (value := getattr(candidate, name)) is not None:
+            settings[name] = value
+    allowed = ("loss", "auroc") if task == "classification" else ("loss", "dice")
+    if settings["monitor"] not in allowed:
+        raise ValueError(
+            f"{candidate.name}: monitor {settings['monitor']!r} is not measured in a {task}; "
+            f"use {' or '.join(allowed)}"
+        )
+    return settings
+
+
+def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
+    if network == "small_cnn" and task != "classification":
+        raise ValueError("small_cnn classifies; use unet2d or unet3d for a segmentation")
+    if network in ("unet2d", "unet3d") and task != "segmentation":
+        raise ValueError(f"{network} segments; use small_cnn for a classification")
+    if network == "unet3d" and shape[0] == 1:
+        raise ValueError("unet3d needs volumes, the images have one slice; use unet2d")
