@@ -1,6 +1,29 @@
-"""Where an archive's files are: a source is a place with an alias, a file reference one file in it."""
+"""Where an archive's files are: a source is a place with an alias, a file reference one file in it.
 
+Places are identified (a folder may be called after a patient): they stay in the vault, and no
+message of this module repeats one.
+"""
+
+import hashlib
+import json
+import re
+import tarfile
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.archive.members import read_member
+from tasks.errors import BadCase
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+DIGEST_BYTES = 16
+"""128 bits of SHA-256, as for every id: a collision needs about 2**64 files."""
+
+MAX_FILE_BYTES = 16 << 30
+"""Largest single file read into memory; whole-slide and cine files stay below it."""
 
 
 @dataclass(frozen=True)
@@ -20,3 +43,103 @@ class FileRef:
     member: str | None
     digest: str
     size: int
+
+
+def resolve_source(text: str, alias: str | None = None) -> Source:
+    """Return the source at a path, with its kind told by what stands there.
+
+    Parameters
+    ----------
+    text : str
+        A folder, a .zip or .tar(.gz) file, or a CSV, TSV or Parquet table.
+    alias : str, optional
+        Name for it in logs and catalogs; without one a name is made of the place's hash, because
+        a folder's own name may be a patient's.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing stands there.
+    ValueError
+        A kind of source or an alias that is not supported.
+    """
+    if "://" in text:
+        raise ValueError(
+            f"A source of the form {text.split('://')[0]}:// is not supported: give a folder, "
+            "a .zip or .tar file, or a table."
+        )
+    place = Path(text).expanduser().resolve()
+    if not place.exists():
+        raise FileNotFoundError(
+            "Nothing stands at the place given as source (not repeated here, since a path may "
+            "hold a name): check it, or give the alias of a registered source."
+        )
+    if alias is None:
+        alias = "src-" + hashlib.sha256(str(place).encode(errors="surrogateescape")).hexdigest()[:8]
+    elif not ALIAS.fullmatch(alias):
+        raise ValueError(
+            "An alias is 1 to 63 of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit."
+        )
+    return Source(alias, _kind(place), str(place))
+
+
+def _kind(place: Path) -> str:
+    if place.is_dir():
+        return "decathlon" if _is_decathlon(place) else "folder"
+    if place.name.lower().endswith(TABLE_SUFFIXES):
+        return "table"
+    if zipfile.is_zipfile(place) or tarfile.is_tarfile(place):
+        return "archive"
+    raise ValueError(
+        "The source is neither a folder, nor a zip or tar archive, nor a table "
+        f"({', '.join(TABLE_SUFFIXES)}): give the folder that holds the file."
+    )
+
+
+def _is_decathlon(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / "dataset.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("training"), list)
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return the digest of a file's whole content, 16 bytes.
+
+    The whole file and not the header alone: a pixel that changes must change the case.
+    """
+    return hashlib.sha256(data).digest()[:DIGEST_BYTES]
+
+
+def read_bytes(ref: FileRef, *, check_digest: bool = True) -> bytes:
+    """Return the content a reference promises.
+
+    Raises
+    ------
+    BadCase
+        ``file_missing``, ``file_unreadable``, ``file_changed`` (size or digest differ from what
+        was taken in; the remedy is to ingest again) or ``file_too_large``.
+    """
+    if ref.size > MAX_FILE_BYTES:
+        raise BadCase("file_too_large", f"{ref.size} bytes, at most {MAX_FILE_BYTES} are read")
+    path = Path(ref.path)
+    try:
+        if ref.member is None:
+            with path.open("rb") as stream:
+                # One byte more than promised tells a file that grew, without reading all of it.
+                data = stream.read(ref.size + 1)
+        else:
+            data = read_member(path, ref.member)
+    except FileNotFoundError:
+        raise BadCase("file_missing", "the file is no longer where it was taken in") from None
+    except OSError as error:
+        raise BadCase(
+            "file_unreadable", f"the operating system says {type(error).__name__}"
+        ) from None
+    changed = len(data) != ref.size
+    if not changed and check_digest and ref.digest:
+        changed = digest_of(data).hex() != ref.digest
+    if changed:
+        raise BadCase("file_changed", "size or digest differ from what was taken in: ingest again")
+    return data

@@ -1,0 +1,178 @@
+"""Members of zip and tar archives: listed and read in memory, never extracted to disk."""
+
+import gzip
+import lzma
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from tasks.errors import BadCase
+
+MAX_MEMBER_BYTES = 1 << 30
+"""Largest member read: one bomb may cost a gigabyte of memory for a moment, never more."""
+
+OPEN_ZIPS = 4
+"""Zip directories kept parsed for reading by name; each open file costs one descriptor."""
+
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    gzip.BadGzipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    UnicodeError,
+    ValueError,
+)
+"""What a damaged or hostile archive makes the standard library raise."""
+
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file in an archive; `read` is valid until the next member is asked for."""
+
+    name: str
+    size: int
+    problem: BadCase | None
+    read: Callable[[], bytes]
+
+
+def list_members(path: Path) -> Iterator[Member]:
+    """Yield the files of an archive in the order they stand in it.
+
+    Links and folders are left out. A name that leaves the archive, an encrypted member, one that
+    is too large and a second one of the same name come with a problem instead of content.
+
+    Raises
+    ------
+    BadCase
+        ``damaged_archive``: its directory, or what follows the last member yielded, is unreadable.
+    """
+    listing = _zip_members if zipfile.is_zipfile(path) else _tar_members
+    names: set[str] = set()
+    try:
+        for member in listing(path):
+            if member.name not in names:
+                names.add(member.name)
+                yield member
+                continue
+            # (path, member) is the file's key, so the second one needs a name of its own.
+            yield Member(
+                f"{member.name}#{len(names)}",
+                member.size,
+                BadCase("repeated_member", "the archive holds two members of one name"),
+                member.read,
+            )
+            names.add(f"{member.name}#{len(names)}")
+    except BROKEN as error:
+        raise BadCase(
+            "damaged_archive", f"the archive ends or breaks here ({type(error).__name__})"
+        ) from None
+
+
+def read_member(path: Path, name: str) -> bytes:
+    """Return one member by name.
+
+    A .tar.gz is unpacked from its start at each call, so reading many members of a large one is
+    slow: unpack such archives first.
+
+    Raises
+    ------
+    BadCase
+        The member is missing, damaged, encrypted or too large.
+    FileNotFoundError, OSError
+        The archive itself cannot be opened.
+    """
+    state = path.stat()
+    try:
+        if zipfile.is_zipfile(path):
+            archive = _open_zip(str(path), state.st_size, state.st_mtime_ns)
+            return _read_zip(archive, archive.getinfo(name))
+        with tarfile.open(path) as archive:
+            return _read_tar(archive, archive.getmember(name))
+    except KeyError:
+        raise BadCase("file_missing", "the archive no longer holds this member") from None
+    except BROKEN as error:
+        raise BadCase("damaged_archive", f"unreadable ({type(error).__name__})") from None
+
+
+@lru_cache(maxsize=OPEN_ZIPS)
+def _open_zip(path: str, size: int, mtime_ns: int) -> zipfile.ZipFile:
+    # Size and time are part of the key so that a replaced archive is opened anew.
+    return zipfile.ZipFile(path)
+
+
+def _zip_members(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            problem = _name_problem(info.orig_filename) or _size_problem(info.file_size)
+            if info.flag_bits & 0x1:
+                problem = problem or BadCase(
+                    "encrypted_member", "the member is encrypted: unpack it with its password"
+                )
+            yield Member(
+                info.filename, info.file_size, problem, lambda i=info: _read_zip(archive, i)
+            )
+
+
+def _tar_members(path: Path) -> Iterator[Member]:
+    with tarfile.open(path) as archive:
+        for info in archive:
+            if info.isfile():
+                problem = _name_problem(info.name) or _size_problem(info.size)
+                yield Member(
+                    info.name, info.size, problem, lambda i=info: _read_tar(archive, i)
+                )
+            # A tar keeps every member it has passed in a list; a long one would fill the memory.
+            archive.members = []
+
+
+def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.flag_bits & 0x1:
+        raise BadCase("encrypted_member", "the member is encrypted: unpack it with its password")
+    return _read_capped(lambda: archive.open(info), info.file_size)
+
+
+def _read_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    return _read_capped(lambda: archive.extractfile(info), info.size)
+
+
+def _read_capped(open_stream: Callable, size: int) -> bytes:
+    """Read what a member declares and not a byte of a bomb more."""
+    if problem := _size_problem(size):
+        raise problem
+    try:
+        with open_stream() as stream:
+            data = stream.read(size + 1)
+    except BROKEN as error:
+        raise BadCase("damaged_member", f"unreadable ({type(error).__name__})") from None
+    if len(data) != size:
+        raise BadCase("damaged_member", "the member is not as long as its archive says")
+    return data
+
+
+def _size_problem(size: int) -> BadCase | None:
+    if 0 <= size <= MAX_MEMBER_BYTES:
+        return None
+    return BadCase(
+        "member_too_large",
+        f"{size} bytes unpacked, at most {MAX_MEMBER_BYTES} are read from an archive: unpack it",
+    )
+
+
+def _name_problem(name: str) -> BadCase | None:
+    """Nothing is ever written under such a name; it marks an archive made to do harm."""
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or _DRIVE.match(name) or "\0" in name:
+        return BadCase("unsafe_member_name", "the member's name leaves the archive")
+    return None
