@@ -1,0 +1,291 @@
+"""What the catalog holds, counted, and what an id stands for and who refers to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Engine, Table, func, select
+
+from tasks.archive.tables import (
+    assignments,
+    editions,
+    instances,
+    label_set_log,
+    label_sets,
+    part_cases,
+    parts,
+    quarantine,
+    recipe_generations,
+    recipes,
+    series,
+    superseded_cases,
+    table_rows,
+    work,
+)
+
+MAX_REFERENCES = 200
+"""References listed of one kind; ``n`` counts them all."""
+
+
+@dataclass(frozen=True)
+class References:
+    """Things of one kind that refer to an id, or that it consists of."""
+
+    relation: str
+    """In words, e.g. ``parts that hold it``."""
+    n: int
+    ids: tuple[str, ...]
+    """The first `MAX_REFERENCES`, in order."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an id stands for."""
+
+    id: str
+    kind: str
+    """``case``, ``former case``, ``row``, ``series``, ``study``, ``patient``, ``instance``, …"""
+    facts: dict[str, object] = field(default_factory=dict)
+    references: tuple[References, ...] = ()
+
+
+def status(catalog: Engine) -> dict:
+    """Return how many there are of everything; answers in milliseconds.
+
+    Returns
+    -------
+    dict
+        ``patients studies series instances rows cases parts part_bytes pending label_sets`` as
+        numbers, ``modalities`` and ``quarantine`` as name -> number.
+    """
+    with catalog.connect() as connection:
+        patients = select(series.c.patient_key).union(select(table_rows.c.patient_key)).subquery()
+        n_series, n_studies, n_instances = connection.execute(
+            select(
+                func.count(),
+                func.count(series.c.study_key.distinct()),
+                # The sum stands in the series: counting a million instances takes too long.
+                func.coalesce(func.sum(series.c.n_instances), 0),
+            ).where(series.c.n_instances > 0)
+        ).one()
+        n_rows = _count(connection, table_rows)
+        n_parts, n_bytes = connection.execute(
+            select(func.count(), func.coalesce(func.sum(parts.c.bytes), 0))
+        ).one()
+        pending = select(func.count()).where(work.c.state == "pending")
+        return {
+            "patients": connection.scalar(select(func.count()).select_from(patients)),
+            "studies": n_studies,
+            "series": n_series,
+            "instances": int(n_instances),
+            "rows": n_rows,
+            "cases": n_series + n_rows,
+            "parts": n_parts,
+            "part_bytes": int(n_bytes),
+            "pending": connection.scalar(pending),
+            "label_sets": _count(connection, label_sets),
+            "modalities": _grouped(connection, series.c.modality),
+            "quarantine": _grouped(connection, quarantine.c.reason),
+        }
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return connection.scalar(select(func.count()).select_from(table))
+
+
+def _grouped(connection: Connection, column) -> dict[str, int]:
+    query = select(column, func.count()).group_by(column).order_by(column)
+    return {name or "not stated": n for name, n in connection.execute(query)}
+
+
+def trace(catalog: Engine, id: str) -> list[Trace]:  # noqa: A002 (the field's word)
+    """Return what a key or id stands for; empty when the catalog does not know it.
+
+    Parameters
+    ----------
+    catalog : Engine
+        The catalog.
+    id : str
+        Key of a patient, study, accession, series or instance, or id of a case, part, recipe,
+        label set or split.
+    """
+    with catalog.connect() as connection:
+        answers = (look(connection, id) for look in _LOOKS)
+        return [answer for answer in answers if answer is not None]
+
+
+def _references(connection: Connection, relation: str, column, condition) -> References:
+    some = select(column).where(condition).distinct().order_by(column).limit(MAX_REFERENCES)
+    n = connection.scalar(select(func.count(column.distinct())).where(condition))
+    return References(relation, n, tuple(str(value) for value in connection.scalars(some)))
+
+
+def _found(references: list[References]) -> tuple[References, ...]:
+    return tuple(r for r in references if r.n)
+
+
+def _uses_of_case(connection: Connection, case_id: str, patient_key: str) -> list[References]:
+    return [
+        _references(
+            connection, "parts that hold it", part_cases.c.part_id, part_cases.c.case_id == case_id
+        ),
+        _references(
+            connection, "recipes it was wanted for", work.c.recipe_id, work.c.case_id == case_id
+        ),
+        _references(
+            connection,
+            "reasons for its quarantine",
+            quarantine.c.reason,
+            quarantine.c.case_id == case_id,
+        ),
+        _references(
+            connection,
+            "splits of its patient",
+            assignments.c.split_id,
+            assignments.c.patient_key == patient_key,
+        ),
+    ]
+
+
+def _case(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(series).where(series.c.case_id == id)).first()
+    if row is None:
+        return None
+    names = ("patient_key", "study_key", "series_key", "kind", "source", "n_instances", "modality")
+    facts = {name: row._mapping[name] for name in names}
+    return Trace(id, "case", facts, _found(_uses_of_case(connection, id, row.patient_key)))
+
+
+def _former_case(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(superseded_cases).filter_by(case_id=id)).first()
+    if row is None:
+        return None
+    newer = _references(
+        connection, "its case now", series.c.case_id, series.c.series_key == row.series_key
+    )
+    facts = {"patient_key": row.patient_key, "series_key": row.series_key}
+    uses = _uses_of_case(connection, id, row.patient_key)
+    return Trace(id, "former case", facts, _found([newer, *uses]))
+
+
+def _row(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(table_rows).filter_by(case_id=id)).first()
+    if row is None:
+        return None
+    facts = {"patient_key": row.patient_key, "source": row.source, "table": row.table_name}
+    return Trace(id, "row", facts, _found(_uses_of_case(connection, id, row.patient_key)))
+
+
+def _series_by(kind: str, column: str) -> Callable[[Connection, str], Trace | None]:
+    def look(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+        condition = series.c[column] == id
+        references = [
+            _references(connection, relation, series.c[other], condition)
+            for relation, other in (
+                ("patients", "patient_key"),
+                ("studies", "study_key"),
+                ("series", "series_key"),
+                ("cases", "case_id"),
+            )
+            if other != column
+        ]
+        if column == "patient_key":
+            rows = table_rows.c.patient_key == id
+            references.append(_references(connection, "rows", table_rows.c.case_id, rows))
+            former = superseded_cases.c.patient_key == id
+            references.append(
+                _references(connection, "former cases", superseded_cases.c.case_id, former)
+            )
+            sides = assignments.c.patient_key == id
+            references.append(_references(connection, "splits", assignments.c.split_id, sides))
+        found = _found(references)
+        return Trace(id, kind, {}, found) if found else None
+
+    return look
+
+
+def _instance(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    if len(id) != 32 or set(id) - set("0123456789abcdef"):
+        return None
+    query = (
+        select(series.c.case_id, series.c.series_key, instances.c.position)
+        .join_from(instances, series)
+        .where(instances.c.sop_key == id)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else Trace(id, "instance", dict(row._mapping))
+
+
+def _part(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(parts).filter_by(part_id=id)).first()
+    if row is None:
+        return None
+    names = ("kind", "recipe_id", "label_set_id", "image_part_id", "path", "bytes", "digest", "at")
+    references = [
+        _references(connection, "cases", part_cases.c.case_id, part_cases.c.part_id == id),
+        _references(
+            connection, "label parts on its grid", parts.c.part_id, parts.c.image_part_id == id
+        ),
+    ]
+    return Trace(id, "part", {n: row._mapping[n] for n in names}, _found(references))
+
+
+def _recipe(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(recipes).filter_by(recipe_id=id)).first()
+    if row is None:
+        return None
+    states = select(work.c.state, func.count()).filter_by(recipe_id=id).group_by(work.c.state)
+    facts = {"fitted_on": row.fitted_on, "at": row.at}
+    facts |= {f"cases {state}": n for state, n in connection.execute(states)}
+    scenarios = recipe_generations.c.recipe_id == id
+    references = [
+        _references(connection, "scenarios", recipe_generations.c.scenario, scenarios),
+        _references(connection, "parts", parts.c.part_id, parts.c.recipe_id == id),
+    ]
+    return Trace(id, "recipe", facts, _found(references))
+
+
+def _label_set(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(label_sets).filter_by(label_set_id=id)).first()
+    if row is None:
+        return None
+    log = select(label_set_log).filter_by(label_set=row.id).order_by(label_set_log.c.id.desc())
+    last = connection.execute(log).first()
+    facts = {n: row._mapping[n] for n in ("name", "source", "n_rows", "digest")}
+    facts |= {"author": last.author, "at": last.at, "supersedes": last.supersedes}
+    references = [
+        _references(connection, "label parts", parts.c.part_id, parts.c.label_set_id == id),
+        _references(
+            connection,
+            "label sets that replaced it",
+            label_sets.c.label_set_id,
+            label_sets.c.id.in_(select(label_set_log.c.label_set).filter_by(supersedes=id)),
+        ),
+    ]
+    return Trace(id, "label set", facts, _found(references))
+
+
+def _split(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    query = select(assignments.c.side, func.count(assignments.c.patient_key.distinct()))
+    rows = connection.execute(query.filter_by(split_id=id).group_by(assignments.c.side))
+    sides = dict(rows.all())
+    opened = _references(connection, "editions", editions.c.edition, editions.c.split_id == id)
+    if not sides and not opened.n:
+        return None
+    facts = {f"patients ever in {side}": n for side, n in sorted(sides.items())}
+    return Trace(id, "split", facts, _found([opened]))
+
+
+_LOOKS = (
+    _case,
+    _former_case,
+    _row,
+    _series_by("series", "series_key"),
+    _series_by("study", "study_key"),
+    _series_by("accession", "accession_key"),
+    _series_by("patient", "patient_key"),
+    _instance,
+    _part,
+    _recipe,
+    _label_set,
+    _split,
+)

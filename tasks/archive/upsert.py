@@ -1,0 +1,404 @@
+"""Series and table rows into the catalog: idempotent, and the same whatever the order."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, bindparam, delete, select, update
+
+from tasks.archive.database import LOOKUP_ROWS, chunks, insert, writing
+from tasks.archive.tables import (
+    FACT_TYPES,
+    instances,
+    part_cases,
+    series,
+    superseded_cases,
+    table_rows,
+    work,
+)
+from tasks.hashing import canonical_json, digest_json
+
+_NO_SOP = "f" * 32
+
+
+@dataclass(frozen=True)
+class InstanceRow:
+    """One instance of a series: keys as 32 hexadecimal characters, position in millimetres."""
+
+    sop_key: str
+    position: float | None
+    digest: str
+    locator: int
+
+
+@dataclass(frozen=True)
+class SeriesRow:
+    """One series with the kept facts and some or all of its instances."""
+
+    series_key: str
+    study_key: str
+    patient_key: str
+    accession_key: str | None
+    kind: str
+    source: str
+    facts: Mapping[str, object]
+    instances: tuple[InstanceRow, ...]
+
+
+@dataclass(frozen=True)
+class UpsertCounts:
+    """What an upsert did."""
+
+    new: int
+    """Series that were not there."""
+    changed: int
+    """Series that were there and now have another version."""
+    instances_new: int
+    conflicts: int
+    """Instances refused: same SOP instance, other content, patient, study or series."""
+    refused: tuple[int, ...] = ()
+    """Locators of the files that were refused, ascending; the caller quarantines them."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a table source."""
+
+    case_id: str
+    patient_key: str
+    facts: Mapping[str, float | str | None]
+
+
+@dataclass(frozen=True)
+class _Known:
+    id: int
+    study_key: str
+    patient_key: str
+    case_id: str
+    series_version: str
+    facts_from: str
+
+
+def upsert_series(catalog: Engine, rows: Iterable[SeriesRow]) -> UpsertCounts:
+    """Add series and instances, and recompute versions and case ids of the series touched.
+
+    ``series_version`` is the hash of the series key and the sorted digests of ALL its instances,
+    ``case_id`` the hash of that version. Of two files that hold one SOP instance with different
+    content the one with the smaller digest is kept, whichever came first; a file read again (same
+    locator) replaces what it held. A series stays with the patient and study it came with first.
+    Facts are those of the row that holds the series' smallest SOP key.
+
+    Parameters
+    ----------
+    catalog : Engine
+        The catalog.
+    rows : iterable of SeriesRow
+        One batch is one transaction; the same series may come in several rows and batches.
+
+    Raises
+    ------
+    ValueError
+        A fact that is not a kept field.
+    """
+    batch = sorted(
+        rows, key=lambda row: (row.series_key, row.patient_key, row.study_key, _first_sop(row))
+    )
+    for row in batch:
+        if unknown := set(row.facts) - FACT_TYPES.keys():
+            raise ValueError(
+                f"{min(unknown)!r} is not a kept header field: {', '.join(FACT_TYPES)}."
+            )
+    if not batch:
+        return UpsertCounts(0, 0, 0, 0)
+    with writing(catalog) as connection:
+        return _upsert(connection, batch)
+
+
+def _first_sop(row: SeriesRow) -> str:
+    return min((instance.sop_key for instance in row.instances), default=_NO_SOP)
+
+
+def _upsert(connection: Connection, batch: list[SeriesRow]) -> UpsertCounts:
+    refused: set[int] = set()
+    keys = sorted({row.series_key for row in batch})
+    before = _known_series(connection, keys)
+    accepted = _same_patient(batch, before, refused)
+    _write_series(connection, accepted, before)
+    known = _known_series(connection, keys)
+    old = _instances_of(connection, [before[key].id for key in before])
+    offered = _offered(accepted, known, old, refused)
+    if offered:
+        _write_instances(connection, offered)
+    now_there = _instances_of(connection, [known[key].id for key in keys if key in known])
+    for sop_key, (series_id, instance) in offered.items():
+        # Not where it was offered: the SOP instance belongs to another series.
+        if now_there.get(sop_key, (None,))[0] != series_id:
+            refused.add(instance.locator)
+    changed = _write_versions(connection, known, before, now_there)
+    new = len(known.keys() - before.keys())
+    refused_in_order = tuple(sorted(refused))
+    added = len(now_there) - len(old)
+    return UpsertCounts(new, changed, added, len(refused_in_order), refused_in_order)
+
+
+def _known_series(connection: Connection, keys: Sequence[str]) -> dict[str, _Known]:
+    columns = ("id", "study_key", "patient_key", "case_id", "series_version", "facts_from")
+    query = select(series.c.series_key, *(series.c[name] for name in columns))
+    found = {}
+    for chunk in chunks(keys, LOOKUP_ROWS):
+        # Locked, so that a second writer on PostgreSQL cannot compute a version from half the rows.
+        locked = query.where(series.c.series_key.in_(chunk)).order_by(series.c.id).with_for_update()
+        found.update((key, _Known(*rest)) for key, *rest in connection.execute(locked))
+    return found
+
+
+def _same_patient(
+    batch: list[SeriesRow], known: Mapping[str, _Known], refused: set[int]
+) -> list[SeriesRow]:
+    belongs = {key: (row.patient_key, row.study_key) for key, row in known.items()}
+    accepted = []
+    for row in batch:
+        owner = belongs.setdefault(row.series_key, (row.patient_key, row.study_key))
+        if owner == (row.patient_key, row.study_key):
+            accepted.append(row)
+        else:
+            refused.update(instance.locator for instance in row.instances)
+    return accepted
+
+
+def _write_series(
+    connection: Connection, rows: list[SeriesRow], known: Mapping[str, _Known]
+) -> None:
+    best: dict[str, dict] = {}
+    for row in rows:
+        facts_from = _first_sop(row)
+        held = best.get(row.series_key)
+        if held is not None and held["facts_from"] <= facts_from:
+            continue
+        if row.series_key in known and known[row.series_key].facts_from < facts_from:
+            continue
+        version = digest_json([row.series_key, []])
+        best[row.series_key] = {
+            "series_key": row.series_key,
+            "study_key": row.study_key,
+            "patient_key": row.patient_key,
+            "accession_key": row.accession_key,
+            "kind": row.kind,
+            "source": row.source,
+            "series_version": version,
+            "case_id": digest_json(["case", [version]]),
+            "n_instances": 0,
+            "facts_from": facts_from,
+            **{name: _typed(name, row.facts.get(name)) for name in FACT_TYPES},
+        }
+    if best:
+        statement = insert(connection, series)
+        changing = ("accession_key", "kind", "source", "facts_from", *FACT_TYPES)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["series_key"],
+                set_={name: statement.excluded[name] for name in changing},
+            ),
+            list(best.values()),
+        )
+
+
+def _typed(name: str, value: object) -> object:
+    return None if value is None else FACT_TYPES[name](value)
+
+
+def _instances_of(
+    connection: Connection, series_ids: Sequence[int]
+) -> dict[str, tuple[int, str, int]]:
+    """Return SOP key -> (series id, digest, locator) of the instances of series."""
+    query = select(
+        instances.c.sop_key, instances.c.series_id, instances.c.digest, instances.c.locator
+    )
+    found = {}
+    for chunk in chunks(series_ids, LOOKUP_ROWS):
+        rows = connection.execute(query.where(instances.c.series_id.in_(chunk)))
+        found.update((sop, (number, digest, locator)) for sop, number, digest, locator in rows)
+    return found
+
+
+def _offered(
+    rows: list[SeriesRow],
+    known: Mapping[str, _Known],
+    old: Mapping[str, tuple[int, str, int]],
+    refused: set[int],
+) -> dict[str, tuple[int, InstanceRow]]:
+    """Return what to write, by SOP key; files that lose against another one are refused.
+
+    The smaller (digest, locator) wins, so that any order of batches ends in the same rows.
+    """
+    pairs = [(known[row.series_key].id, instance) for row in rows for instance in row.instances]
+    pairs.sort(key=lambda pair: (pair[0], pair[1].digest, pair[1].locator))
+    offered: dict[str, tuple[int, InstanceRow]] = {}
+    for series_id, instance in pairs:
+        winner_id, winner = offered.setdefault(instance.sop_key, (series_id, instance))
+        if (winner_id, winner.digest) != (series_id, instance.digest):
+            refused.add(instance.locator)
+    for sop_key in offered.keys() & old.keys():
+        (series_id, instance), (stored_id, digest, locator) = offered[sop_key], old[sop_key]
+        if stored_id != series_id or locator == instance.locator:
+            continue
+        stored_wins = (digest, locator) < (instance.digest, instance.locator)
+        if digest != instance.digest:
+            refused.add(instance.locator if stored_wins else locator)
+        if stored_wins:
+            del offered[sop_key]
+    return offered
+
+
+def _write_instances(
+    connection: Connection, offered: Mapping[str, tuple[int, InstanceRow]]
+) -> None:
+    statement = insert(connection, instances)
+    excluded = statement.excluded
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["sop_key"],
+            set_={name: excluded[name] for name in ("position", "digest", "locator")},
+            where=instances.c.series_id == excluded.series_id,
+        ),
+        [
+            {
+                "series_id": series_id,
+                "sop_key": instance.sop_key,
+                "position": instance.position,
+                "digest": instance.digest,
+                "locator": instance.locator,
+            }
+            for series_id, instance in offered.values()
+        ],
+    )
+
+
+def _write_versions(
+    connection: Connection,
+    known: Mapping[str, _Known],
+    before: Mapping[str, _Known],
+    there: Mapping[str, tuple[int, str, int]],
+) -> int:
+    digests: dict[int, list[str]] = {}
+    for number, digest, _ in there.values():
+        digests.setdefault(number, []).append(digest)
+    updates, old_cases, changed = [], [], 0
+    for key, row in known.items():
+        held = sorted(digests.get(row.id, []))
+        version = digest_json([key, held])
+        if version == row.series_version:
+            continue
+        case_id = digest_json(["case", [version]])
+        updates.append({"b_id": row.id, "version": version, "case": case_id, "n": len(held)})
+        if key in before:
+            changed += 1
+            old_cases.append((row.case_id, key, row.patient_key))
+    if updates:
+        connection.execute(
+            update(series)
+            .where(series.c.id == bindparam("b_id"))
+            .values(
+                series_version=bindparam("version"),
+                case_id=bindparam("case"),
+                n_instances=bindparam("n"),
+            ),
+            updates,
+        )
+    _supersede(connection, old_cases)
+    return changed
+
+
+def _supersede(connection: Connection, old: list[tuple[str, str, str]]) -> None:
+    """Keep the trace of former cases that somebody wanted or stored; drop them from pending work.
+
+    Cases nobody referred to leave no row: an archive taken in slowly ends like one taken in at
+    once.
+    """
+    referred: set[str] = set()
+    for chunk in chunks([case_id for case_id, _, _ in old], LOOKUP_ROWS):
+        for column in (work.c.case_id, part_cases.c.case_id):
+            referred.update(connection.scalars(select(column).where(column.in_(chunk))))
+        connection.execute(
+            update(work)
+            .where(work.c.case_id.in_(chunk), work.c.state == "pending")
+            .values(state="superseded")
+        )
+    kept = [
+        {"case_id": case_id, "series_key": key, "patient_key": patient}
+        for case_id, key, patient in old
+        if case_id in referred
+    ]
+    if kept:
+        connection.execute(insert(connection, superseded_cases).on_conflict_do_nothing(), kept)
+
+
+def drop_instances(catalog: Engine, locators: Iterable[int]) -> int:
+    """Forget the instances that these files held, because the files changed or went away.
+
+    Versions and case ids of their series follow; a series without instances is removed.
+
+    Returns
+    -------
+    int
+        Instances removed.
+    """
+    removed = 0
+    with writing(catalog) as connection:
+        touched: set[int] = set()
+        for chunk in chunks(sorted(set(locators)), LOOKUP_ROWS):
+            gone = connection.scalars(
+                delete(instances)
+                .where(instances.c.locator.in_(chunk))
+                .returning(instances.c.series_id)
+            ).all()
+            removed += len(gone)
+            touched.update(gone)
+        keys: list[str] = []
+        for chunk in chunks(sorted(touched), LOOKUP_ROWS):
+            keys += connection.scalars(select(series.c.series_key).where(series.c.id.in_(chunk)))
+        known = _known_series(connection, keys)
+        there = _instances_of(connection, sorted(touched))
+        _write_versions(connection, known, known, there)
+        empty = touched - {number for number, _, _ in there.values()}
+        for chunk in chunks(sorted(empty), LOOKUP_ROWS):
+            connection.execute(delete(series).where(series.c.id.in_(chunk)))
+    return removed
+
+
+def upsert_table_rows(catalog: Engine, table: str, source: str, rows: Iterable[TableRow]) -> int:
+    """Add rows of a table source and return how many were new.
+
+    A row is known by its case id, the hash of its content, so a changed row is another case.
+    """
+    values = {
+        row.case_id: {
+            "case_id": row.case_id,
+            "table_name": table,
+            "source": source,
+            "patient_key": row.patient_key,
+            "facts": canonical_json(dict(row.facts)),
+        }
+        for row in rows
+    }
+    known: set[str] = set()
+    with writing(catalog) as connection:
+        for chunk in chunks(sorted(values), LOOKUP_ROWS):
+            query = select(table_rows.c.case_id).where(table_rows.c.case_id.in_(chunk))
+            known.update(connection.scalars(query))
+        if values:
+            statement = insert(connection, table_rows)
+            changing = ("table_name", "source", "patient_key", "facts")
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["case_id"],
+                    set_={name: statement.excluded[name] for name in changing},
+                ),
+                list(values.values()),
+            )
+    return len(values) - len(known)
+
+
+def parse_facts(facts: str) -> dict[str, float | str | None]:
+    """Return the facts of a stored table row."""
+    return json.loads(facts)

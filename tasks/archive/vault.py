@@ -1,0 +1,289 @@
+"""The vault: project key, places of sources and files, and the way back from keys to identities.
+
+A database of its own, because everything in it is identified: nothing here leaves `archive` and
+`labels` except locators (row numbers of files) and `FileRef`s inside sealed work orders.
+"""
+
+import secrets as random_source
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, Row, select
+
+from tasks.archive.database import LOOKUP_ROWS, DatabaseKind, chunks, insert, open_database, writing
+from tasks.archive.sources import FileRef, Source
+from tasks.archive.tables import files, folders, identities, secrets, sources
+
+VAULT = DatabaseKind(
+    name="vault", head="0001", setting="RADLOOP_VAULT_URL", synchronous="FULL", private=True
+)
+
+PROJECT_KEY_BYTES = 32
+"""As long as the output of SHA-256, the hash under the pseudonyms (RFC 2104 section 3)."""
+
+OUTCOMES = ("instance", "duplicate", "quarantine", "label", "ignored")
+"""What became of a file; kept as its place in this tuple, so only append."""
+
+
+@dataclass(frozen=True)
+class FileSeen:
+    """One file of a source as the walk saw it."""
+
+    path: str
+    """Relative to the source's root, with forward slashes; empty when the source is the file."""
+    member: str
+    """Name inside a zip or tar, else empty."""
+    size: int
+    mtime_ns: int
+    digest: bytes
+    """16 bytes."""
+    outcome: str
+    """One of `OUTCOMES`."""
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """What the vault remembers of a file."""
+
+    locator: int
+    size: int
+    mtime_ns: int
+    outcome: str
+    digest: bytes
+
+
+def open_vault(url: str) -> Engine:
+    """Open the vault, making or migrating it; an SQLite file is kept at mode 0600.
+
+    Raises
+    ------
+    RadloopError, PermissionError, ValueError
+        As `tasks.archive.database.open_database`.
+    """
+    return open_database(url, VAULT)
+
+
+def project_key(vault: Engine) -> bytes:
+    """Return the 32 bytes under all pseudonyms of this project, made at the first call."""
+    with vault.connect() as connection:
+        found = connection.execute(select(secrets.c.value).filter_by(name="project")).scalar()
+    if found is None:
+        with writing(vault) as connection:
+            fresh = {"name": "project", "value": random_source.token_bytes(PROJECT_KEY_BYTES)}
+            # Of two first callers one wins, and both read what it wrote.
+            connection.execute(insert(connection, secrets).on_conflict_do_nothing(), fresh)
+            found = connection.execute(select(secrets.c.value).filter_by(name="project")).scalar()
+    return bytes(found)
+
+
+def put_source(vault: Engine, source: Source) -> None:
+    """Register a source under its alias, or point the alias at the place it moved to.
+
+    Raises
+    ------
+    ValueError
+        The alias stands for a source of another kind.
+    """
+    with writing(vault) as connection:
+        found = _source_row(connection, source.alias)
+        if found and found.kind != source.kind:
+            raise ValueError(
+                f"The alias {source.alias!r} stands for a {found.kind}, not a {source.kind}: give "
+                "the new place an alias of its own."
+            )
+        statement = insert(connection, sources)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["alias"], set_={"location": statement.excluded.location}
+            ),
+            {"alias": source.alias, "kind": source.kind, "location": source.location},
+        )
+
+
+def get_source(vault: Engine, alias: str) -> Source:
+    """Return the source of an alias.
+
+    Raises
+    ------
+    KeyError
+        No source has this alias.
+    """
+    with vault.connect() as connection:
+        found = _source_row(connection, alias)
+    if found is None:
+        raise KeyError(f"no source has the alias {alias!r}: see `radloop source list`")
+    return Source(found.alias, found.kind, found.location)
+
+
+def list_sources(vault: Engine) -> list[Source]:
+    """Return all sources by alias."""
+    with vault.connect() as connection:
+        rows = connection.execute(select(sources).order_by(sources.c.alias)).all()
+    return [Source(row.alias, row.kind, row.location) for row in rows]
+
+
+def _source_row(connection: Connection, alias: str) -> Row | None:
+    return connection.execute(select(sources).filter_by(alias=alias)).one_or_none()
+
+
+def known_files(vault: Engine, alias: str) -> dict[tuple[str, str], KnownFile]:
+    """Return what is known of a source's files, by (path, member)."""
+    query = (
+        select(
+            folders.c.path,
+            files.c.name,
+            files.c.member,
+            files.c.id,
+            files.c.size,
+            files.c.mtime_ns,
+            files.c.outcome,
+            files.c.digest,
+        )
+        .join_from(files, folders)
+        .join(sources)
+        .where(sources.c.alias == alias)
+    )
+    with vault.connect() as connection:
+        return {
+            (_joined(folder, name), member): KnownFile(
+                locator, size, mtime_ns, OUTCOMES[outcome], bytes(digest)
+            )
+            for folder, name, member, locator, size, mtime_ns, outcome, digest in (
+                connection.execute(query)
+            )
+        }
+
+
+def put_files(vault: Engine, alias: str, files_seen: Sequence[FileSeen]) -> list[int]:
+    """Record files and return their locators, in the given order.
+
+    The same (source, path, member) keeps its locator for ever; size, time, digest and outcome
+    become what was seen last. Folder names are stored once.
+
+    Raises
+    ------
+    KeyError
+        No source has this alias.
+    ValueError
+        An outcome that is not one of `OUTCOMES`, or a digest that is not 16 bytes.
+    """
+    for seen in files_seen:
+        if seen.outcome not in OUTCOMES or len(seen.digest) != 16:
+            raise ValueError(
+                f"A file has the outcome {seen.outcome!r} and a digest of {len(seen.digest)} "
+                f"bytes: give one of {', '.join(OUTCOMES)} and 16 bytes."
+            )
+    if not files_seen:
+        return []
+    with writing(vault) as connection:
+        source = _source_row(connection, alias)
+        if source is None:
+            raise KeyError(f"no source has the alias {alias!r}: register it first")
+        folder_ids = _folder_ids(connection, source.id, {_split(f.path)[0] for f in files_seen})
+        keys = [(folder_ids[_split(f.path)[0]], _split(f.path)[1], f.member) for f in files_seen]
+        # The last record of a file wins; one statement may not touch a row twice.
+        rows = {
+            key: {
+                "folder_id": key[0],
+                "name": key[1],
+                "member": key[2],
+                "size": seen.size,
+                "mtime_ns": seen.mtime_ns,
+                "digest": seen.digest,
+                "outcome": OUTCOMES.index(seen.outcome),
+            }
+            for key, seen in zip(keys, files_seen, strict=True)
+        }
+        statement = insert(connection, files)
+        changing = ("size", "mtime_ns", "digest", "outcome")
+        statement = statement.on_conflict_do_update(
+            index_elements=["folder_id", "name", "member"],
+            set_={column: statement.excluded[column] for column in changing},
+        ).returning(files.c.folder_id, files.c.name, files.c.member, files.c.id)
+        locators = {
+            (folder_id, name, member): locator
+            for folder_id, name, member, locator in connection.execute(
+                statement, list(rows.values())
+            )
+        }
+    return [locators[key] for key in keys]
+
+
+def _folder_ids(connection: Connection, source_id: int, paths: set[str]) -> dict[str, int]:
+    wanted = sorted(paths)
+    connection.execute(
+        insert(connection, folders).on_conflict_do_nothing(),
+        [{"source_id": source_id, "path": path} for path in wanted],
+    )
+    found: dict[str, int] = {}
+    for chunk in chunks(wanted, LOOKUP_ROWS):
+        query = select(folders.c.path, folders.c.id).where(
+            folders.c.source_id == source_id, folders.c.path.in_(chunk)
+        )
+        found.update((path, folder_id) for path, folder_id in connection.execute(query))
+    return found
+
+
+def file_refs(vault: Engine, locators: Sequence[int]) -> dict[int, FileRef]:
+    """Return where files are, by locator.
+
+    Raises
+    ------
+    KeyError
+        A locator the vault does not know.
+    """
+    wanted = sorted(set(locators))
+    columns = (
+        files.c.id,
+        sources.c.location,
+        folders.c.path,
+        files.c.name,
+        files.c.member,
+        files.c.digest,
+        files.c.size,
+    )
+    query = select(*columns).join_from(files, folders).join(sources)
+    found: dict[int, FileRef] = {}
+    with vault.connect() as connection:
+        for chunk in chunks(wanted, LOOKUP_ROWS):
+            rows = connection.execute(query.where(files.c.id.in_(chunk)))
+            for locator, root, folder, name, member, digest, size in rows:
+                path = str(Path(root, folder, name))
+                found[locator] = FileRef(path, member or None, bytes(digest).hex(), size)
+    if missing := set(wanted) - found.keys():
+        raise KeyError(f"the vault knows no file {min(missing)} ({len(missing)} such locators)")
+    return found
+
+
+def remember(vault: Engine, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Keep the way back: (kind, key, value) with the key as 32 hexadecimal characters."""
+    unique = {(kind, key): value for kind, key, value in rows}
+    if not unique:
+        return
+    with writing(vault) as connection:
+        statement = insert(connection, identities)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["kind", "key"], set_={"value": statement.excluded.value}
+            ),
+            [
+                {"kind": kind, "key": key, "value": value}
+                for (kind, key), value in sorted(unique.items())
+            ],
+        )
+
+
+def recall(vault: Engine, kind: str, key: str) -> str | None:
+    """Return the identity behind a key, or None."""
+    with vault.connect() as connection:
+        return connection.execute(select(identities.c.value).filter_by(kind=kind, key=key)).scalar()
+
+
+def _split(path: str) -> tuple[str, str]:
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
