@@ -121,14 +121,14 @@ def one_against_rest(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 def auroc(truth, score, weight=None):
     """Return the area under the ROC curve; ties count one half (Mann-Whitney)."""
-    positive, negative = _grouped(truth, score, weight)
+    positive, negative = grouped_weights(truth, score, weight)
     below = np.cumsum(negative, -1) - negative / 2
     return _ratio((positive * below).sum(-1), positive.sum(-1) * negative.sum(-1))
 
 
 def average_precision(truth, score, weight=None):
     """Return the step-wise area under the precision-recall curve, as scikit-learn defines it."""
-    positive, negative = _grouped(truth, score, weight)
+    positive, negative = grouped_weights(truth, score, weight)
     positive, negative = positive[..., ::-1], negative[..., ::-1]
     found, called = np.cumsum(positive, -1), np.cumsum(positive + negative, -1)
     precision = np.where(called > 0, found / np.where(called > 0, called, 1), 0.0)
@@ -279,7 +279,7 @@ def _ece(truth, score, weight):
     return expected_calibration_error(score.argmax(1) == truth, score.max(1), weight)
 
 
-def _grouped(truth, score, weight) -> tuple[np.ndarray, np.ndarray]:
+def grouped_weights(truth, score, weight) -> tuple[np.ndarray, np.ndarray]:
     """Sum positive and negative weight at each distinct score, ascending: arrays (..., g)."""
     truth, score = np.asarray(truth, bool), np.asarray(score, float)
     weight = np.ones(len(score)) if weight is None else np.asarray(weight, float)

@@ -1,0 +1,236 @@
+"""Operating point and calibration: chosen on validation cases, frozen, then only applied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.evaluate.intervals import LEVEL, REPLICATES, wilson
+from tasks.evaluate.metrics import ECE_BINS, METRICS, PROBABILITY_FLOOR, equal_mass_bins
+from tasks.evaluate.predictions import Predictions
+
+CHOOSING_SIDES = ("val", "oof")
+"""Sides on which anything may be chosen; a test side is only ever scored."""
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+"""Temperatures searched: beyond them probabilities are all but constant, or all but 0 and 1."""
+
+
+class OperatingPoint(BaseModel):
+    """How the threshold of a two-class model is chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: Literal["youden", "sensitivity", "specificity", "cost", "fixed"] = "youden"
+    at_least: float | None = Field(None, gt=0, le=1)
+    """Sensitivity or specificity to reach."""
+    false_negative_cost: float = Field(1.0, gt=0)
+    false_positive_cost: float = Field(1.0, gt=0)
+    value: float | None = Field(None, ge=0, le=1)
+    """The threshold itself, for the rule `fixed`."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.rule in ("sensitivity", "specificity")) != (self.at_least is not None):
+            raise ValueError(
+                f"rule {self.rule!r} with at_least {self.at_least}: at_least belongs to the rules "
+                "sensitivity and specificity, which need it"
+            )
+        if (self.rule == "fixed") != (self.value is not None):
+            raise ValueError(
+                f"rule {self.rule!r} with value {self.value}: value belongs to the rule fixed, "
+                "which needs it"
+            )
+        return self
+
+
+class EvaluateConfig(BaseModel):
+    """What is measured, how, and by which figure candidates are ranked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    primary: str = "auroc"
+    """Metric that ranks candidates in cross-validation and that the gate compares."""
+    operating_point: OperatingPoint = OperatingPoint()
+    calibration: Literal["none", "temperature", "platt"] = "none"
+    bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
+    """Bootstrap replicates of every interval."""
+    seed: int = Field(0, ge=0)
+
+    @field_validator("primary")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        base = name.partition("/")[0]
+        names = [known for known, info in METRICS.items() if info.direction != "none"]
+        if base not in names or (base != name and base != "dice"):
+            raise ValueError(f"primary {name!r} is not a metric; choose one of {', '.join(names)}")
+        return name
+
+
+def choose_threshold(target, probability, rule: OperatingPoint, *, side: str = "oof") -> float:
+    """Return the probability from which a case is called positive.
+
+    Parameters
+    ----------
+    target : array (n,) of 0/1
+    probability : array (n,) of float
+        Of the positive class, validation or out-of-fold cases only.
+    rule : OperatingPoint
+        ``youden``: largest sensitivity + specificity. ``sensitivity``: the largest threshold that
+        reaches `at_least`, i.e. with the best specificity. ``specificity``: the smallest one.
+        ``cost``: least expected cost. ``fixed``: `value`. Ties go to the lower threshold, which
+        misses fewer.
+    side : {"val", "oof"}
+        Where the cases come from; any other side is refused.
+    """
+    if side not in CHOOSING_SIDES:
+        raise ValueError(
+            f"a threshold cannot be chosen on the {side!r} side; use val or oof, then freeze it"
+        )
+    if rule.rule == "fixed":
+        return float(rule.value)
+    truth, score = np.asarray(target, bool), np.asarray(probability, float)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        raise ValueError(
+            f"{positives} positive and {negatives} negative cases: choosing a threshold needs both"
+        )
+    levels = np.unique(score)
+    # Halfway between neighbours: a score that moves by rounding keeps its side.
+    thresholds = np.r_[levels[0] / 2, (levels[:-1] + levels[1:]) / 2, (levels[-1] + 1) / 2]
+    sensitivity = 1 - np.searchsorted(np.sort(score[truth]), thresholds) / positives
+    specificity = np.searchsorted(np.sort(score[~truth]), thresholds) / negatives
+    if rule.rule == "sensitivity":
+        best = np.flatnonzero(sensitivity >= rule.at_least)[-1]
+    elif rule.rule == "specificity":
+        best = np.flatnonzero(specificity >= rule.at_least)[0]
+    else:
+        gain = sensitivity + specificity
+        if rule.rule == "cost":
+            gain = -rule.false_negative_cost * (1 - sensitivity) * positives
+            gain = gain - rule.false_positive_cost * (1 - specificity) * negatives
+        best = np.flatnonzero(gain >= gain.max() - 1e-12)[0]
+    return float(thresholds[best])
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """Mean predicted probability and observed share per bin, with Wilson's limits and counts."""
+
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+    lo: tuple[float, ...]
+    hi: tuple[float, ...]
+    count: tuple[int, ...]
+
+
+def reliability(truth, probability, bins: int = ECE_BINS, level: float = LEVEL) -> ReliabilityCurve:
+    """Return the points of the reliability diagram, equal-mass bins.
+
+    Parameters
+    ----------
+    truth : array (n,) of 0/1
+    probability : array (n,) of float
+        Of the positive class (or of the called class, with truth = call was right).
+    """
+    truth, probability = np.asarray(truth, float), np.asarray(probability, float)
+    member = equal_mass_bins(probability, bins)
+    counts = np.bincount(member)
+    hits = np.bincount(member, truth)
+    limits = [wilson(k, n, level) for k, n in zip(hits, counts, strict=True)]
+    return ReliabilityCurve(
+        tuple((np.bincount(member, probability) / counts).tolist()),
+        tuple((hits / counts).tolist()),
+        tuple(lo for lo, _ in limits),
+        tuple(hi for _, hi in limits),
+        tuple(counts.tolist()),
+    )
+
+
+def fit_calibration(predictions: Predictions, method: str, *, side: str = "oof") -> dict[str, Any]:
+    """Return JSON-able parameters for `apply_calibration`, fitted on validation predictions."""
+    if side not in CHOOSING_SIDES:
+        raise ValueError(f"a calibration cannot be fitted on the {side!r} side; use val or oof")
+    if method == "none":
+        return {"method": "none"}
+    if method == "temperature":
+        return fit_temperature(predictions.target, predictions.probability)
+    if method == "platt":
+        parameters = fit_platt(predictions.truth, predictions.score)
+        return {**parameters, "positive": predictions.positive_index}
+    raise ValueError(f"calibration {method!r} is unknown; choose none, temperature or platt")
+
+
+def fit_temperature(target, probability) -> dict[str, Any]:
+    """Fit one temperature by maximum likelihood (Guo et al., ICML 2017); keeps every ranking.
+
+    Parameters
+    ----------
+    target : array (n,) of int
+    probability : array (n, k) of float
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    logits = _log(probability)
+    rows, target = np.arange(len(logits)), np.asarray(target)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.mean(logsumexp(scaled, axis=1) - scaled[rows, target]))
+
+    bounds = tuple(np.log(TEMPERATURE_RANGE))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return {"method": "temperature", "temperature": float(np.exp(found.x))}
+
+
+def fit_platt(truth, probability) -> dict[str, Any]:
+    """Fit a logistic curve on the logit of the positive probability (Platt 1999).
+
+    The targets are Platt's smoothed ones, so that separable cases keep finite parameters.
+    """
+    from scipy.optimize import minimize
+
+    truth = np.asarray(truth, bool)
+    x = _logit(probability)
+    positives, negatives = truth.sum(), (~truth).sum()
+    goal = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        z = parameters[0] * x + parameters[1]
+        error = 1 / (1 + np.exp(-np.clip(z, -500, 500))) - goal
+        value = np.logaddexp(0, z) - goal * z
+        return float(value.mean()), np.array([np.mean(error * x), np.mean(error)])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS")
+    return {"method": "platt", "slope": float(found.x[0]), "intercept": float(found.x[1])}
+
+
+def apply_calibration(parameters: Mapping[str, Any], probability) -> np.ndarray:
+    """Return calibrated probabilities (n, k) of probabilities (n, k)."""
+    probability = np.asarray(probability, float)
+    method = parameters["method"]
+    if method == "none":
+        return probability
+    if method == "temperature":
+        scaled = _log(probability) / parameters["temperature"]
+        scaled = np.exp(scaled - scaled.max(1, keepdims=True))
+        return scaled / scaled.sum(1, keepdims=True)
+    if method == "platt":
+        positive = int(parameters.get("positive", 1))
+        z = parameters["slope"] * _logit(probability[:, positive]) + parameters["intercept"]
+        calibrated = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        out = np.stack([1 - calibrated, calibrated], axis=1)
+        return out if positive == 1 else out[:, ::-1]
+    raise ValueError(f"calibration {method!r} is unknown; choose none, temperature or platt")
+
+
+def _log(probability) -> np.ndarray:
+    return np.log(np.clip(np.asarray(probability, float), PROBABILITY_FLOOR, 1))
+
+
+def _logit(probability) -> np.ndarray:
+    p = np.clip(np.asarray(probability, float), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    return np.log(p) - np.log1p(-p)
