@@ -1,0 +1,106 @@
+"""Bring intensities to one scale, and choose the type they are stored in."""
+
+from typing import Literal
+
+import numpy as np
+
+from tasks.cohort.fingerprint import Fingerprint
+from tasks.errors import BadCase
+from tasks.imaging.step import Image, Parameters, Step
+
+SMALLEST_SPREAD = 1e-6
+"""A standard deviation or range below this is rounding noise: such an image shows nothing."""
+
+
+class NormaliseParameters(Parameters):
+    """How to scale; the last four are filled from the training cases when method is fingerprint."""
+
+    method: Literal["zscore", "minmax", "fingerprint", "nonzero_zscore"] = "zscore"
+    mean: float | None = None
+    std: float | None = None
+    p005: float | None = None
+    p995: float | None = None
+
+
+def _normalise(image: Image, params: NormaliseParameters) -> tuple[Image, dict]:
+    return Image(_METHODS[params.method](image.array.astype(np.float32), params), image.affine), {}
+
+
+def _zscore(array: np.ndarray, params: NormaliseParameters) -> np.ndarray:
+    # float64 sums: float32 ones drift with the number of voxels.
+    mean, std = array.mean(dtype=np.float64), array.std(dtype=np.float64)
+    return (array - np.float32(mean)) / np.float32(_spread(std))
+
+
+def _nonzero_zscore(array: np.ndarray, params: NormaliseParameters) -> np.ndarray:
+    """Scale by the voxels that are not 0 and leave the others 0, as nnU-Net does for cropped MR."""
+    inside = array != 0
+    values = array[inside]
+    if values.size == 0:
+        raise BadCase("constant_image", "all voxels are 0: there is nothing to normalise")
+    mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    scaled = (array - np.float32(mean)) / np.float32(_spread(std))
+    return np.where(inside, scaled, np.float32(0))
+
+
+def _minmax(array: np.ndarray, params: NormaliseParameters) -> np.ndarray:
+    low, high = array.min(), array.max()
+    return (array - low) / np.float32(_spread(float(high) - float(low)))
+
+
+def _fingerprint(array: np.ndarray, params: NormaliseParameters) -> np.ndarray:
+    """Clip to the training foreground's 0.5 and 99.5 % and scale by its mean and deviation."""
+    clipped = np.clip(array, np.float32(params.p005), np.float32(params.p995))
+    return (clipped - np.float32(params.mean)) / np.float32(_spread(params.std))
+
+
+_METHODS = {
+    "zscore": _zscore,
+    "minmax": _minmax,
+    "fingerprint": _fingerprint,
+    "nonzero_zscore": _nonzero_zscore,
+}
+
+
+def _spread(value: float) -> float:
+    if value < SMALLEST_SPREAD:
+        raise BadCase("constant_image", f"the spread of intensities is {value:g}: shows nothing")
+    return float(value)
+
+
+def _needs_fit(params: NormaliseParameters) -> bool:
+    fitted = (params.mean, params.std, params.p005, params.p995)
+    return params.method == "fingerprint" and None in fitted
+
+
+def _fit(params: NormaliseParameters, fingerprint: Fingerprint) -> NormaliseParameters:
+    return NormaliseParameters(
+        method=params.method,
+        mean=float(fingerprint.mean),
+        std=float(fingerprint.std),
+        p005=float(fingerprint.p005),
+        p995=float(fingerprint.p995),
+    )
+
+
+class StoreAsParameters(Parameters):
+    """Type of the stored voxels."""
+
+    dtype: Literal["int16", "float16", "float32"]
+
+
+def _store_as(image: Image, params: StoreAsParameters) -> tuple[Image, dict]:
+    dtype = np.dtype(params.dtype)
+    limits = np.iinfo(dtype) if dtype.kind == "i" else np.finfo(dtype)
+    low, high = float(image.array.min()), float(image.array.max())
+    if low < limits.min or high > limits.max:
+        detail = f"values {low:g} to {high:g} do not fit {dtype}: clip first or store float32"
+        raise BadCase("out_of_range", detail)
+    rounded = np.rint(image.array) if dtype.kind == "i" else image.array
+    return Image(rounded.astype(dtype), image.affine), {}
+
+
+NORMALISE = Step(
+    version=1, parameters=NormaliseParameters, apply=_normalise, needs_fit=_needs_fit, fit=_fit
+)
+STORE_AS = Step(version=1, parameters=StoreAsParameters, apply=_store_as)
