@@ -94,7 +94,7 @@ def is_dicom(data: bytes) -> bool:
     group = data[:2]
     if data[4:6] in _VRS:
         return group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
-    # Implicit VR: the element lies in group 8, ends inside the file and a later group 8 tag follows.
+    # Implicit VR: an element of group 8 that ends inside the file, with another one after it.
     length = int.from_bytes(data[4:8], "little")
     following = data[8 + length : 10 + length]
     return group == b"\x08\x00" and length < len(data) - 16 and following == b"\x08\x00"

@@ -22,8 +22,8 @@ ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 DIGEST_BYTES = 16
 """128 bits of SHA-256, as for every id: a collision needs about 2**64 files."""
 
-MAX_FILE_BYTES = 16 << 30
-"""Largest single file read into memory; whole-slide and cine files stay below it."""
+MAX_FILE_BYTES = 4 << 30
+"""Largest single file read into memory; a volume of more is refused further on as well."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,403 @@
+"""Pseudonyms and the kept fields: the only two things of a header that leave the archive wing."""
+
+import hmac
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from types import MappingProxyType
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from tasks.archive import codes
+
+KEPT_FIELDS: tuple[str, ...] = (
+    "modality",
+    "body_part",
+    "laterality",
+    "view",
+    "sex",
+    "age_band",
+    "manufacturer",
+    "model",
+    "device",
+    "site",
+    "kernel",
+    "kvp",
+    "exposure",
+    "field_strength",
+    "sequence",
+    "tr",
+    "te",
+    "ti",
+    "contrast",
+    "slice_thickness",
+    "spacing_row",
+    "spacing_col",
+    "rows",
+    "cols",
+    "frames",
+    "presentation",
+    "burned_in",
+    "transfer_syntax",
+    "photometric",
+    "date",
+)
+"""All that is kept of a header, in the order of the catalog's columns."""
+
+KEY_KINDS = frozenset({"patient", "study", "series", "sop", "accession", "site", "device", "case"})
+
+KEY_BYTES = 16
+"""128 bits of HMAC-SHA256 (RFC 2104 allows truncation to half the output)."""
+
+MAX_DATE_OFFSET = 3650
+"""Dates move back by 1 to this many days, the same for all of a patient: intervals stay."""
+
+OLDEST_AGE = 89
+"""Ages above are one band: so few are so old that the age names them (HIPAA safe harbour)."""
+
+AGE_BAND_YEARS = 5
+
+_PLACEHOLDER_IDS = frozenset(
+    {
+        "anon",
+        "anonymous",
+        "anonymized",
+        "anonymised",
+        "anonymisiert",
+        "deidentified",
+        "de-identified",
+        "default",
+        "dummy",
+        "missing",
+        "n/a",
+        "na",
+        "nan",
+        "nil",
+        "none",
+        "no-id",
+        "noid",
+        "not_available",
+        "null",
+        "patient",
+        "removed",
+        "test",
+        "testid",
+        "unbekannt",
+        "undefined",
+        "unknown",
+        "unkn",
+        "unnamed",
+        "--",
+        "-",
+        ".",
+        "?",
+        "*",
+    }
+)
+_ONE_CHARACTER = re.compile(r"(.)\1*")
+
+_PLAUSIBLE: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "kvp": (0, 1_000),  # kV; industrial tubes end below
+        "exposure": (0, 100_000),  # mAs
+        "field_strength": (0, 30),  # T
+        "tr": (0, 1_000_000),  # ms
+        "te": (0, 100_000),  # ms
+        "ti": (0, 100_000),  # ms
+        "slice_thickness": (0, 1_000),  # mm
+        "spacing_row": (0, 100),  # mm
+        "spacing_col": (0, 100),  # mm
+    }
+)
+"""Numbers outside are no measurement, and might be an identifier in the wrong place: dropped."""
+
+_AGE_TEXT = re.compile(r"(\d{3})([YMWD])")
+_DAYS_OF_UNIT = {"Y": 365.25, "M": 30.4375, "W": 7, "D": 1}
+_NO_CONTRAST = frozenset(
+    {"none", "no", "non", "n", "nein", "without", "0", "na", "n/a", "not used"}
+)
+
+_IDENTITY_TAGS = (
+    0x00100010,  # patient's name and ids
+    0x00100020,
+    0x00101000,
+    0x00101001,
+    0x00101005,
+    0x00101060,
+    0x00080050,  # accession
+    0x00080080,  # institution
+    0x00080081,
+    0x00081010,  # station
+    0x00080090,  # physicians, operators
+    0x00081048,
+    0x00081050,
+    0x00081060,
+    0x00081070,
+    0x00321032,
+    0x00181000,  # serial number
+    0x00200010,  # study id
+)
+
+
+def normalise(value: str) -> str:
+    """Return a join key in its one form: NFKC, without padding or white space round it."""
+    if not value.isascii():
+        value = unicodedata.normalize("NFKC", value)
+    return value.strip(" \0\t\r\n\f\v\u200b\ufeff")
+
+
+@dataclass(frozen=True)
+class Pseudonymiser:
+    """Keyed pseudonyms of one project: the same in it for ever, unlinkable to another's."""
+
+    project_key: bytes = field(repr=False)
+
+    def key(self, kind: str, value: str) -> str:
+        """Return HMAC-SHA256(project key, kind | normalised value) as 32 hexadecimal characters.
+
+        Raises
+        ------
+        ValueError
+            For a kind that is not in `KEY_KINDS`, or an empty value, which would join strangers.
+        """
+        if kind not in KEY_KINDS:
+            raise ValueError(f"No pseudonym of kind {kind!r}: give one of {sorted(KEY_KINDS)}.")
+        value = normalise(value)
+        if not value:
+            raise ValueError(f"An empty {kind} has no pseudonym: all empty ones would be joined.")
+        return self._hmac(f"{kind}|{value}").hex()
+
+    def patient(self, patient_id: str, issuer: str, study_uid: str) -> str:
+        """Return a patient's pseudonym.
+
+        Parameters
+        ----------
+        patient_id : str
+            Empty ids and placeholders never join two studies: the study stands for the patient.
+        issuer : str
+            Who gave the id (Issuer of Patient ID, else the source's alias): the id 4711 of two
+            hospitals is two patients.
+        study_uid : str
+
+        Raises
+        ------
+        ValueError
+            When neither an id nor a study is there.
+        """
+        patient_id = normalise(patient_id)
+        if is_placeholder(patient_id):
+            return self.key("patient", f"study|{normalise(study_uid)}" if study_uid else "")
+        issuer = normalise(issuer)
+        # The length keeps ("a", "b|c") and ("a|b", "c") apart.
+        return self.key("patient", f"{len(issuer)}|{issuer}|{patient_id}")
+
+    def date_offset(self, patient_key: str) -> int:
+        """Return by how many days this patient's dates move, in [-3650, -1]."""
+        number = int.from_bytes(self._hmac(f"date|{patient_key}")[:8], "big")
+        return -1 - number % MAX_DATE_OFFSET
+
+    def _hmac(self, text: str) -> bytes:
+        data = text.encode("utf-8", "surrogatepass")
+        return hmac.digest(self.project_key, data, "sha256")[:KEY_BYTES]
+
+
+def is_placeholder(patient_id: str) -> bool:
+    """Tell an id that names nobody: empty, ``anonymous``, ``000000``, ``xxx``."""
+    text = patient_id.casefold()
+    if text in _PLACEHOLDER_IDS:
+        return True
+    return not text or (_ONE_CHARACTER.fullmatch(text) is not None and text[0] in "0x-_.*?# 9")
+
+
+def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str, Any]:
+    """Return the kept fields of a header, all of `KEPT_FIELDS`, None where nothing is known.
+
+    Free text passes through `tasks.archive.codes`; numbers are physical or dropped; device and
+    site are pseudonyms; the date is shifted. Nothing else of the header is looked at.
+
+    Parameters
+    ----------
+    ds : Dataset
+        Header of one instance of the series.
+    names : Pseudonymiser
+    patient_key : str
+        Decides the shift of the date.
+
+    Returns
+    -------
+    dict
+        In the order of `KEPT_FIELDS`; lengths in mm, times in ms, kV, mAs, tesla.
+    """
+    header = _Reader(ds)
+    identities = codes.identity_words([header.text(tag) for tag in _IDENTITY_TAGS])
+    study_date = _first_date(header)
+    spacing = _spacing(header)
+    facts = {
+        "modality": codes.term(header.text(0x00080060), codes.MODALITIES),
+        "body_part": codes.body_part(header.text(0x00180015)),
+        "laterality": _laterality(header),
+        "view": codes.term(header.text(0x00185101), codes.VIEWS),
+        "sex": header.text(0x00100040).upper() if _is_sex(header.text(0x00100040)) else None,
+        "age_band": _age_band(header, study_date),
+        "manufacturer": codes.manufacturer(header.text(0x00080070)),
+        "model": codes.model(header.text(0x00081090), identities),
+        "device": _device(header, names),
+        "site": names.key("site", header.text(0x00080080)) if header.text(0x00080080) else None,
+        "kernel": codes.kernel(header.text(0x00181210), identities) or None,
+        "kvp": header.number("kvp", 0x00180060),
+        "exposure": header.number("exposure", 0x00181152),
+        "field_strength": header.number("field_strength", 0x00180087),
+        "sequence": _sequence(header),
+        "tr": header.number("tr", 0x00180080),
+        "te": header.number("te", 0x00180081),
+        "ti": header.number("ti", 0x00180082),
+        "contrast": _contrast(header),
+        "slice_thickness": header.number("slice_thickness", 0x00180050),
+        "spacing_row": spacing[0],
+        "spacing_col": spacing[1],
+        "rows": header.count(0x00280010),
+        "cols": header.count(0x00280011),
+        "frames": header.count(0x00280008) or 1,
+        "presentation": codes.term(header.text(0x00080068), codes.PRESENTATION),
+        "burned_in": {"YES": True, "NO": False}.get(header.text(0x00280301).upper()),
+        "transfer_syntax": _transfer_syntax(ds),
+        "photometric": codes.term(header.text(0x00280004), codes.PHOTOMETRIC),
+        "date": shifted(study_date, names.date_offset(patient_key)),
+    }
+    return {name: facts[name] for name in KEPT_FIELDS}
+
+
+def shifted(day: date | None, offset: int) -> str | None:
+    """Return the date moved by the patient's offset in days, ISO 8601, or None."""
+    try:
+        return None if day is None else (day + timedelta(days=offset)).isoformat()
+    except OverflowError:
+        return None
+
+
+class _Reader:
+    """Elements of a header as text and numbers; what cannot be read is absent."""
+
+    def __init__(self, ds: Dataset) -> None:
+        self._ds = ds
+
+    def values(self, tag: int) -> list:
+        if tag not in self._ds:
+            return []
+        try:
+            value = self._ds[tag].value
+        except Exception:
+            # A value that breaks its VR raises whatever pydicom's converter raises.
+            return []
+        if value is None or value == "":
+            return []
+        return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+
+    def has(self, tag: int) -> bool:
+        return tag in self._ds
+
+    def text(self, tag: int) -> str:
+        values = self.values(tag)
+        return normalise(str(values[0])) if values else ""
+
+    def number(self, name: str, tag: int, at: int = 0) -> float | None:
+        values = self.values(tag)
+        try:
+            value = float(values[at])
+        except (IndexError, TypeError, ValueError):
+            return None
+        low, high = _PLAUSIBLE[name]
+        return value if math.isfinite(value) and low <= value <= high else None
+
+    def count(self, tag: int) -> int | None:
+        values = self.values(tag)
+        try:
+            value = int(values[0])
+        except (IndexError, TypeError, ValueError, OverflowError):
+            return None
+        # The largest matrix an unsigned short can hold, and more frames than any cine has.
+        return value if 0 < value < 1 << 16 else None
+
+    def day(self, tag: int) -> date | None:
+        text = self.text(tag).replace(".", "")[:8]
+        try:
+            return date(int(text[:4]), int(text[4:6]), int(text[6:8])) if len(text) == 8 else None
+        except ValueError:
+            return None
+
+
+def _first_date(header: _Reader) -> date | None:
+    days = (header.day(tag) for tag in (0x00080020, 0x00080021, 0x00080022, 0x00080023))
+    return next((day for day in days if day is not None), None)
+
+
+def _is_sex(text: str) -> bool:
+    return text.upper() in {"M", "F", "O"}
+
+
+def _laterality(header: _Reader) -> str | None:
+    text = header.text(0x00200062) or header.text(0x00200060)
+    return codes.term(text, {"R", "L", "U", "B"})
+
+
+def _age_band(header: _Reader, day: date | None) -> str | None:
+    """Return five years as "45-49", or "90+"; from the age, else from the date of birth."""
+    found = _AGE_TEXT.fullmatch(header.text(0x00101010).upper())
+    birth = header.day(0x00100030)
+    if found:
+        years = int(int(found[1]) * _DAYS_OF_UNIT[found[2]] / 365.25)
+    elif birth and day and birth <= day:
+        years = day.year - birth.year - ((day.month, day.day) < (birth.month, birth.day))
+    else:
+        return None
+    if years > OLDEST_AGE:
+        return f"{OLDEST_AGE + 1}+"
+    low = years - years % AGE_BAND_YEARS
+    return f"{low}-{low + AGE_BAND_YEARS - 1}"
+
+
+def _device(header: _Reader, names: Pseudonymiser) -> str | None:
+    """Return a scanner's pseudonym: vendor and model with the serial number, else the station."""
+    own = header.text(0x00181000) or header.text(0x00081010)
+    if not own:
+        return None
+    return names.key("device", f"{header.text(0x00080070)}|{header.text(0x00081090)}|{own}")
+
+
+def _sequence(header: _Reader) -> str | None:
+    found = {str(value).upper() for value in header.values(0x00180020)}
+    if not found:
+        return None
+    return "+".join(term for term in codes.SEQUENCES if term in found) or codes.OTHER
+
+
+def _contrast(header: _Reader) -> bool | None:
+    """Return None where the header does not speak of contrast at all."""
+    if not (header.has(0x00180010) or header.has(0x00180012)):
+        return None
+    text = header.text(0x00180010)
+    if text:
+        return text.casefold() not in _NO_CONTRAST
+    return bool(header.values(0x00180012))
+
+
+def _spacing(header: _Reader) -> tuple[float | None, float | None]:
+    """Return (between rows, between columns) in mm: in the patient, else at the detector."""
+    for tag in (0x00280030, 0x00181164, 0x00182010):
+        row, col = header.number("spacing_row", tag), header.number("spacing_col", tag, 1)
+        if row and col:
+            return row, col
+    return None, None
+
+
+def _transfer_syntax(ds: Dataset) -> str | None:
+    meta = getattr(ds, "file_meta", None)
+    text = str(meta.get("TransferSyntaxUID", "") or "") if meta is not None else ""
+    if not text:
+        return None
+    return text if UID(text).is_transfer_syntax and not UID(text).is_private else codes.OTHER
