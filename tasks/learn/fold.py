@@ -1,0 +1,185 @@
+"""What training one fold left behind: weights, validation predictions and the record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tasks.evaluate.overlap import dice_per_class
+from tasks.hashing import digest_json
+from tasks.learn import checkpoint
+from tasks.learn.dataset import CaseSource
+from tasks.learn.infer import classify, features, label_map, segment
+from tasks.learn.networks import build_network
+from tasks.learn.ood import OodModel, fit_ood, from_arrays
+from tasks.learn.plan import NetworkPlan
+
+if TYPE_CHECKING:
+    from tasks.learn.training import Training
+
+FOLD_FILE = "fold.safetensors"
+
+OOD_CASES = 1000
+"""Training cases whose features are looked at; more change a covariance little."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one fold trains and validates on."""
+
+    plan: NetworkPlan
+    source: CaseSource
+    targets: Mapping[str, int]
+    train_ids: tuple[str, ...]
+    val_ids: tuple[str, ...]
+    seed: int
+
+    @property
+    def identity(self) -> str:
+        """Hash that a checkpoint must carry to be gone on with."""
+        return digest_json(
+            {
+                "plan": self.plan.model_dump(mode="json"),
+                "targets": [self.targets.get(c) for c in self.train_ids + self.val_ids],
+                "train": self.train_ids,
+                "val": self.val_ids,
+                "seed": self.seed,
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FoldResult:
+    """One trained fold; small, for the weights stay on disk."""
+
+    history: tuple[dict[str, Any], ...]
+    """A record an epoch: epoch, loss, lr, val_loss, val_auroc or val_dice, seconds, data_wait."""
+    best_epoch: int
+    """Number, from 1, of the epoch whose weights were kept."""
+    weights_path: str
+    val_ids: tuple[str, ...]
+    val_probability: np.ndarray | None
+    """(n, k) of a classification, in the order of ``val_ids``."""
+    val_dice: np.ndarray | None
+    """(n, foreground classes) of a segmentation; empty masks by ``evaluate``'s EMPTY_POLICY."""
+    val_empty: np.ndarray | None
+    """(n, foreground classes): 0 neither mask empty, 1 both, 2 one."""
+    val_ood: np.ndarray | None
+    """(n,) distance of each validation case from the training side."""
+    seconds: float
+    """Training and validation, over all starts."""
+    data_wait: float
+    """Share of the training time spent waiting for samples."""
+    device: str
+    batch: int
+    """As planned, or what it was halved to."""
+    resumed: int
+    """Epochs that an earlier, interrupted run had done."""
+
+
+def finish_fold(
+    fold: Fold, training: "Training", out_dir: Path, device: torch.device, device_text: str
+) -> FoldResult:
+    """Predict the validation side with the kept weights and write the fold's file."""
+    network = build_network(fold.plan)
+    checkpoint.restore_network(network, training.best)
+    network = network.to(device).eval()
+    arrays: dict[str, np.ndarray] = {}
+    if fold.plan.task == "classification":
+        images = np.stack([fold.source.image(c) for c in fold.val_ids])
+        arrays["val.probability"] = classify([network], fold.plan, images, device)
+    else:
+        arrays["val.dice"], arrays["val.empty"] = _dice(fold, network, device)
+    seen = features(network, fold.plan, _Images(fold.source, _spaced(fold.train_ids)), device)
+    if (model := fit_ood(seen)) is not None:
+        arrays |= {f"ood.{name}": a for name, a in model.arrays().items()}
+        looked = features(network, fold.plan, _Images(fold.source, fold.val_ids), device)
+        arrays["val.ood"] = model.score(looked)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    history = training.history
+    record = {
+        "identity": fold.identity,
+        "history": history,
+        "best_epoch": training.best_epoch + 1,
+        "val_ids": list(fold.val_ids),
+        "seconds": sum(r["seconds"] for r in history),
+        "data_wait": sum(r["data_wait"] * r["train_seconds"] for r in history)
+        / sum(r["train_seconds"] for r in history),
+        "device": device_text,
+        "batch": training.batch,
+        "resumed": training.resumed,
+    }
+    path = out_dir / FOLD_FILE
+    tensors |= checkpoint.prefixed("network", training.best)
+    checkpoint.write_tensors(path, tensors, record)
+    return _result(path, tensors, record)
+
+
+def read_fold(out_dir: Path, identity: str) -> FoldResult | None:
+    """Return the result of a fold that was finished before, None if there is none such."""
+    path = out_dir / FOLD_FILE
+    if not path.exists():
+        return None
+    tensors, record = checkpoint.read_tensors(path)
+    return _result(path, tensors, record) if record["identity"] == identity else None
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], OodModel | None]:
+    """Return the network's weights and the out-of-distribution model of a fold's file."""
+    tensors, _ = checkpoint.read_tensors(Path(path))
+    arrays = {name: t.numpy() for name, t in checkpoint.without_prefix("ood", tensors).items()}
+    return checkpoint.without_prefix("network", tensors), from_arrays(arrays) if arrays else None
+
+
+def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> FoldResult:
+    def array(name: str) -> np.ndarray | None:
+        return tensors[name].numpy() if name in tensors else None
+
+    return FoldResult(
+        history=tuple(record["history"]),
+        best_epoch=record["best_epoch"],
+        weights_path=str(path),
+        val_ids=tuple(record["val_ids"]),
+        val_probability=array("val.probability"),
+        val_dice=array("val.dice"),
+        val_empty=array("val.empty"),
+        val_ood=array("val.ood"),
+        seconds=record["seconds"],
+        data_wait=record["data_wait"],
+        device=record["device"],
+        batch=record["batch"],
+        resumed=record["resumed"],
+    )
+
+
+def _dice(
+    fold: Fold, network: torch.nn.Module, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = []
+    for case_id in fold.val_ids:
+        probability = segment([network], fold.plan, fold.source.image(case_id), device)
+        truth = fold.source.label(case_id)
+        rows.append(dice_per_class(truth, label_map(probability), fold.plan.n_classes - 1))
+    dice, empty = zip(*rows, strict=True)
+    return np.stack(dice), np.stack(empty)
+
+
+class _Images:
+    """Images of cases read one at a time, for a large set need not fit in memory."""
+
+    def __init__(self, source: CaseSource, case_ids: tuple[str, ...]) -> None:
+        self._source, self._case_ids = source, case_ids
+
+    def __len__(self) -> int:
+        return len(self._case_ids)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._source.image(self._case_ids[index])
+
+
+def _spaced(case_ids: tuple[str, ...]) -> tuple[str, ...]:
+    step = -(-len(case_ids) // OOD_CASES)
+    return case_ids[::step]

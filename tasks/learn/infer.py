@@ -1,0 +1,222 @@
+"""Asking networks: class probabilities, probability maps, what an input looks like, heatmaps."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from tasks.learn.dataset import PAD_VALUE
+from tasks.learn.device import mixed_precision
+from tasks.learn.networks import SmallCNN, to_network
+from tasks.learn.plan import NetworkPlan
+
+WHOLE_IMAGE_FACTOR = 3.0
+"""An image of up to this many patches is asked for whole: tiles at half overlap cost as much."""
+
+TILE_OVERLAP = 0.5
+"""Share by which tiles overlap (nnU-Net)."""
+
+TILES_AT_ONCE = 4
+SLICES_AT_ONCE = 32
+IMAGES_AT_ONCE = 64
+"""Samples a forward pass takes; they bound memory and change no result."""
+
+
+def classify(
+    networks: Sequence[nn.Module], plan: NetworkPlan, images: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Return the mean class probabilities over networks and mirrorings.
+
+    Parameters
+    ----------
+    networks : sequence of Module
+        In evaluation mode, on ``device``.
+    plan : NetworkPlan
+    images : (n, z, y, x) array
+    device : torch.device
+
+    Returns
+    -------
+    (n, k) float64
+    """
+    rows = [_mean_softmax(networks, plan, x, device) for x in _image_batches(plan, images)]
+    return np.concatenate(rows).astype(np.float64)
+
+
+def logits_of(
+    network: nn.Module, plan: NetworkPlan, images: np.ndarray, device: torch.device
+) -> Tensor:
+    """Return the logits (n, k) of one network, on the CPU, without mirroring."""
+    rows = []
+    with torch.inference_mode(), mixed_precision(device):
+        for x in _image_batches(plan, images):
+            rows.append(network(to_network(x.to(device), plan.dims)).float().cpu())
+    return torch.cat(rows)
+
+
+def _image_batches(plan: NetworkPlan, images: np.ndarray) -> list[Tensor]:
+    if images.shape[1:] != tuple(plan.patch):
+        raise ValueError(
+            f"images have shape {images.shape[1:]}, the network was trained on {plan.patch}; "
+            "apply the model's own recipe first"
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[:, None]
+    return list(tensor.split(IMAGES_AT_ONCE))
+
+
+def _mean_softmax(
+    networks: Sequence[nn.Module], plan: NetworkPlan, x: Tensor, device: torch.device
+) -> np.ndarray:
+    total: Tensor | float = 0.0
+    mirrors = mirrorings(plan)
+    with torch.inference_mode(), mixed_precision(device):
+        x = x.to(device)
+        for network, axes in itertools.product(networks, mirrors):
+            seen = to_network(x.flip(axes) if axes else x, plan.dims)
+            total = total + network(seen).float().softmax(1)
+    return (total / (len(networks) * len(mirrors))).cpu().numpy()
+
+
+def mirrorings(plan: NetworkPlan) -> list[tuple[int, ...]]:
+    """Return the tensor axes of (n, c, z, y, x) mirrored in each test-time pass, none first."""
+    axes = ["zyx".index(axis) + 2 for axis in plan.flip_tta]
+    subsets = [itertools.combinations(axes, n) for n in range(len(axes) + 1)]
+    return [tuple(one) for one in itertools.chain.from_iterable(subsets)]
+
+
+def segment(
+    networks: Sequence[nn.Module], plan: NetworkPlan, image: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Return the mean probability maps over networks and mirrorings.
+
+    The image is asked for whole when it is at most ``WHOLE_IMAGE_FACTOR`` patches large, else in
+    overlapping tiles under a Gaussian weight (MONAI's sliding window).
+
+    Parameters
+    ----------
+    image : (z, y, x) array
+
+    Returns
+    -------
+    (k, z, y, x) float32
+        Sums to 1 over the classes, background first.
+    """
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
+    total: Tensor | float = 0.0
+    mirrors = mirrorings(plan)
+    with torch.inference_mode(), mixed_precision(device):
+        for network, axes in itertools.product(networks, mirrors):
+            seen = x.flip(axes) if axes else x
+            maps = _maps(network, plan, seen)
+            total = total + (maps.flip(axes) if axes else maps)
+    return (total / (len(networks) * len(mirrors)))[0].cpu().numpy()
+
+
+def _maps(network: nn.Module, plan: NetworkPlan, x: Tensor) -> Tensor:
+    """Return probabilities (1, k, z, y, x) of one image (1, 1, z, y, x)."""
+    if plan.dims == 2:
+        slices = x[0].movedim(1, 0)
+        chunks = slices.split(SLICES_AT_ONCE)
+        maps = torch.cat([_tile(network, plan.patch[1:], plan.divisor[1:], c) for c in chunks])
+        return maps.movedim(0, 1)[None]
+    return _tile(network, plan.patch, plan.divisor, x)
+
+
+def _tile(network: nn.Module, patch: Sequence[int], divisor: Sequence[int], x: Tensor) -> Tensor:
+    def ask(tile: Tensor) -> Tensor:
+        return network(tile).float().softmax(1)
+
+    if math.prod(x.shape[2:]) <= WHOLE_IMAGE_FACTOR * math.prod(patch):
+        return _whole(ask, patch, divisor, x)
+    from monai.inferers.utils import sliding_window_inference
+
+    return sliding_window_inference(
+        x, tuple(patch), TILES_AT_ONCE, ask, overlap=TILE_OVERLAP, mode="gaussian", cval=PAD_VALUE
+    )
+
+
+def _whole(
+    ask: Callable[[Tensor], Tensor], patch: Sequence[int], divisor: Sequence[int], x: Tensor
+) -> Tensor:
+    shape = x.shape[2:]
+    # A network whose normalisation is over space wants the surroundings it was trained with.
+    size = [max(p, -(-n // d) * d) for n, p, d in zip(shape, patch, divisor, strict=True)]
+    before = [(s - n) // 2 for s, n in zip(size, shape, strict=True)]
+    margin: list[int] = []
+    for s, n, b in reversed(list(zip(size, shape, before, strict=True))):
+        margin += [b, s - n - b]
+    maps = ask(pad(x, margin, value=PAD_VALUE))
+    return maps[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+
+
+def label_map(probability: np.ndarray) -> np.ndarray:
+    """Return the most probable class (z, y, x) uint8 of maps (k, z, y, x)."""
+    return probability.argmax(0).astype(np.uint8)
+
+
+def features(
+    network: nn.Module, plan: NetworkPlan, images: Sequence[np.ndarray], device: torch.device
+) -> np.ndarray | None:
+    """Return pooled features (n, f) of images (z, y, x), None if the network does not offer them.
+
+    A volume larger than the patch is looked at in its middle, padded where it is smaller.
+    """
+    if not hasattr(network, "pooled_features"):
+        return None
+    rows = []
+    with torch.inference_mode():
+        for image in images:
+            x = torch.from_numpy(middle(image, plan.patch))[None, None].to(device)
+            rows.append(network.pooled_features(to_network(x, plan.dims)).float().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def middle(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return the middle of an image (z, y, x) as float32 of a size, padded where it is smaller."""
+    cut, margin = [], []
+    for n, p in zip(image.shape, size, strict=True):
+        start = max(0, (n - p) // 2)
+        cut.append(slice(start, start + min(n, p)))
+        before = max(0, (p - n) // 2)
+        margin.append((before, max(0, p - n) - before))
+    inside = np.asarray(image[tuple(cut)], dtype=np.float32)
+    return np.pad(inside, margin, constant_values=PAD_VALUE)
+
+
+def heatmap(
+    networks: Sequence[nn.Module],
+    plan: NetworkPlan,
+    image: np.ndarray,
+    class_index: int,
+    device: torch.device,
+) -> np.ndarray | None:
+    """Return where the small CNN sees a class: mean Grad-CAM over the networks (Selvaraju 2017).
+
+    Parameters
+    ----------
+    image : (z, y, x) array
+    class_index : int
+
+    Returns
+    -------
+    (z, y, x) float32 in [0, 1], or None if a network is not a ``small_cnn``
+    """
+    if not all(isinstance(network, SmallCNN) for network in networks):
+        return None
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
+    x = to_network(x, plan.dims)
+    total: Tensor | float = 0.0
+    for network in networks:
+        last = network.maps(x)[-1].detach().requires_grad_(True)
+        score = network.classify(last)[0, class_index]
+        (gradient,) = torch.autograd.grad(score, last)
+        weight = gradient.flatten(2).mean(-1)
+        seen = torch.einsum("nc,nc...->n...", weight, last.detach()).relu()
+        total = total + seen / seen.max().clamp_min(torch.finfo(seen.dtype).tiny)
+    mode = "bilinear" if plan.dims == 2 else "trilinear"
+    large = interpolate(total[:, None], size=x.shape[2:], mode=mode, align_corners=False)[0, 0]
+    return (large / large.max().clamp_min(1e-12)).reshape(image.shape).cpu().numpy()

@@ -1,0 +1,155 @@
+"""Training one fold of one network: seeded, checkpointed every epoch, exact after a kill -9."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasks.learn.dataset import (
+    PRELOAD_BYTES,
+    CaseSource,
+    Samples,
+    StoreCases,
+    TrainingCase,
+    preload,
+)
+from tasks.learn.device import device_name, pick_device, repeatable
+from tasks.learn.fold import Fold, FoldResult, finish_fold, read_fold
+from tasks.learn.plan import NetworkPlan
+from tasks.learn.training import Training
+from tasks.learn.validate import validate
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def train_fold(
+    plan: NetworkPlan,
+    root: str | CaseSource,
+    cases: Sequence[TrainingCase],
+    train_ids: Sequence[str],
+    val_ids: Sequence[str],
+    out_dir: str | Path,
+    seed: int,
+    *,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    device: str | None = None,
+    preload_bytes: int = PRELOAD_BYTES,
+) -> FoldResult:
+    """Train one fold, or go on with it where a killed run left it.
+
+    Called again after its end it returns the same result without training, so a re-run of the task
+    costs nothing. On the CPU, with the same number of threads, a run that was killed at any moment
+    and started again ends with the same bits as an undisturbed one.
+
+    Parameters
+    ----------
+    plan : NetworkPlan
+    root : str or CaseSource
+        The store's root, or where else arrays come from.
+    cases : sequence of TrainingCase
+    train_ids, val_ids : sequence of str
+        Case ids of the two sides; patients must not stand on both.
+    out_dir : path
+        This fold's own folder: ``checkpoint.safetensors`` while it runs, ``fold.safetensors``
+        when it is done.
+    seed : int
+    on_epoch : callable, optional
+        Gets each epoch's record (also those read from a checkpoint, again, after a restart).
+    device : str, optional
+        A CUDA device where there is one, else the CPU.
+    preload_bytes : int
+        Cases that fit in it are held in memory.
+
+    Returns
+    -------
+    FoldResult
+
+    Raises
+    ------
+    ValueError
+        If a patient stands on both sides, or images do not have the planned shape.
+    FloatingPointError
+        If the loss is no longer finite.
+    """
+    by_id = {case.case_id: case for case in cases}
+    _check_sides(by_id, train_ids, val_ids)
+    source = StoreCases(root, cases) if isinstance(root, str) else root
+    ids = (*train_ids, *val_ids)
+    targets = {c: t for c in ids if (t := by_id[c].target) is not None}
+    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed)
+    tell = on_epoch or (lambda _record: None)
+    if (done := read_fold(Path(out_dir), fold.identity)) is not None:
+        for record in done.history:
+            tell(record)
+        return done
+    where = pick_device(device)
+    with repeatable(where):
+        held = preload(source, ids, labels=plan.task == "segmentation", budget=preload_bytes)
+        fold = Fold(plan, held, targets, fold.train_ids, fold.val_ids, seed)
+        training = _run(fold, Path(out_dir), where, tell)
+        result = finish_fold(fold, training, Path(out_dir), where, device_name(device))
+    (Path(out_dir) / CHECKPOINT).unlink(missing_ok=True)
+    return result
+
+
+def _check_sides(
+    by_id: Mapping[str, TrainingCase], train_ids: Sequence[str], val_ids: Sequence[str]
+) -> None:
+    if missing := [c for c in (*train_ids, *val_ids) if c not in by_id]:
+        raise ValueError(f"{len(missing)} case ids of the fold are not among the cases given")
+    if not val_ids:
+        raise ValueError("no validation case in this fold; use fewer folds or a wider cohort")
+    both = {by_id[c].patient_key for c in train_ids} & {by_id[c].patient_key for c in val_ids}
+    if both:
+        raise ValueError(f"{len(both)} patients stand on both sides of the fold; split by patient")
+
+
+def _run(
+    fold: Fold, out_dir: Path, device: torch.device, tell: Callable[[dict[str, Any]], None]
+) -> Training:
+    path = out_dir / CHECKPOINT
+    samples = Samples(fold.plan, fold.source, fold.train_ids, fold.targets, fold.seed)
+    batch, told = fold.plan.batch, 0
+    while True:
+        training = Training(fold, device, batch)
+        training.restore(path, fold.identity)
+        batch, halved = training.batch, ""
+        for record in training.history[told:]:
+            tell(record)
+        told = len(training.history)
+        try:
+            while not training.over:
+                tell(_epoch(training, fold, samples, path))
+                told += 1
+        except torch.OutOfMemoryError as error:
+            if batch == 1:
+                raise torch.OutOfMemoryError(
+                    f"out of memory with a batch of 1 and patch {fold.plan.patch}; "
+                    "lower gpu_memory_gb or patch"
+                ) from error
+            halved = f"out of memory with a batch of {batch}: going on with {batch // 2}"
+        if not halved:
+            return training
+        batch //= 2
+        # The failed step's tensors must be gone before the next network is built.
+        del training
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        tell({"epoch": told, "batch": batch, "note": halved})
+
+
+def _epoch(training: Training, fold: Fold, samples: Samples, path: Path) -> dict[str, Any]:
+    began = time.perf_counter()
+    record = training.train_epoch(fold, samples)
+    record |= validate(
+        training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
+        training.weights,
+    )  # fmt: skip
+    record["seconds"] = time.perf_counter() - began
+    if training.device.type == "cuda":
+        record["memory_gb"] = torch.cuda.max_memory_allocated(training.device) / 1e9
+    training.note(record)
+    training.save(path, fold.identity)
+    return record

@@ -1,0 +1,191 @@
+"""A training under way: steps and epochs, what is best so far, and all of it on disk and back."""
+
+import copy
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tasks.learn import checkpoint
+from tasks.learn.augment import apply
+from tasks.learn.dataset import READERS, ArrayCases, Batch, Samples
+from tasks.learn.device import half_type, mixed_precision
+from tasks.learn.fold import Fold
+from tasks.learn.loss import (
+    class_weights,
+    classification_loss,
+    learning_rate,
+    make_optimizer,
+    segmentation_loss,
+)
+from tasks.learn.networks import build_network, to_network
+
+GRADIENT_NORM = 12.0
+"""Gradients are clipped to this norm (nnU-Net)."""
+
+
+class Training:
+    """A training under way: network, optimizer, averages and what has happened so far."""
+
+    def __init__(self, fold: Fold, device: torch.device, batch: int) -> None:
+        plan = fold.plan
+        torch.manual_seed(_seed(fold.seed, 0))
+        self.plan, self.device, self.batch = plan, device, batch
+        self.network = build_network(plan).to(device)
+        if plan.dims == 2:
+            # Convolutions over the last axis are a third faster on the CPU, and fit tensor cores.
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network) if plan.ema else None
+        self.optimizer = make_optimizer(self.network, plan.optimizer, plan.lr, plan.weight_decay)
+        scaled = device.type == "cuda" and half_type() == torch.float16
+        self.scaler = torch.amp.GradScaler("cuda", enabled=scaled)
+        self.weights = None
+        if plan.task == "classification" and plan.class_weights:
+            counts = class_weights([fold.targets[c] for c in fold.train_ids], plan.n_classes)
+            self.weights = torch.as_tensor(counts, dtype=torch.float32, device=device)
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = -1
+        self.resumed = 0
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.network if self.average is None else self.average
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or none has been better for as long as the patience."""
+        epochs = len(self.history)
+        return epochs >= self.plan.epochs or epochs - 1 - self.best_epoch >= self.plan.patience
+
+    def train_epoch(self, fold: Fold, samples: Samples) -> dict[str, Any]:
+        """Train one epoch and return its loss, learning rate and data-wait share."""
+        epoch = len(self.history)
+        # Dropout draws from torch's own source: seeded by the epoch, it needs no saved state.
+        torch.manual_seed(_seed(fold.seed, epoch + 1))
+        self.network.train()
+        steps = samples.steps(self.batch)
+        readers = 0 if isinstance(fold.source, ArrayCases) else READERS
+        began, waited, losses, rate = time.perf_counter(), 0.0, [], 0.0
+        for step, (batch, wait) in enumerate(
+            _timed(samples.batches(epoch, self.batch, readers=readers))
+        ):
+            waited += wait
+            rate = learning_rate(
+                self.plan.schedule, self.plan.lr, (epoch + step / steps) / self.plan.epochs
+            )
+            losses.append(self._step(batch, rate))
+        loss = float(torch.stack(losses).mean())
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss} in epoch {epoch + 1}; lower lr {self.plan.lr:g}"
+            )
+        seconds = time.perf_counter() - began
+        return {
+            "epoch": epoch + 1,
+            "loss": loss,
+            "lr": rate,
+            "train_seconds": seconds,
+            "data_wait": waited / seconds,
+            "batch": self.batch,
+        }
+
+    def _step(self, batch: Batch, rate: float) -> Tensor:
+        mask = None if batch.mask is None else batch.mask.to(self.device, non_blocking=True)
+        image = batch.image.to(self.device, non_blocking=True)
+        image, mask = apply(batch.params, image, mask)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with mixed_precision(self.device):
+            logits = self.network(to_network(image, self.plan.dims))
+        if mask is None:
+            loss = classification_loss(logits, batch.target.to(self.device), self.weights)
+        else:
+            loss = segmentation_loss(logits, mask[:, 0] if self.plan.dims == 2 else mask)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._follow()
+        return loss.detach()
+
+    def _follow(self) -> None:
+        """Move the averaged weights towards the trained ones; counters are copied."""
+        if self.average is None:
+            return
+        with torch.no_grad():
+            now = self.network.state_dict()
+            for name, kept in self.average.state_dict().items():
+                if kept.is_floating_point():
+                    kept.lerp_(now[name], 1 - self.plan.ema)
+                else:
+                    kept.copy_(now[name])
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Take an epoch's record, and its weights when it is the best so far."""
+        name = f"val_{self.plan.monitor}"
+        sign = -1 if self.plan.monitor == "loss" else 1
+        if self.best_epoch < 0 or sign * record[name] > sign * self.history[self.best_epoch][name]:
+            self.best_epoch = len(self.history)
+            state = self.judged.state_dict()
+            self.best = {key: t.detach().cpu().clone() for key, t in state.items()}
+        self.history.append(record)
+
+    def save(self, path: Path, identity: str) -> None:
+        """Write everything needed to go on."""
+        tensors = {
+            **checkpoint.prefixed("network", self.network.state_dict()),
+            **checkpoint.prefixed("best", self.best),
+            **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
+        }
+        if self.average is not None:
+            tensors |= checkpoint.prefixed("average", self.average.state_dict())
+        record = {
+            "identity": identity,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "batch": self.batch,
+            "scaler": self.scaler.state_dict(),
+        }
+        checkpoint.write_tensors(path, tensors, record)
+
+    def restore(self, path: Path, identity: str) -> None:
+        """Go on from a checkpoint of the same identity; any other is left aside."""
+        if not path.exists():
+            return
+        tensors, record = checkpoint.read_tensors(path)
+        if record["identity"] != identity:
+            return
+        checkpoint.restore_network(self.network, checkpoint.without_prefix("network", tensors))
+        if self.average is not None:
+            checkpoint.restore_network(self.average, checkpoint.without_prefix("average", tensors))
+        checkpoint.restore_optimizer(
+            self.optimizer, checkpoint.without_prefix("optimizer", tensors)
+        )
+        self.scaler.load_state_dict(record["scaler"])
+        self.best = checkpoint.without_prefix("best", tensors)
+        self.best_epoch, self.history = record["best_epoch"], record["history"]
+        self.resumed = len(self.history)
+        # After out-of-memory the caller's batch is the smaller one.
+        self.batch = min(self.batch, record["batch"])
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Yield each batch with the seconds it was waited for."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - began
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)

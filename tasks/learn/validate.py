@@ -1,0 +1,58 @@
+"""How good a network is on the validation side of its fold, after each epoch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tasks.evaluate.metrics import auroc
+from tasks.evaluate.overlap import dice_per_class
+from tasks.learn.dataset import CaseSource
+from tasks.learn.infer import label_map, logits_of, segment
+from tasks.learn.loss import classification_loss
+from tasks.learn.plan import NetworkPlan
+
+LEAST_PROBABILITY = 1e-7
+"""Probabilities are raised to this before their logarithm."""
+
+
+def validate(
+    network: nn.Module,
+    plan: NetworkPlan,
+    source: CaseSource,
+    val_ids: Sequence[str],
+    targets: Mapping[str, int],
+    device: torch.device,
+    weights: Tensor | None,
+) -> dict[str, float]:
+    """Return ``val_loss`` and ``val_auroc`` or ``val_dice`` of the validation cases.
+
+    The loss of a classification is the weighted one that is trained; of a segmentation, the mean
+    cross-entropy of the voxels. Without two classes on the side AUROC is .5.
+    """
+    network.eval()
+    if plan.task == "classification":
+        images = np.stack([source.image(c) for c in val_ids])
+        logits = logits_of(network, plan, images, device)
+        target = torch.tensor([targets[c] for c in val_ids])
+        kept = None if weights is None else weights.cpu()
+        loss = float(classification_loss(logits, target, kept))
+        return {"val_loss": loss, "val_auroc": _auroc(target.numpy(), logits.softmax(1).numpy())}
+    plain = plan.model_copy(update={"flip_tta": ()})
+    dice, losses = [], []
+    for case_id in val_ids:
+        probability = segment([network], plain, source.image(case_id), device)
+        truth = source.label(case_id)
+        dice.append(dice_per_class(truth, label_map(probability), plan.n_classes - 1)[0])
+        of_truth = np.take_along_axis(probability, truth[None].astype(np.int64), 0)
+        losses.append(-np.log(np.maximum(of_truth, LEAST_PROBABILITY)).mean())
+    return {"val_loss": float(np.mean(losses)), "val_dice": float(np.mean(dice))}
+
+
+def _auroc(target: np.ndarray, probability: np.ndarray) -> float:
+    """Return the AUROC, the mean of one against the rest where there are more than two classes."""
+    columns = range(probability.shape[1]) if probability.shape[1] > 2 else [1]
+    mixed = [c for c in columns if 0 < np.sum(target == c) < len(target)]
+    values = [float(auroc(target == c, probability[:, c])) for c in mixed]
+    return float(np.mean(values)) if values else 0.5
