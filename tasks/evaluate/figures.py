@@ -154,7 +154,7 @@ def draw_learning_curve(
     Parameters
     ----------
     history : sequence of records, or mapping name (e.g. fold) -> records
-        Keys with "loss" go to the left panel, other ``val`` keys to the right; the rest is left out.
+        Keys with "loss" go to the left panel, other ``val`` keys to the right, the rest nowhere.
     """
     runs = history if isinstance(history, Mapping) else {"": history}
     keys = [key for records in runs.values() for record in records for key in record]
@@ -175,6 +175,7 @@ def draw_learning_curve(
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREY, ls=":", label=f"kept: epoch {best_epoch}")
         axes.set(xlabel="epoch", ylabel="loss" if names is losses else "validation")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes, "best")
     many = f", {len(runs)} runs" if len(runs) > 1 else ""
     figure.suptitle(f"{title or 'Learning curve'}{many}", fontsize=13)
@@ -195,7 +196,10 @@ def draw_dice_box(path: str | Path, scores: DiceScores, *, title: str = "") -> P
         axes.plot(place[j] + spread, mean[:, j], ".", color=BLUE, alpha=0.55, ms=6)
     names = [f"{name}\n{_words(table[f'dice/{name}'])}" for name in scores.classes]
     axes.set_xticks(place, names)
-    axes.set(ylabel="Dice (mean of a patient's cases)", ylim=(min(0.5, mean.min()) - 0.02, 1.02))
+    axes.set(
+        ylabel="Dice (mean of a patient's cases)",
+        ylim=(np.floor(10 * mean.min()) / 10 - 0.02, 1.02),
+    )
     axes.grid(axis="y", color="#DDDDDD")
     axes.set_axisbelow(True)
     empty = int(np.sum(scores.empty > 0))
