@@ -276,7 +276,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("part_id", "number", name=op.f("pk_part_cases")),
     )
     op.create_index(op.f("ix_part_cases_case_id"), "part_cases", ["case_id"], unique=False)
-    # ### end Alembic commands ###
 
 
 def downgrade() -> None:
@@ -322,4 +321,3 @@ def downgrade() -> None:
     op.drop_table("edition_uses")
     op.drop_index(op.f("ix_assignments_patient_key"), table_name="assignments")
     op.drop_table("assignments")
-    # ### end Alembic commands ###

@@ -61,7 +61,6 @@ def upgrade() -> None:
             "folder_id", "name", "member", name=op.f("uq_files_folder_id_name_member")
         ),
     )
-    # ### end Alembic commands ###
 
 
 def downgrade() -> None:
@@ -71,4 +70,3 @@ def downgrade() -> None:
     op.drop_table("sources")
     op.drop_table("secrets")
     op.drop_table("identities")
-    # ### end Alembic commands ###

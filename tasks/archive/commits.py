@@ -1,0 +1,364 @@
+"""What the loop has decided and made: recipes, work, parts; with splits and leases beside them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, Row, Select, delete, func, literal_column, select, update
+
+from tasks.archive.database import LOOKUP_ROWS, chunks, insert, now, writing
+from tasks.archive.leases import acquire_lease, check_fence, heartbeat_lease, release_lease
+from tasks.archive.quarantine import insert_quarantine, quarantine_values
+from tasks.archive.splits import (
+    Assignment,
+    Edition,
+    assign,
+    assignments,
+    editions,
+    open_edition,
+    sides_of_patient,
+    use_edition,
+)
+from tasks.archive.tables import part_cases, recipe_generations, recipes, work
+from tasks.archive.tables import parts as parts_table
+from tasks.archive.tables import quarantine as quarantine_table
+from tasks.errors import StoreError
+from tasks.hashing import canonical_json
+
+__all__ = [
+    "Assignment",
+    "Edition",
+    "PartRow",
+    "acquire_lease",
+    "assign",
+    "assignments",
+    "commit_part",
+    "editions",
+    "heartbeat_lease",
+    "open_edition",
+    "part_of_case",
+    "parts",
+    "pending_cases",
+    "put_recipe",
+    "recipe_for",
+    "release_lease",
+    "retry_cases",
+    "sides_of_patient",
+    "use_edition",
+    "want_cases",
+    "work_states",
+]
+
+STAGES: Mapping[str, str] = {"image": "preprocess", "label": "label"}
+"""Stage a failed case is quarantined under, by kind of part."""
+
+
+@dataclass(frozen=True)
+class PartRow:
+    """One committed part of the store."""
+
+    part_id: str
+    kind: str
+    """``image`` or ``label``."""
+    recipe_id: str
+    label_set_id: str | None
+    image_part_id: str | None
+    path: str
+    """Relative to the store's root."""
+    case_ids: tuple[str, ...]
+    bytes: int
+    digest: str
+
+
+def put_recipe(
+    catalog: Engine, recipe_id: str, scenario: str, body: Mapping, fitted_on: str
+) -> None:
+    """Make a fitted recipe the newest generation of a scenario; the newest again is a no-op.
+
+    Raises
+    ------
+    ValueError
+        The id is known with another body.
+    """
+    text = canonical_json(dict(body))
+    with writing(catalog) as connection:
+        connection.execute(
+            insert(connection, recipes).on_conflict_do_nothing(),
+            {"recipe_id": recipe_id, "body": text, "fitted_on": fitted_on, "at": now()},
+        )
+        held = connection.execute(select(recipes).filter_by(recipe_id=recipe_id)).one()
+        if held.body != text:
+            raise ValueError(
+                f"Recipe {recipe_id} is known with another content: an id is the hash of what it "
+                "names, so compute it from the fitted recipe."
+            )
+        newest = _newest_generation(connection, scenario)
+        if newest is None or newest.recipe_id != recipe_id:
+            generation = 1 if newest is None else newest.generation + 1
+            connection.execute(
+                recipe_generations.insert(),
+                {
+                    "scenario": scenario,
+                    "generation": generation,
+                    "recipe_id": recipe_id,
+                    "at": now(),
+                },
+            )
+
+
+def _newest_generation(connection: Connection, scenario: str) -> Row | None:
+    query = (
+        select(recipe_generations.c.generation, recipes.c.recipe_id, recipes.c.body)
+        .join_from(recipe_generations, recipes)
+        .where(recipe_generations.c.scenario == scenario)
+        .order_by(recipe_generations.c.generation.desc())
+    )
+    return connection.execute(query).first()
+
+
+def recipe_for(catalog: Engine, scenario: str) -> tuple[str, dict] | None:
+    """Return (recipe id, body) of a scenario's newest generation, or None."""
+    with catalog.connect() as connection:
+        newest = _newest_generation(connection, scenario)
+    return None if newest is None else (newest.recipe_id, json.loads(newest.body))
+
+
+def want_cases(catalog: Engine, recipe_id: str, case_ids: Iterable[str]) -> int:
+    """Ask for cases under a recipe and return how many were not asked for before.
+
+    A case that is done or in quarantine stays so.
+
+    Raises
+    ------
+    ValueError
+        There is no such recipe.
+    """
+    wanted = sorted(set(case_ids))
+    with writing(catalog) as connection:
+        _require_recipe(connection, recipe_id)
+        count = select(func.count()).select_from(work).filter_by(recipe_id=recipe_id)
+        before = connection.scalar(count)
+        if wanted:
+            connection.execute(
+                insert(connection, work).on_conflict_do_nothing(),
+                [
+                    {"recipe_id": recipe_id, "case_id": case_id, "state": "pending"}
+                    for case_id in wanted
+                ],
+            )
+        return connection.scalar(count) - before
+
+
+def _require_recipe(connection: Connection, recipe_id: str) -> None:
+    if connection.scalar(select(recipes.c.recipe_id).filter_by(recipe_id=recipe_id)) is None:
+        raise ValueError(f"Recipe {recipe_id} is not in the catalog: put it there first.")
+
+
+def pending_cases(catalog: Engine, recipe_id: str) -> list[str]:
+    """Return the cases not yet processed under a recipe, in order."""
+    with catalog.connect() as connection:
+        return list(connection.scalars(_pending(recipe_id)))
+
+
+def _pending(recipe_id: str) -> Select:
+    # A literal, because SQLite uses a partial index only when it can see its condition.
+    state = work.c.state == literal_column("'pending'")
+    return select(work.c.case_id).where(work.c.recipe_id == recipe_id, state).order_by("case_id")
+
+
+def work_states(catalog: Engine, recipe_id: str) -> dict[str, int]:
+    """Return how many cases of a recipe are in each state."""
+    query = select(work.c.state, func.count()).filter_by(recipe_id=recipe_id)
+    with catalog.connect() as connection:
+        return dict(connection.execute(query.group_by(work.c.state).order_by("state")).all())
+
+
+def retry_cases(catalog: Engine, recipe_id: str | None = None) -> int:
+    """Forget that cases failed, so that they can be wanted again; return how many.
+
+    A person asks for this after the cause is gone. States still move one way: the rows of work
+    and quarantine are removed, not turned back.
+    """
+    of_recipe = [] if recipe_id is None else [work.c.recipe_id == recipe_id]
+    failed = [] if recipe_id is None else [quarantine_table.c.recipe_id == recipe_id]
+    with writing(catalog) as connection:
+        connection.execute(
+            delete(quarantine_table).where(
+                quarantine_table.c.recipe_id.is_not(None),
+                quarantine_table.c.stage.in_(STAGES.values()),
+                *failed,
+            )
+        )
+        return connection.execute(
+            delete(work).where(work.c.state == "quarantined", *of_recipe)
+        ).rowcount
+
+
+def commit_part(
+    catalog: Engine,
+    part: PartRow,
+    failures: Sequence[tuple[str, str, str]] = (),
+    *,
+    lease: tuple[str, int] | None = None,
+) -> None:
+    """Make a written part exist, in one transaction; the same part again is a no-op.
+
+    Writes the part's row and its cases, moves their work from pending to done and that of the
+    failures to quarantined (for image parts), and quarantines the failures. A part of which every
+    case failed leaves only its failures: nothing of it exists.
+
+    Parameters
+    ----------
+    catalog : Engine
+        The catalog.
+    part : PartRow
+        The part as written.
+    failures : sequence of (case id, reason, detail)
+        Cases that could not be written.
+    lease : (name, fencing number), optional
+        Refuse when this lease is no longer held with this number.
+
+    Raises
+    ------
+    StoreError
+        The part is committed with another digest or other cases.
+    LeaseHeld
+        The lease was taken over.
+    ValueError
+        Another kind than ``image`` and ``label``, or an unknown recipe.
+    """
+    if part.kind not in STAGES:
+        raise ValueError(f"A part is one of {', '.join(STAGES)}, not {part.kind!r}.")
+    with writing(catalog) as connection:
+        if lease is not None:
+            check_fence(connection, *lease)
+        _require_recipe(connection, part.recipe_id)
+        if part.case_ids:
+            _insert_part(connection, part)
+        if part.kind == "image":
+            _move(connection, part.recipe_id, part.case_ids, "done")
+            _move(
+                connection, part.recipe_id, [case_id for case_id, _, _ in failures], "quarantined"
+            )
+        insert_quarantine(
+            connection,
+            [
+                quarantine_values(
+                    stage=STAGES[part.kind],
+                    reason=reason,
+                    detail=detail,
+                    case_id=case_id,
+                    recipe_id=part.recipe_id,
+                )
+                for case_id, reason, detail in failures
+            ],
+        )
+
+
+def _insert_part(connection: Connection, part: PartRow) -> None:
+    inserted = connection.execute(
+        insert(connection, parts_table).on_conflict_do_nothing(index_elements=["part_id"]),
+        {
+            "part_id": part.part_id,
+            "kind": part.kind,
+            "recipe_id": part.recipe_id,
+            "label_set_id": part.label_set_id,
+            "image_part_id": part.image_part_id,
+            "path": part.path,
+            "bytes": part.bytes,
+            "digest": part.digest,
+            "at": now(),
+        },
+    ).rowcount
+    if inserted:
+        connection.execute(
+            part_cases.insert(),
+            [
+                {"part_id": part.part_id, "number": number, "case_id": case_id}
+                for number, case_id in enumerate(part.case_ids)
+            ],
+        )
+        return
+    (held,) = _read_parts(connection, [parts_table.c.part_id == part.part_id])
+    if (held.digest, held.case_ids) != (part.digest, part.case_ids):
+        raise StoreError(
+            f"Part {part.part_id} is committed with digest {held.digest} and {len(held.case_ids)} "
+            f"cases, and was written again with {part.digest} and {len(part.case_ids)}: the same "
+            "input must give the same bytes; run `radloop verify` and check what changed."
+        )
+
+
+def _move(connection: Connection, recipe_id: str, case_ids: Sequence[str], state: str) -> None:
+    for chunk in chunks(sorted(set(case_ids)), LOOKUP_ROWS):
+        connection.execute(
+            update(work)
+            .where(
+                work.c.recipe_id == recipe_id,
+                work.c.case_id.in_(chunk),
+                work.c.state == "pending",
+            )
+            .values(state=state)
+        )
+
+
+def _read_parts(connection: Connection, conditions: Sequence) -> list[PartRow]:
+    table = parts_table
+    chosen = select(table).where(*conditions).order_by(table.c.part_id)
+    held = (
+        select(part_cases.c.part_id, part_cases.c.case_id)
+        .join_from(part_cases, table, part_cases.c.part_id == table.c.part_id)
+        .where(*conditions)
+        .order_by(part_cases.c.part_id, part_cases.c.number)
+    )
+    case_ids: dict[str, list[str]] = {}
+    for part_id, case_id in connection.execute(held):
+        case_ids.setdefault(part_id, []).append(case_id)
+    return [
+        PartRow(
+            part_id=row.part_id,
+            kind=row.kind,
+            recipe_id=row.recipe_id,
+            label_set_id=row.label_set_id,
+            image_part_id=row.image_part_id,
+            path=row.path,
+            case_ids=tuple(case_ids.get(row.part_id, ())),
+            bytes=row.bytes,
+            digest=row.digest,
+        )
+        for row in connection.execute(chosen)
+    ]
+
+
+def parts(
+    catalog: Engine,
+    *,
+    recipe_id: str | None = None,
+    kind: str | None = None,
+    label_set_id: str | None = None,
+) -> list[PartRow]:
+    """Return the committed parts that meet every given condition, ordered by part id."""
+    named = {"recipe_id": recipe_id, "kind": kind, "label_set_id": label_set_id}
+    conditions = [parts_table.c[k] == v for k, v in named.items() if v is not None]
+    with catalog.connect() as connection:
+        return _read_parts(connection, conditions)
+
+
+def part_of_case(
+    catalog: Engine, recipe_id: str, case_ids: Iterable[str], label_set_id: str | None = None
+) -> dict[str, str]:
+    """Return case id -> part id of the image parts (or of a label set's parts) under a recipe."""
+    table = parts_table.c
+    kind = "image" if label_set_id is None else "label"
+    query = (
+        select(part_cases.c.case_id, part_cases.c.part_id)
+        .join_from(part_cases, parts_table, part_cases.c.part_id == table.part_id)
+        .where(table.recipe_id == recipe_id, table.kind == kind)
+        .order_by(part_cases.c.part_id)
+    )
+    if label_set_id is not None:
+        query = query.where(table.label_set_id == label_set_id)
+    found: dict[str, str] = {}
+    with catalog.connect() as connection:
+        for chunk in chunks(sorted(set(case_ids)), LOOKUP_ROWS):
+            found.update(connection.execute(query.where(part_cases.c.case_id.in_(chunk))).all())
+    return found
