@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.archive.commits import Assignment
 from tasks.cohort.split import (
     PUBLIC_SPLIT_KEY,
     SplitConfig,
-    assign_official,
     assign_patients,
     newest_edition,
     open_next_edition,
@@ -161,42 +159,6 @@ def test_strata_take_the_positive_class_else_the_joined_set():
 def test_another_config_is_another_split():
     assert split_id("a", CONFIG) == split_id("a", SplitConfig(key="public"))
     assert len({split_id("a", CONFIG), split_id("b", CONFIG), split_id("a", SplitConfig())}) == 3
-
-
-OFFICIAL = SplitConfig(source="column", column="set", folds=3)
-
-
-def _official(values, existing=None):
-    patients = {f"{k:032x}": "all" for k in range(len(values))}
-    given = {f"{k:032x}": value for k, value in enumerate(values)}
-    rows = assign_official(existing or {}, patients, given, OFFICIAL, PUBLIC_SPLIT_KEY)
-    return {int(row.patient_key, 16): row for row in rows}
-
-
-def test_an_official_split_is_kept_and_gets_folds_where_it_has_none():
-    rows = _official([["test"], ["Train"], ["val"], ["2"], ["2", "2"], ["train"]])
-    assert [rows[k].side for k in range(6)] == ["test", "train", "train", "train", "train", "train"]
-    assert (rows[0].edition, rows[3].fold, rows[4].fold) == (1, 2, 2)
-    assert sorted(rows[k].fold for k in (1, 2, 5)) == [0, 0, 1]
-
-
-def test_later_official_test_patients_wait_in_reserve():
-    early = {f"{0:032x}": Assignment(f"{0:032x}", "test", 1, None, "all")}
-    assert _official([["test"], ["test"]], early)[1].side == "reserve"
-
-
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ([["train"], [], []], "2 of 3 new patients have no row"),
-        ([["train"], ["maybe"]], "1 of 2 new patients have a value that is neither"),
-        ([["train", "test"]], "1 of 1 new patients have cases on several sides"),
-        ([["7"]], r"1 of 1 new patients have a fold outside 0\.\.2"),
-    ],
-)
-def test_an_official_split_that_cannot_be_obeyed_is_refused_with_counts(values, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        _official(values)
 
 
 @pytest.mark.parametrize(

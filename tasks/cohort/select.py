@@ -1,0 +1,249 @@
+"""Who is in: cases of a kind that meet the predicates and have exactly one usable label.
+
+The funnel counts what is left after every condition, so that nobody has to guess where cases went.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
+    from sqlalchemy import Engine
+
+    from tasks.archive.catalog import Case, LabelRow
+    from tasks.labels.config import LabelConfig
+
+KEPT_FIELDS = (
+    "modality", "body_part", "laterality", "view", "sex", "age_band", "manufacturer", "model",
+    "device", "site", "kernel", "kvp", "exposure", "field_strength", "sequence", "tr", "te", "ti",
+    "contrast", "slice_thickness", "spacing_row", "spacing_col", "rows", "cols", "frames",
+    "presentation", "burned_in", "transfer_syntax", "photometric", "date",
+)  # fmt: skip
+"""Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
+
+
+class CohortConfig(BaseModel):
+    """Which cases a scenario is about.
+
+    ``where`` maps a kept header field (or, for ``row``, a column) to a value, a list of values, or
+    ``{min: .., max: ..}`` with both ends included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["dicom", "nifti", "row"]
+    modality: tuple[str, ...] = ()
+    body_part: tuple[str, ...] = ()
+    table: str | None = None
+    where: dict[str, Any] = {}
+
+    @field_validator("modality", "body_part", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _predicates_fit_the_kind(self) -> Self:
+        if (self.kind == "row") != (self.table is not None):
+            raise ValueError(
+                f"cohort kind {self.kind} with table {self.table}: "
+                "a table is named for kind row and for no other"
+            )
+        if self.kind == "row" and (self.modality or self.body_part):
+            raise ValueError("rows of a table have no modality or body part: use `where`")
+        for name, wanted in self.where.items():
+            if self.kind != "row" and name not in KEPT_FIELDS:
+                raise ValueError(_unknown_field(name))
+            if isinstance(wanted, dict) and not set(wanted) <= {"min", "max"}:
+                raise ValueError(f"where {name} has {sorted(wanted)}: a range has min and max only")
+            if isinstance(wanted, dict) and not wanted:
+                raise ValueError(f"where {name} is an empty range: give min, max or both")
+        return self
+
+    def predicates(self) -> dict[str, Any]:
+        """Return all predicates as one mapping, modality and body part first."""
+        named = {"modality": list(self.modality), "body_part": list(self.body_part)}
+        return {name: value for name, value in named.items() if value} | self.where
+
+
+def _unknown_field(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, KEPT_FIELDS, 1)
+    hint = f"nearest is {near[0]!r}; " if near else ""
+    return f"where names the unknown field {name!r}: {hint}valid are {', '.join(KEPT_FIELDS)}"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Who is in, with what label, and how many fell out where."""
+
+    cases: tuple["Case", ...]
+    """Labelled cases, ordered by case_id."""
+    targets: Mapping[str, str]
+    """case_id -> class name; empty for a segmentation."""
+    masks: Mapping[str, int]
+    """case_id -> locator of the mask file; empty for a classification."""
+    funnel: tuple[tuple[str, int], ...]
+    """What was asked, and how many cases are left."""
+    unmatched: int
+    """Label rows that belong to no case of the cohort."""
+    unlabelled: tuple["Case", ...] = ()
+    """Cases that meet the predicates and have no usable label."""
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Sorted keys of the labelled patients."""
+        return tuple(sorted({case.patient_key for case in self.cases}))
+
+    def patient_facts(self) -> dict[str, list[dict[str, object]]]:
+        """Return each patient's cases as facts with ``target``, as `patient_strata` wants them."""
+        grouped: dict[str, list[dict[str, object]]] = {}
+        for case in self.cases:
+            facts = {**case.facts, "target": self.targets.get(case.case_id)}
+            grouped.setdefault(case.patient_key, []).append(facts)
+        return grouped
+
+
+def meets(facts: Mapping[str, object], name: str, wanted: object) -> bool:
+    """Say whether a fact is the wanted value, one of several, within a range, or None (empty)."""
+    value = facts.get(name)
+    if value is None or wanted is None:
+        return value is wanted
+    if isinstance(wanted, Mapping):
+        if not isinstance(value, int | float):
+            return str(wanted.get("min", value)) <= str(value) <= str(wanted.get("max", value))
+        return wanted.get("min", value) <= value <= wanted.get("max", value)
+    if isinstance(wanted, list | tuple | set | frozenset):
+        return value in wanted
+    return value == wanted
+
+
+def select(
+    catalog: "Engine",
+    config: CohortConfig,
+    labels: "LabelConfig",
+    label_set_id: str | None,
+    source: str | None = None,
+) -> Cohort:
+    """Read a scenario's cohort from the catalog.
+
+    Parameters
+    ----------
+    catalog : Engine
+    config : CohortConfig
+    labels : LabelConfig
+        How labels are found: in a label set, or (format ``column``) in a column of the table.
+    label_set_id : str or None
+        The label set; None takes every case as unlabelled unless labels stand in a column.
+    source : str, optional
+        Alias of the only source to look at.
+    """
+    from tasks.archive import catalog as archive
+
+    found = archive.cases(catalog, kind=config.kind, source=source, table=config.table)
+    chosen, funnel = narrow(found, config, source)
+    if labels.format == "column":
+        said = {case.case_id: _column_values(case, labels.column) for case in chosen}
+        return label_cases(chosen, said, {}, labels, funnel, unmatched=0)
+    rows = archive.label_rows(catalog, label_set_id) if label_set_id else []
+    sop_keys = sorted({row.key for row in rows if row.join == "sop"})
+    of_sop = archive.cases_of_sops(catalog, sop_keys) if sop_keys else {}
+    said, masks, unmatched = match_rows(chosen, rows, of_sop)
+    return label_cases(chosen, said, masks, labels, funnel, unmatched)
+
+
+def narrow(
+    found: Iterable["Case"], config: CohortConfig, source: str | None = None
+) -> tuple[list["Case"], list[tuple[str, int]]]:
+    """Apply the predicates one after the other and count what is left."""
+    chosen = sorted(found, key=lambda case: case.case_id)
+    what = f"rows of table {config.table}" if config.kind == "row" else f"{config.kind} cases"
+    place = f"source {source}" if source else "the catalog"
+    funnel = [(f"{what} in {place}", len(chosen))]
+    for name, wanted in config.predicates().items():
+        chosen = [case for case in chosen if meets(case.facts, name, wanted)]
+        funnel.append((f"with {name} {_in_words(wanted)}", len(chosen)))
+    return chosen, funnel
+
+
+def _in_words(wanted: object) -> str:
+    if isinstance(wanted, Mapping):
+        ends = [("from", wanted.get("min")), ("to", wanted.get("max"))]
+        return " ".join(f"{word} {end}" for word, end in ends if end is not None)
+    if isinstance(wanted, list | tuple | set | frozenset):
+        return " or ".join(str(value) for value in wanted)
+    return "not stated" if wanted is None else str(wanted)
+
+
+def _column_values(case: "Case", column: str | None) -> set[str]:
+    value = case.facts.get(column) if column else None
+    if value is None or value == "":
+        return set()
+    # JSON has one kind of number: a class written 1 comes back as 1.0.
+    return {f"{value:g}" if isinstance(value, float) else str(value)}
+
+
+def match_rows(
+    cases: Iterable["Case"], rows: Iterable["LabelRow"], case_of_sop: Mapping[str, str]
+) -> tuple[dict[str, set[str]], dict[str, set[int]], int]:
+    """Attach label rows to cases by their keys.
+
+    Returns
+    -------
+    said : dict of case_id to the set of values that rows give it
+    masks : dict of case_id to the set of mask locators that rows give it
+    unmatched : number of rows that belong to none of the cases
+    """
+    by_key: dict[tuple[str, str], list[str]] = {}
+    for case in cases:
+        for join in ("accession", "study", "series", "patient", "case"):
+            key = case.case_id if join == "case" else getattr(case, f"{join}_key")
+            if key:
+                by_key.setdefault((join, key), []).append(case.case_id)
+    chosen = {name for (join, _), names in by_key.items() if join == "case" for name in names}
+    said: dict[str, set[str]] = {}
+    masks: dict[str, set[int]] = {}
+    unmatched = 0
+    for row in rows:
+        if row.join == "sop":
+            names = [case_of_sop[row.key]] if case_of_sop.get(row.key) in chosen else []
+        else:
+            names = by_key.get((row.join, row.key), [])
+        unmatched += not names
+        for name in names:
+            if row.value is not None:
+                said.setdefault(name, set()).add(row.value)
+            if row.locator is not None:
+                masks.setdefault(name, set()).add(row.locator)
+    return said, masks, unmatched
+
+
+def label_cases(
+    chosen: list["Case"],
+    said: Mapping[str, set[str]],
+    masks: Mapping[str, set[int]],
+    labels: "LabelConfig",
+    funnel: list[tuple[str, int]],
+    unmatched: int,
+) -> Cohort:
+    """Keep the cases with exactly one label of a known class, or exactly one mask."""
+    labelled = [case for case in chosen if said.get(case.case_id) or masks.get(case.case_id)]
+    steps = [*funnel, ("with a label", len(labelled))]
+    targets: dict[str, str] = {}
+    files: dict[str, int] = {}
+    if labels.format == "decathlon":
+        single = [case for case in labelled if len(masks.get(case.case_id, ())) == 1]
+        files = {case.case_id: next(iter(masks[case.case_id])) for case in single}
+        steps.append(("with exactly one mask", len(single)))
+    else:
+        agreed = [case for case in labelled if len(said.get(case.case_id, ())) == 1]
+        steps.append(("whose labels agree", len(agreed)))
+        single = [case for case in agreed if said[case.case_id] <= set(labels.classes)]
+        targets = {case.case_id: next(iter(said[case.case_id])) for case in single}
+        steps.append((f"labelled {' or '.join(labels.classes)}", len(single)))
+    kept = {case.case_id for case in single}
+    rest = tuple(case for case in chosen if case.case_id not in kept)
+    return Cohort(tuple(single), targets, files, tuple(steps), unmatched, rest)
