@@ -136,7 +136,7 @@ def _columns(names: list[str]) -> tuple[str, ...]:
     return columns
 
 
-def _csv_rows(reader, width: int) -> tuple[list, list]:  # noqa: ANN001 (csv has no public type)
+def _csv_rows(reader, width: int) -> tuple[list, list]:
     rows, problems = [], []
     for values in reader:
         if not any(value.strip() for value in values):
