@@ -137,9 +137,9 @@ def _draw_fracture(rng: np.random.Generator) -> Fracture:
         bone=int(rng.integers(2)),
         place=float(rng.uniform(-66, 50)),
         slant=float(rng.uniform(-0.9, 0.9)),
-        gap=float(rng.uniform(1.6, 4.0)),
-        shift=float(sign * rng.uniform(0.5, 7.0)),
-        bend=float(np.radians(sign * rng.uniform(1.0, 14.0))),
+        gap=float(rng.uniform(2.4, 5.5)),
+        shift=float(sign * rng.uniform(1.0, 8.0)),
+        bend=float(np.radians(sign * rng.uniform(2.0, 16.0))),
         teeth=float(rng.uniform(0.4, 1.8)),
     )
 
