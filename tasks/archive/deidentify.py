@@ -1,9 +1,7 @@
 """Pseudonyms and the kept fields: the only two things of a header that leave the archive wing."""
 
 import hmac
-import math
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -14,6 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from tasks.archive import codes
+from tasks.archive.elements import Elements
+from tasks.archive.textform import normalise
 
 KEPT_FIELDS: tuple[str, ...] = (
     "modality",
@@ -144,13 +144,6 @@ _IDENTITY_TAGS = (
 )
 
 
-def normalise(value: str) -> str:
-    """Return a join key in its one form: NFKC, without padding or white space round it."""
-    if not value.isascii():
-        value = unicodedata.normalize("NFKC", value)
-    return value.strip(" \0\t\r\n\f\v\u200b\ufeff")
-
-
 @dataclass(frozen=True)
 class Pseudonymiser:
     """Keyed pseudonyms of one project: the same in it for ever, unlinkable to another's."""
@@ -233,7 +226,7 @@ def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str,
     dict
         In the order of `KEPT_FIELDS`; lengths in mm, times in ms, kV, mAs, tesla.
     """
-    header = _Reader(ds)
+    header = Elements(ds)
     identities = codes.identity_words([header.text(tag) for tag in _IDENTITY_TAGS])
     study_date = _first_date(header)
     spacing = _spacing(header)
@@ -249,20 +242,20 @@ def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str,
         "device": _device(header, names),
         "site": names.key("site", header.text(0x00080080)) if header.text(0x00080080) else None,
         "kernel": codes.kernel(header.text(0x00181210), identities) or None,
-        "kvp": header.number("kvp", 0x00180060),
-        "exposure": header.number("exposure", 0x00181152),
-        "field_strength": header.number("field_strength", 0x00180087),
+        "kvp": _measured(header, "kvp", 0x00180060),
+        "exposure": _measured(header, "exposure", 0x00181152),
+        "field_strength": _measured(header, "field_strength", 0x00180087),
         "sequence": _sequence(header),
-        "tr": header.number("tr", 0x00180080),
-        "te": header.number("te", 0x00180081),
-        "ti": header.number("ti", 0x00180082),
+        "tr": _measured(header, "tr", 0x00180080),
+        "te": _measured(header, "te", 0x00180081),
+        "ti": _measured(header, "ti", 0x00180082),
         "contrast": _contrast(header),
-        "slice_thickness": header.number("slice_thickness", 0x00180050),
+        "slice_thickness": _measured(header, "slice_thickness", 0x00180050),
         "spacing_row": spacing[0],
         "spacing_col": spacing[1],
-        "rows": header.count(0x00280010),
-        "cols": header.count(0x00280011),
-        "frames": header.count(0x00280008) or 1,
+        "rows": _count(header, 0x00280010),
+        "cols": _count(header, 0x00280011),
+        "frames": _count(header, 0x00280008) or 1,
         "presentation": codes.term(header.text(0x00080068), codes.PRESENTATION),
         "burned_in": {"YES": True, "NO": False}.get(header.text(0x00280301).upper()),
         "transfer_syntax": _transfer_syntax(ds),
@@ -280,58 +273,19 @@ def shifted(day: date | None, offset: int) -> str | None:
         return None
 
 
-class _Reader:
-    """Elements of a header as text and numbers; what cannot be read is absent."""
-
-    def __init__(self, ds: Dataset) -> None:
-        self._ds = ds
-
-    def values(self, tag: int) -> list:
-        if tag not in self._ds:
-            return []
-        try:
-            value = self._ds[tag].value
-        except Exception:
-            # A value that breaks its VR raises whatever pydicom's converter raises.
-            return []
-        if value is None or value == "":
-            return []
-        return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-
-    def has(self, tag: int) -> bool:
-        return tag in self._ds
-
-    def text(self, tag: int) -> str:
-        values = self.values(tag)
-        return normalise(str(values[0])) if values else ""
-
-    def number(self, name: str, tag: int, at: int = 0) -> float | None:
-        values = self.values(tag)
-        try:
-            value = float(values[at])
-        except (IndexError, TypeError, ValueError):
-            return None
-        low, high = _PLAUSIBLE[name]
-        return value if math.isfinite(value) and low <= value <= high else None
-
-    def count(self, tag: int) -> int | None:
-        values = self.values(tag)
-        try:
-            value = int(values[0])
-        except (IndexError, TypeError, ValueError, OverflowError):
-            return None
-        # The largest matrix an unsigned short can hold, and more frames than any cine has.
-        return value if 0 < value < 1 << 16 else None
-
-    def day(self, tag: int) -> date | None:
-        text = self.text(tag).replace(".", "")[:8]
-        try:
-            return date(int(text[:4]), int(text[4:6]), int(text[6:8])) if len(text) == 8 else None
-        except ValueError:
-            return None
+def _measured(header: Elements, name: str, tag: int, at: int = 0) -> float | None:
+    value = header.number(tag, at)
+    low, high = _PLAUSIBLE[name]
+    return value if value is not None and low <= value <= high else None
 
 
-def _first_date(header: _Reader) -> date | None:
+def _count(header: Elements, tag: int) -> int | None:
+    value = header.number(tag)
+    # The largest matrix an unsigned short can hold, and more frames than any cine has.
+    return int(value) if value is not None and 0 < value < 1 << 16 else None
+
+
+def _first_date(header: Elements) -> date | None:
     days = (header.day(tag) for tag in (0x00080020, 0x00080021, 0x00080022, 0x00080023))
     return next((day for day in days if day is not None), None)
 
@@ -340,12 +294,12 @@ def _is_sex(text: str) -> bool:
     return text.upper() in {"M", "F", "O"}
 
 
-def _laterality(header: _Reader) -> str | None:
+def _laterality(header: Elements) -> str | None:
     text = header.text(0x00200062) or header.text(0x00200060)
     return codes.term(text, {"R", "L", "U", "B"})
 
 
-def _age_band(header: _Reader, day: date | None) -> str | None:
+def _age_band(header: Elements, day: date | None) -> str | None:
     """Return five years as "45-49", or "90+"; from the age, else from the date of birth."""
     found = _AGE_TEXT.fullmatch(header.text(0x00101010).upper())
     birth = header.day(0x00100030)
@@ -361,7 +315,7 @@ def _age_band(header: _Reader, day: date | None) -> str | None:
     return f"{low}-{low + AGE_BAND_YEARS - 1}"
 
 
-def _device(header: _Reader, names: Pseudonymiser) -> str | None:
+def _device(header: Elements, names: Pseudonymiser) -> str | None:
     """Return a scanner's pseudonym: vendor and model with the serial number, else the station."""
     own = header.text(0x00181000) or header.text(0x00081010)
     if not own:
@@ -369,16 +323,16 @@ def _device(header: _Reader, names: Pseudonymiser) -> str | None:
     return names.key("device", f"{header.text(0x00080070)}|{header.text(0x00081090)}|{own}")
 
 
-def _sequence(header: _Reader) -> str | None:
+def _sequence(header: Elements) -> str | None:
     found = {str(value).upper() for value in header.values(0x00180020)}
     if not found:
         return None
     return "+".join(term for term in codes.SEQUENCES if term in found) or codes.OTHER
 
 
-def _contrast(header: _Reader) -> bool | None:
+def _contrast(header: Elements) -> bool | None:
     """Return None where the header does not speak of contrast at all."""
-    if not (header.has(0x00180010) or header.has(0x00180012)):
+    if not (0x00180010 in header or 0x00180012 in header):
         return None
     text = header.text(0x00180010)
     if text:
@@ -386,10 +340,10 @@ def _contrast(header: _Reader) -> bool | None:
     return bool(header.values(0x00180012))
 
 
-def _spacing(header: _Reader) -> tuple[float | None, float | None]:
+def _spacing(header: Elements) -> tuple[float | None, float | None]:
     """Return (between rows, between columns) in mm: in the patient, else at the detector."""
     for tag in (0x00280030, 0x00181164, 0x00182010):
-        row, col = header.number("spacing_row", tag), header.number("spacing_col", tag, 1)
+        row, col = _measured(header, "spacing_row", tag), _measured(header, "spacing_col", tag, 1)
         if row and col:
             return row, col
     return None, None

@@ -1,10 +1,10 @@
 """DICOM headers of hostile files: recognised by content, read up to the pixels, checked."""
 
+import math
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import dcmread, read_dataset
 from pydicom.uid import UID
 
+from tasks.archive.elements import Elements
 from tasks.errors import BadCase
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -140,26 +141,27 @@ def read_header(source: bytes | str | Path) -> Header:
 
 def _read(data: bytes) -> Header:
     dataset, body, end = _parse(data)
-    sop_class = _text(dataset, 0x00080016) or _meta(dataset, 0x00020002)
-    if sop_class == DICOMDIR or (0x0004, 0x1220) in dataset:
+    elements, meta = Elements(dataset), Elements(getattr(dataset, "file_meta", None))
+    sop_class = elements.text(0x00080016) or meta.text(0x00020002)
+    if sop_class == DICOMDIR or 0x00041220 in elements:
         raise BadCase("dicomdir", "an index of files, not an image")
     _require_uid(sop_class, "sop_class")
     _refuse_other_objects(sop_class)
-    sop_uid = _text(dataset, 0x00080018) or _meta(dataset, 0x00020003)
-    series_uid, study_uid = _text(dataset, 0x0020000E), _text(dataset, 0x0020000D)
+    sop_uid = elements.text(0x00080018) or meta.text(0x00020003)
+    series_uid, study_uid = elements.text(0x0020000E), elements.text(0x0020000D)
     for value, name in ((sop_uid, "sop_uid"), (series_uid, "series_uid"), (study_uid, "study_uid")):
         _require_uid(value, name)
-    _check_pixels(dataset, sop_class, body, end)
+    _check_pixels(elements, sop_class, body, end)
     _check_nesting(dataset)
     return Header(
         sop_class=sop_class,
         sop_uid=sop_uid,
         series_uid=series_uid,
         study_uid=study_uid,
-        patient_id=_text(dataset, 0x00100020),
-        issuer=_text(dataset, 0x00100021),
-        accession=_text(dataset, 0x00080050),
-        position=_position(dataset),
+        patient_id=elements.text(0x00100020),
+        issuer=elements.text(0x00100021),
+        accession=elements.text(0x00080050),
+        position=_position(elements),
         dataset=dataset,
     )
 
@@ -207,21 +209,6 @@ def _meta_syntax(data: bytes) -> tuple[str, int]:
     return syntax, at
 
 
-def _text(dataset: Dataset, tag: int) -> str:
-    """Return an element as text without padding; the first of several values; "" when absent."""
-    if tag not in dataset:
-        return ""
-    value = dataset[tag].value
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = value[0] if len(value) else None
-    return "" if value is None else str(value).strip().strip("\0").strip()
-
-
-def _meta(dataset: Dataset, tag: int) -> str:
-    meta = getattr(dataset, "file_meta", None)
-    return _text(meta, tag) if meta is not None else ""
-
-
 def _require_uid(value: str, name: str) -> None:
     if not value:
         raise BadCase(f"missing_{name}", "the header does not name it, so nothing can be grouped")
@@ -238,11 +225,11 @@ def _refuse_other_objects(sop_class: str) -> None:
         raise BadCase("not_an_image", shown)
 
 
-def _check_pixels(dataset: Dataset, sop_class: str, body: bytes, end: int) -> None:
+def _check_pixels(elements: Elements, sop_class: str, body: bytes, end: int) -> None:
     """Refuse a file that was cut: its elements parse without an error all the same."""
     tag = body[end : end + 4]
     if tag in _PIXELS:
-        start, length = _element_length(body, end, dataset)
+        start, length = _element_length(body, end)
         if length == _UNDEFINED:
             length = _fragments_length(body, start)
         if start + length > len(body):
@@ -255,11 +242,11 @@ def _check_pixels(dataset: Dataset, sop_class: str, body: bytes, end: int) -> No
     else:
         name = UID(sop_class).name
         raise BadCase("no_pixel_data", f"{name}: the header ends without pixels (cut or removed)")
-    if not (dataset.get("Rows") and dataset.get("Columns")):
+    if not (elements.number(0x00280010) and elements.number(0x00280011)):
         raise BadCase("missing_matrix", "rows or columns are missing or 0")
 
 
-def _element_length(body: bytes, at: int, dataset: Dataset) -> tuple[int, int]:
+def _element_length(body: bytes, at: int) -> tuple[int, int]:
     """Return where the value of the element at `at` begins, and its length."""
     explicit = body[at + 4 : at + 6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
     head = 12 if explicit else 8
@@ -296,13 +283,12 @@ def _items(dataset: Dataset) -> list[Dataset]:
     return items
 
 
-def _position(dataset: Dataset) -> float | None:
+def _position(elements: Elements) -> float | None:
     """Return the position along the slice's normal in mm (PS3.3 C.7.6.2.1.1)."""
-    try:
-        x, y, z = (float(value) for value in dataset[0x00200032].value)
-        a, b, c, d, e, f = (float(value) for value in dataset[0x00200037].value)
-    except (KeyError, TypeError, ValueError):
+    corner, cosines = elements.numbers(0x00200032, 3), elements.numbers(0x00200037, 6)
+    if corner is None or cosines is None:
         return None
+    (x, y, z), (a, b, c, d, e, f) = corner, cosines
     position = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
-    # NaN and infinity cannot be ordered.
-    return position if abs(position) < float("inf") else None
+    # Finite numbers may multiply to infinity, which cannot be ordered.
+    return position if math.isfinite(position) else None

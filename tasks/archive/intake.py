@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select
 
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.decathlon import DecathlonIndex, nifti_facts, read_index, stem
-from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts, normalise
+from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
 from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.labelsets import LabelRow, put_label_set
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
@@ -23,6 +23,7 @@ from tasks.archive.report import IntakeReport
 from tasks.archive.rows import TableMapping
 from tasks.archive.sources import Source, digest_of
 from tasks.archive.tables import instances as instances_table
+from tasks.archive.textform import normalise
 from tasks.archive.upsert import InstanceRow, SeriesRow, drop_instances, upsert_series
 from tasks.archive.vault import (
     FileSeen,

@@ -8,8 +8,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from tasks.archive.deidentify import normalise
 from tasks.archive.headers import MAX_UID_LENGTH, UID_TEXT
+from tasks.archive.textform import normalise
 
 MAX_TABLE_BYTES = 1 << 30
 """Largest table read, after unpacking: tens of millions of rows."""
