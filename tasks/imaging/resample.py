@@ -61,14 +61,9 @@ def resize_linear(array: np.ndarray, shape: Shape) -> np.ndarray:
             cv2.resize(array[index], shape[:0:-1], dst=planes[index], interpolation=how)
         array = planes
     if z != shape[0]:
-        # Row by row of the image, so that no pass is wider than OpenCV allows.
-        columns = np.empty(shape, np.float32)
-        for row in range(shape[1]):
-            plane = np.ascontiguousarray(array[:, row])
-            columns[:, row] = cv2.resize(
-                plane, (shape[2], shape[0]), interpolation=cv2.INTER_LINEAR
-            ).reshape(shape[0], shape[2])
-        array = columns
+        flat = array.reshape(z, -1)
+        size = (flat.shape[1], shape[0])
+        array = cv2.resize(flat, size, interpolation=cv2.INTER_LINEAR).reshape(shape)
     return array
 
 

@@ -1,0 +1,1 @@
+"""Parts of the store: immutable Zarr v3 groups with one writer each, checked on every read."""

@@ -1,0 +1,240 @@
+"""Turn cases into parts, in whole numbers that depend on nothing but the cases and the recipe."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from operator import attrgetter
+
+from tasks.errors import RadloopError
+from tasks.imaging.recipe import FittedRecipe, fixed_shape, output_dtype
+from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
+
+MOST_BYTES = 4 << 30
+"""A part holds at most this much before compression, unless one case alone is larger."""
+
+MOST_SECONDS = 600
+"""A part is at most this much planned work, unless one case alone is more."""
+
+PLANNED_SECONDS = 60
+"""Planned work a part gets by default: many workers share a small job, and the 0.2 s that a task
+costs stays below 1 %."""
+
+WAVE = 256
+"""Parts a flow run; the flow loops over waves."""
+
+PROCESS_BYTES = 300 << 20
+"""A worker with numpy, OpenCV, TensorStore and a decoder loaded, before it holds any voxel."""
+
+SAMPLE_BYTES = 4
+"""Voxels are float32 while the recipe works, whatever they are stored as."""
+
+SOURCE_COPIES = 3
+"""Decoded source, its float32 copy, and the next step's output at the same time."""
+
+OUTPUT_COPIES = 3
+"""Voxels that are stored, their encoded form, and what is read back."""
+
+COMPRESSION = 10
+"""Unknown voxel counts are guessed as if files were this many times smaller than their voxels."""
+
+SOURCE_SAMPLE_BYTES = 2
+"""Bytes of a decoded source voxel, for the same guess."""
+
+RESAMPLE_GROWTH = 4
+"""Voxels a resampled case may have for each of its own: 2.5 mm slices of 0.7 mm pixels brought to
+1 mm make 1.4, thick slices brought to thin ones more."""
+
+CASE_MS = 30
+"""Opening, certifying and committing a case, before any voxel."""
+
+SOURCE_VOXELS_MS = 8_000
+"""Source voxels one core decodes and works on in a millisecond (JPEG 2000; others are faster)."""
+
+OUTPUT_VOXELS_MS = 40_000
+"""Output voxels resampled, encoded, hashed and read back in a millisecond by one core."""
+
+
+@dataclass(frozen=True)
+class CaseNeed:
+    """What planning knows of a case."""
+
+    case_id: str
+    source_bytes: int
+    voxels: int
+    """Decoded voxels, or 0 when not known."""
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One part to be made."""
+
+    part_id: str
+    case_ids: tuple[str, ...]
+    output_bytes: int
+    """Before compression."""
+    memory_bytes: int
+    """Peak of one worker process."""
+    seconds: int
+    """Of one core."""
+
+
+def source_voxels(need: CaseNeed) -> int:
+    """Return the decoded voxels of a case, guessed from its files when not known."""
+    return need.voxels or need.source_bytes * COMPRESSION // SOURCE_SAMPLE_BYTES
+
+
+def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the voxels a case has after the recipe: exact when packed, else a generous guess."""
+    shape = fixed_shape(recipe)
+    if shape is not None:
+        return prod(shape)
+    voxels = source_voxels(need)
+    for step in recipe.steps:
+        if step.name == "resample":
+            voxels *= RESAMPLE_GROWTH
+        elif step.name in ("resize", "pad"):
+            voxels = max(voxels, prod(step.params["shape"]))
+    return voxels
+
+
+def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the bytes one worker needs at its peak for this case.
+
+    A pure function of sizes: the process, the source files, the decoded copies, the output's
+    copies and, for packed parts, the shard that is being filled and its encoded form.
+    """
+    source = need.source_bytes + SOURCE_COPIES * SAMPLE_BYTES * source_voxels(need)
+    output = OUTPUT_COPIES * SAMPLE_BYTES * output_voxels(need, recipe)
+    shard = 2 * SHARD_BYTES if fixed_shape(recipe) is not None else 0
+    return PROCESS_BYTES + source + output + shard
+
+
+def plan_parts(
+    needs: Iterable[CaseNeed],
+    recipe: FittedRecipe,
+    recipe_id: str,
+    *,
+    most_bytes: int = MOST_BYTES,
+    most_seconds: int = PLANNED_SECONDS,
+) -> tuple[PartPlan, ...]:
+    """Divide cases into image parts.
+
+    Parameters
+    ----------
+    needs : iterable of CaseNeed
+        The order does not matter; a case named twice is planned once.
+    recipe : FittedRecipe
+    recipe_id : str
+    most_bytes, most_seconds : int
+        Limits of a part, at most `MOST_BYTES` and `MOST_SECONDS`; a case that alone is more gets
+        a part of its own.
+
+    Returns
+    -------
+    tuple of PartPlan
+        Packed parts hold whole shards wherever the limits leave room for one.
+
+    Raises
+    ------
+    ValueError
+        When a limit is not between 1 and its largest value, or two needs of one case differ.
+    """
+    _check_limit("most_bytes", most_bytes, MOST_BYTES)
+    _check_limit("most_seconds", most_seconds, MOST_SECONDS)
+    ordered = sorted(set(needs), key=attrgetter("case_id"))
+    for first, second in pairwise(ordered):
+        if first.case_id == second.case_id:
+            raise ValueError(f"case {first.case_id} is given twice with other sizes: give it once")
+    shape, dtype = fixed_shape(recipe), output_dtype(recipe)
+    rows = shard_cases(shape, dtype) if shape is not None else 1
+    item = dtype.itemsize
+    costs = [(item * output_voxels(need, recipe), case_ms(need, recipe)) for need in ordered]
+    parts, start = [], 0
+    while start < len(ordered):
+        stop = _fill(costs, start, most_bytes, most_seconds * 1000)
+        if stop < len(ordered) and stop - start > rows:
+            stop = start + (stop - start) // rows * rows
+        parts.append(_part(ordered[start:stop], costs[start:stop], recipe, recipe_id))
+        start = stop
+    return tuple(parts)
+
+
+def _check_limit(name: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise ValueError(f"{name} is {value}: it must be from 1 to {most}")
+
+
+def case_ms(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the planned milliseconds of one core for a case."""
+    source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
+    return CASE_MS + source + -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
+
+
+def _fill(costs: Sequence[tuple[int, int]], start: int, most_bytes: int, most_ms: int) -> int:
+    """Return where a part that begins at ``start`` ends: after at least one case."""
+    size, spent = costs[start]
+    stop = start + 1
+    while stop < len(costs):
+        size, spent = size + costs[stop][0], spent + costs[stop][1]
+        if size > most_bytes or spent > most_ms:
+            break
+        stop += 1
+    return stop
+
+
+def _part(
+    needs: Sequence[CaseNeed],
+    costs: Sequence[tuple[int, int]],
+    recipe: FittedRecipe,
+    recipe_id: str,
+) -> PartPlan:
+    case_ids = tuple(need.case_id for need in needs)
+    return PartPlan(
+        part_id=part_id(case_ids, recipe_id, "image"),
+        case_ids=case_ids,
+        output_bytes=sum(size for size, _ in costs),
+        memory_bytes=max(projected_memory(need, recipe) for need in needs),
+        seconds=-(-sum(spent for _, spent in costs) // 1000),
+    )
+
+
+def waves(parts: Sequence[PartPlan], size: int = WAVE) -> tuple[tuple[PartPlan, ...], ...]:
+    """Cut the parts into groups of at most ``size``, one a flow run."""
+    return tuple(tuple(parts[at : at + size]) for at in range(0, len(parts), size))
+
+
+def describe(parts: Sequence[PartPlan], *, memory_limit: int | None = None) -> tuple[str, ...]:
+    """Return the plan in words, a line each: cases and parts, bytes, memory, time.
+
+    Parameters
+    ----------
+    parts : sequence of PartPlan
+    memory_limit : int, optional
+        Bytes of the smallest worker.
+
+    Raises
+    ------
+    RadloopError
+        When a part needs more memory than the smallest worker has: nothing may start then.
+    """
+    if not parts:
+        return ("nothing to make: every case is processed",)
+    largest = max(parts, key=attrgetter("memory_bytes"))
+    if memory_limit and largest.memory_bytes > memory_limit:
+        raise RadloopError(
+            f"part {largest.part_id} needs {_gigabytes(largest.memory_bytes)} of memory and the "
+            f"smallest worker has {_gigabytes(memory_limit)}: start fewer and larger workers"
+        )
+    cases = sum(len(part.case_ids) for part in parts)
+    minutes = sum(part.seconds for part in parts) / 60
+    return (
+        f"{cases} cases in {len(parts)} parts, {len(waves(parts))} waves of at most {WAVE}",
+        f"{_gigabytes(sum(part.output_bytes for part in parts))} before compression",
+        f"{_gigabytes(largest.memory_bytes)} of memory a worker",
+        f"about {minutes:.1f} minutes of one core",
+    )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,345 @@
+"""Make one part: produce its cases, assemble, read back, write the manifest, sync, rename.
+
+Nothing below ``parts/`` exists before the rename, and everything in it is finished: a killed run
+leaves only its staging folder, and the next one goes on after the last finished case.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.errors import BadCase, StoreError
+from tasks.store.manifest import file_problems, read_manifest, write_manifest
+from tasks.store.schema import (
+    DTYPES,
+    FORMAT_VERSION,
+    KINDS,
+    PACKED,
+    PARTS,
+    STAGING,
+    Layout,
+    case_layout,
+    check_root,
+    group_metadata,
+    packed_layout,
+)
+from tasks.store.staging import (
+    sole_writer,
+    stage,
+    staged_header,
+    staged_voxels,
+    sync_folder,
+    sync_tree,
+)
+from tasks.store.voxels import create_array, open_array, read_voxels, voxel_digest, write_shard
+
+Failure = tuple[str, str, str]
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One case ready to be stored.
+
+    Parameters
+    ----------
+    array : ndarray (z, y, x)
+    affine : ndarray (4, 4)
+        Maps index (z, y, x, 1) to LPS millimetres.
+    traces : tuple of dict
+        What the recipe did, for replay and invert.
+    certificate, facts : dict
+        JSON-able, without identifiers.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    traces: tuple[dict, ...]
+    certificate: dict
+    facts: dict
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What a worker sends back: small, and without arrays."""
+
+    part_id: str
+    kind: str
+    path: str
+    """Relative to the store root."""
+    case_ids: tuple[str, ...]
+    """Cases written, sorted."""
+    bytes: int
+    digest: str
+    """Of the manifest: same input, same digest."""
+    failures: tuple[Failure, ...]
+    """(case_id, reason, detail) of the others."""
+    seconds: float
+    resumed: int
+    """Cases that an earlier, interrupted run had finished."""
+
+
+def write_part(
+    root: str,
+    part_id: str,
+    kind: str,
+    recipe_id: str,
+    case_ids: Sequence[str],
+    produce: Callable[[str], Prepared],
+    *,
+    fixed_shape: tuple[int, int, int] | None = None,
+    dtype: str | np.dtype,
+    label_set_id: str | None = None,
+    on_case: Callable[[str], None] | None = None,
+) -> PartRecord:
+    """Write and commit one part, or return the committed one.
+
+    Parameters
+    ----------
+    root : str
+        Store root, a local folder.
+    part_id, kind, recipe_id, label_set_id : str
+        Who the part is; kind is "image" or "label".
+    case_ids : sequence of str
+        The order does not matter: cases are made and kept sorted.
+    produce : callable (case_id) -> Prepared
+        Called once a case, and not for cases that an interrupted run had finished.  Whatever it
+        raises becomes a failure of that case: BadCase with its reason, anything else as
+        ``failed:<type>`` without the message, which could hold an identifier.
+    fixed_shape : tuple of int, optional
+        (z, y, x) of every case; the part is then packed.
+    dtype : numpy type
+        Of every case.
+    on_case : callable (case_id), optional
+        Called after each case.
+
+    Returns
+    -------
+    PartRecord
+
+    Raises
+    ------
+    StoreError
+        When the root is not local, another process writes the part, the committed part is damaged,
+        or what was read back is not what was written.
+    """
+    started = time.monotonic()
+    store, dtype = Path(check_root(root)), _known_dtype(dtype)
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
+    for name in (part_id, *case_ids):
+        if not _ID.fullmatch(name):
+            raise ValueError(f"{name!r} is no id: letters, digits, - and _ only, as in digest_json")
+    identity = {
+        "part_id": part_id,
+        "kind": kind,
+        "recipe_id": recipe_id,
+        "label_set_id": label_set_id,
+        "dtype": dtype.name,
+        "fixed_shape": list(fixed_shape) if fixed_shape else None,
+    }
+    staging, final = store / STAGING / part_id, store / PARTS / f"{part_id}.zarr"
+    with sole_writer(staging, part_id):
+        if _committed(final):
+            shutil.rmtree(staging, ignore_errors=True)
+            return _record(final, started, resumed=0)
+        headers, failures, resumed = _produce_all(
+            staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case
+        )
+        folder = _assemble(staging, identity, headers, fixed_shape, dtype)
+        _read_back(folder, headers, packed=fixed_shape is not None)
+        digests = {case_id: header["voxels"] for case_id, header in headers.items()}
+        write_manifest(folder, identity, digests, failures)
+        _commit(folder, final)
+        shutil.rmtree(staging)
+    return _record(final, started, resumed)
+
+
+def _known_dtype(dtype: str | np.dtype) -> np.dtype:
+    found = np.dtype(dtype)
+    if found.name not in DTYPES:
+        raise ValueError(f"dtype is {found.name}: a part holds one of {', '.join(DTYPES)}")
+    return found
+
+
+def _committed(final: Path) -> bool:
+    """Say whether the part stands.  Raises StoreError when it stands but is damaged."""
+    if not final.exists():
+        return False
+    manifest = read_manifest(final)
+    problems = file_problems(final, manifest, content=False)
+    if problems:
+        raise StoreError(
+            f"committed part {manifest['part_id']} is damaged ({problems[0]}): move it away and "
+            "run again"
+        )
+    if not manifest["cases"]:
+        # Nobody can have read it; a later attempt at the same cases must not inherit its failures.
+        shutil.rmtree(final)
+        return False
+    return True
+
+
+def _produce_all(
+    staging: Path,
+    case_ids: Sequence[str],
+    produce: Callable[[str], Prepared],
+    fixed_shape: tuple[int, int, int] | None,
+    dtype: np.dtype,
+    on_case: Callable[[str], None] | None,
+) -> tuple[dict[str, dict], list[Failure], int]:
+    folder = staging / "cases"
+    folder.mkdir(exist_ok=True)
+    for leftover in folder.glob("*.tmp"):
+        leftover.unlink()
+    headers: dict[str, dict] = {}
+    failures: list[Failure] = []
+    resumed = 0
+    for case_id in case_ids:
+        path = folder / f"{case_id}.case"
+        header = staged_header(path)
+        if header is not None and staged_voxels(path, header) is not None:
+            headers[case_id], resumed = header, resumed + 1
+            continue
+        failure = _produce_one(path, case_id, produce, fixed_shape, dtype)
+        if failure is None:
+            headers[case_id] = staged_header(path)
+        else:
+            failures.append(failure)
+        if on_case is not None:
+            on_case(case_id)
+    return headers, failures, resumed
+
+
+def _produce_one(
+    path: Path,
+    case_id: str,
+    produce: Callable[[str], Prepared],
+    fixed_shape: tuple[int, int, int] | None,
+    dtype: np.dtype,
+) -> Failure | None:
+    try:
+        prepared = produce(case_id)
+        _check(prepared, fixed_shape, dtype)
+    except BadCase as bad:
+        return case_id, bad.reason, bad.detail
+    except Exception as error:
+        return case_id, f"failed:{type(error).__name__}", ""
+    info = {
+        "affine": np.asarray(prepared.affine, dtype=np.float64).tolist(),
+        "traces": list(prepared.traces),
+        "certificate": prepared.certificate,
+        "facts": prepared.facts,
+    }
+    stage(path, prepared.array, info)
+    return None
+
+
+def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: np.dtype) -> None:
+    array = prepared.array
+    if array.ndim != 3 or 0 in array.shape:
+        raise BadCase("wrong_shape", f"shape {array.shape} is not (z, y, x) with voxels on it")
+    if fixed_shape is not None and array.shape != tuple(fixed_shape):
+        detail = f"shape {array.shape} where the recipe ends in {tuple(fixed_shape)}"
+        raise BadCase("wrong_shape", detail)
+    if array.dtype != dtype:
+        raise BadCase("wrong_dtype", f"voxels are {array.dtype} where the part holds {dtype}")
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadCase("not_finite", "some voxels are not finite after the recipe")
+
+
+def _assemble(
+    staging: Path,
+    identity: dict[str, Any],
+    headers: dict[str, dict],
+    fixed_shape: tuple[int, int, int] | None,
+    dtype: np.dtype,
+) -> Path:
+    """Write the Zarr group from the staged cases, one shard in memory at a time."""
+    folder = staging / "part.zarr"
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    infos = {case_id: header["info"] for case_id, header in headers.items()}
+    attributes = {**identity, "format_version": FORMAT_VERSION, "cases": infos}
+    (folder / "zarr.json").write_bytes(group_metadata({"radloop": attributes}))
+    if fixed_shape is not None:
+        _assemble_packed(staging, folder, headers, fixed_shape, dtype)
+        return folder
+    (folder / "cases").mkdir()
+    (folder / "cases" / "zarr.json").write_bytes(group_metadata())
+    for case_id, header in headers.items():
+        layout = case_layout(tuple(header["shape"]))
+        array = create_array(folder / "cases" / case_id, layout, dtype)
+        write_shard(array, layout, 0, _take(staging, case_id, header))
+    return folder
+
+
+def _assemble_packed(
+    staging: Path,
+    folder: Path,
+    headers: dict[str, dict],
+    fixed_shape: tuple[int, int, int],
+    dtype: np.dtype,
+) -> None:
+    if not headers:
+        return
+    case_ids = list(headers)
+    layout: Layout = packed_layout(len(case_ids), fixed_shape, dtype)
+    array = create_array(folder / PACKED, layout, dtype)
+    rows = layout.shard[0]
+    for start in range(0, len(case_ids), rows):
+        batch = case_ids[start : start + rows]
+        shard = np.empty((len(batch), *fixed_shape), dtype)
+        for row, case_id in enumerate(batch):
+            shard[row] = _take(staging, case_id, headers[case_id])
+        write_shard(array, layout, start, shard)
+
+
+def _take(staging: Path, case_id: str, header: dict) -> np.ndarray:
+    voxels = staged_voxels(staging / "cases" / f"{case_id}.case", header)
+    if voxels is None:
+        raise StoreError(f"staged case {case_id} changed on disk: run again, it is made anew")
+    return voxels
+
+
+def _read_back(folder: Path, headers: dict[str, dict], *, packed: bool) -> None:
+    """Read every chunk as a reader would and compare with what was produced."""
+    array = open_array(folder / PACKED, cached=False) if packed and headers else None
+    for row, (case_id, header) in enumerate(headers.items()):
+        if array is not None:
+            voxels = read_voxels(array, row, f"case {case_id}")
+        else:
+            own = open_array(folder / "cases" / case_id, cached=False)
+            voxels = read_voxels(own, ..., f"case {case_id}")
+        if voxel_digest(voxels) != header["voxels"]:
+            raise StoreError(f"case {case_id} reads back other than written: check the disk")
+
+
+def _commit(folder: Path, final: Path) -> None:
+    final.parent.mkdir(parents=True, exist_ok=True)
+    sync_tree(folder)
+    folder.rename(final)
+    sync_folder(final.parent)
+
+
+def _record(final: Path, started: float, resumed: int) -> PartRecord:
+    manifest = read_manifest(final)
+    return PartRecord(
+        part_id=manifest["part_id"],
+        kind=manifest["kind"],
+        path=f"{PARTS}/{final.name}",
+        case_ids=tuple(manifest["cases"]),
+        bytes=sum(facts["bytes"] for facts in manifest["files"].values()),
+        digest=manifest["digest"],
+        failures=tuple((case, reason, detail) for case, reason, detail in manifest["failures"]),
+        seconds=time.monotonic() - started,
+        resumed=resumed,
+    )
