@@ -194,6 +194,10 @@ class Pseudonymiser:
         number = int.from_bytes(self._hmac(f"date|{patient_key}")[:8], "big")
         return -1 - number % MAX_DATE_OFFSET
 
+    def derive(self, purpose: str) -> bytes:
+        """Return a key of 32 bytes for another purpose, from which this one cannot be told."""
+        return hmac.digest(self.project_key, f"derive|{purpose}".encode(), "sha256")
+
     def _hmac(self, text: str) -> bytes:
         data = text.encode("utf-8", "surrogatepass")
         return hmac.digest(self.project_key, data, "sha256")[:KEY_BYTES]

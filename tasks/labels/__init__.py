@@ -1,0 +1,1 @@
+"""Labels from tables and masks to rows in the catalog, joined on pseudonyms."""

@@ -1,0 +1,185 @@
+"""Labels to the catalog: each row finds its case by pseudonym, or is listed with its line."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.archive.catalog import (
+    Case,
+    LabelRow,
+    cases,
+    cases_of_sops,
+    label_rows,
+    latest_label_set,
+    put_label_set,
+)
+from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.members import read_member
+from tasks.archive.sources import Source
+from tasks.archive.tablefile import read_table
+from tasks.errors import BadCase
+from tasks.hashing import digest_bytes
+from tasks.labels.config import LabelConfig, label_set_name
+from tasks.labels.tables import LabelEntry, parse_label_table
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+_KINDS = ("dicom", "nifti", "row")
+_UNKNOWN = "no case of this source has this {join}"
+
+
+@dataclass(frozen=True)
+class AttachReport:
+    """What became of the rows of a label table; holds line numbers and no identifier."""
+
+    label_set_id: str | None
+    rows: int
+    """Rows of the table."""
+    matched: int
+    """Rows that are labels of a case now."""
+    unmatched: tuple[tuple[int, str], ...]
+    """(line, reason) of the others, by line."""
+
+
+def attach_labels(
+    source: Source,
+    config: LabelConfig,
+    names: Pseudonymiser,
+    catalog: "Engine",
+    vault: "Engine",
+    *,
+    author: str = "table",
+) -> AttachReport:
+    """Join a source's labels with its cases and put them into the catalog.
+
+    A row is left out, and listed, when its key is damaged or unknown, its value is none of the
+    classes, or another row gives the same key another value.
+
+    Parameters
+    ----------
+    source : Source
+        Where the label file stands, and whose cases it speaks about.
+    config : LabelConfig
+    names : Pseudonymiser
+    catalog, vault : Engine
+    author : str
+        Recorded with the label set; no person's name.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The file is not there, is no table or lacks a column.
+    """
+    if config.format == "decathlon":
+        label_set_id = latest_label_set(catalog, source.alias, label_set_name(config))
+        n = len(label_rows(catalog, label_set_id)) if label_set_id else 0
+        return AttachReport(label_set_id, n, n, ())
+    if config.format == "column":
+        return _column_report(source, config, catalog)
+    data, file_name = _read_file(source, config.file)
+    table = parse_label_table(
+        read_table(data, file_name), config.join, config.column, key_column=config.key_column
+    )
+    keyed, problems = _with_keys(table.rows, source, config, names)
+    problems += table.problems
+    problems += _conflicts(keyed)
+    refused = {line for line, _ in problems}
+    known = _known_keys(source, config.join, catalog, [key for _, key in keyed])
+    labels: dict[tuple[str, str], LabelRow] = {}
+    matched = 0
+    for entry, key in keyed:
+        if entry.line in refused:
+            continue
+        if key in known:
+            labels[key, entry.value] = LabelRow(config.join, key, entry.value, None)
+            matched += 1
+        else:
+            problems.append((entry.line, _UNKNOWN.format(join=config.join)))
+    label_set_id = None
+    if labels:
+        label_set_id = put_label_set(
+            catalog,
+            name=label_set_name(config),
+            source=source.alias,
+            author=author,
+            digest=digest_bytes(data),
+            rows=labels.values(),
+        )
+    rows = len(table.rows) + len(table.problems)
+    return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
+
+
+def _read_file(source: Source, file: str) -> tuple[bytes, str]:
+    place = Path(source.location)
+    try:
+        if source.kind == "archive" and not Path(file).is_absolute():
+            return read_member(place, file), file
+        folder = place if place.is_dir() else place.parent
+        return (folder / Path(file).expanduser()).read_bytes(), file
+    except (FileNotFoundError, IsADirectoryError, BadCase):
+        # Not repeated: the scenario names it, and a place may hold a name.
+        raise FileNotFoundError(
+            f"The label table that the scenario names is not in the source {source.alias!r}: give "
+            "labels.file relative to the source, or as an absolute path."
+        ) from None
+
+
+def _with_keys(
+    rows: Iterable[LabelEntry], source: Source, config: LabelConfig, names: Pseudonymiser
+) -> tuple[list[tuple[LabelEntry, str]], list[tuple[int, str]]]:
+    keyed, problems = [], []
+    for entry in rows:
+        if entry.value not in config.classes:
+            # The value is not shown, nor stored: with a wrong column it would be anything.
+            problems.append((entry.line, f"the label is none of {', '.join(config.classes)}"))
+            continue
+        try:
+            keyed.append((entry, _key(entry.key, source, config, names)))
+        except ValueError:
+            problems.append((entry.line, f"the {config.join} is a placeholder"))
+    return keyed, problems
+
+
+def _key(text: str, source: Source, config: LabelConfig, names: Pseudonymiser) -> str:
+    if config.join == "case":
+        return text
+    if config.join == "patient":
+        # No study stands in for a placeholder here, so that one raises.
+        return names.patient(text, config.issuer or source.alias, "")
+    return names.key(config.join, text)
+
+
+def _conflicts(keyed: list[tuple[LabelEntry, str]]) -> list[tuple[int, str]]:
+    entries: dict[str, list[LabelEntry]] = {}
+    for entry, key in keyed:
+        entries.setdefault(key, []).append(entry)
+    problems = []
+    for same in entries.values():
+        if len({entry.value for entry in same}) > 1:
+            lines = ", ".join(str(entry.line) for entry in same)
+            problems += [
+                (entry.line, f"lines {lines} give one key different labels") for entry in same
+            ]
+    return problems
+
+
+def _known_keys(source: Source, join: str, catalog: "Engine", keys: list[str]) -> set[str]:
+    ours = _cases(source, catalog)
+    if join == "sop":
+        ids = {case.case_id for case in ours}
+        return {sop for sop, case_id in cases_of_sops(catalog, keys).items() if case_id in ids}
+    field = "case_id" if join == "case" else f"{join}_key"
+    return {getattr(case, field) for case in ours}
+
+
+def _cases(source: Source, catalog: "Engine") -> list[Case]:
+    return [case for kind in _KINDS for case in cases(catalog, kind=kind, source=source.alias)]
+
+
+def _column_report(source: Source, config: LabelConfig, catalog: "Engine") -> AttachReport:
+    """Labels in the cases' own table need no label set; only count the rows that have one."""
+    found = cases(catalog, kind="row", source=source.alias)
+    labelled = sum(case.facts.get(config.column) is not None for case in found)
+    return AttachReport(None, len(found), labelled, ())
