@@ -11,6 +11,7 @@ from tasks.evaluate.delong import auroc_interval, newcombe_interval
 from tasks.evaluate.metrics import (
     COUNTING,
     METRICS,
+    SCORING,
     calls,
     confusion,
     counting_metrics,
@@ -127,7 +128,8 @@ def metric_table(
     """Return every metric of the predictions or masks with its interval over patients.
 
     Where every patient has one case, proportions carry Wilson's and a two-class AUROC DeLong's
-    interval; all else the patient bootstrap. Deterministic for a seed.
+    interval; all else the patient bootstrap. Deterministic for a seed. Without a threshold two
+    classes get no metrics of calls; several classes never take one.
     """
     if not len(scored):
         raise ValueError("there are no cases to score")
@@ -137,7 +139,8 @@ def metric_table(
 
 
 def _classification_table(pred, threshold, replicates, seed, level) -> dict[str, Interval]:
-    statistic = weighted_metrics(pred, threshold)
+    without_calls = pred.binary and threshold is None
+    statistic = weighted_metrics(pred, threshold, SCORING if without_calls else None)
     values = {name: float(value) for name, value in statistic(None).items()}
     drawn = bootstrap_replicates(statistic, pred.patient_keys, replicates, seed)
     n = pred.n_patients
@@ -174,6 +177,8 @@ def _closed_forms(pred: Predictions, threshold, values, level) -> dict[str, Inte
 
 
 def _proportions(pred: Predictions, threshold) -> dict[str, tuple[float, float]]:
+    if pred.binary and threshold is None:
+        return {}
     called = calls(pred, threshold)
     hits = float(np.sum(called == pred.target))
     out = {"accuracy": (hits, float(len(pred)))}

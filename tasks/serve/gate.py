@@ -11,109 +11,20 @@ Without a champion the challenger alone is held against a floor that stands for 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from math import isfinite
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import EditionMismatch
 from tasks.evaluate.intervals import metric_table
 from tasks.evaluate.metrics import METRICS
 from tasks.evaluate.noninferior import NonInferiority, noninferiority
 from tasks.evaluate.predictions import DiceScores, Predictions, align
+from tasks.serve.verdict import Check, GateConfig, Scored, Verdict, action
 
 NO_SKILL = {"auroc": 0.5, "mcc": 0.0, "dice": 0.0}
 """Floors that need no data; shares of the classes give those of accuracy and its kin."""
-
-
-class Guard(BaseModel):
-    """Another metric that must not be clearly worse by more than its own margin."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    metric: str
-    margin: float = Field(ge=0)
-
-
-class SubgroupRule(BaseModel):
-    """No subgroup of a header fact may be clearly worse, by more than a multiple of the margin."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fact: str
-    min_patients: int = Field(20, ge=5)
-    margin_factor: float = Field(2.0, ge=1)
-
-
-class GateConfig(BaseModel):
-    """When a challenger becomes champion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    primary: str | None = None
-    """Metric compared; the scenario's primary metric unless given."""
-    margin: float = Field(0.02, gt=0, lt=1)
-    """How much worse a challenger may be, in units of the metric."""
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    """Two-sided: each bound alone holds with (1 + confidence) / 2."""
-    floor: float | None = None
-    """What a first model must clearly exceed; no skill unless given."""
-    undecidable: Literal["refuse", "promote", "ask"] = "refuse"
-    guards: tuple[Guard, ...] = ()
-    subgroups: tuple[SubgroupRule, ...] = ()
-    min_patients: int = Field(10, ge=2)
-    """Fewer patients decide nothing, whatever the interval: rare failures stay unseen."""
-    bootstrap: int = Field(2000, ge=200, le=100_000)
-    seed: int = Field(0, ge=0)
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """A model's output on a test edition, with the threshold frozen in the model."""
-
-    predictions: Predictions | DiceScores
-    edition: str
-    threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One guard or subgroup: the difference found, its limits, and whether it stops promotion."""
-
-    name: str
-    n_patients: int
-    estimate: float
-    lo: float
-    hi: float
-    limit: float
-    failed: bool
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the gate says (`verdict`), what the policy makes of it (`action`), and why."""
-
-    verdict: str
-    action: str
-    reason: str
-    metric: str
-    estimate: float
-    lo: float
-    hi: float
-    margin: float
-    n_patients: int
-    needed_patients: int | None
-    power: float
-    test: str
-    edition: str
-    against: str
-    checks: tuple[Check, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able dictionary; NaN becomes None."""
-        return _without_nan(asdict(self))
 
 
 def decide(
@@ -239,7 +150,7 @@ def _judge(found: NonInferiority, checks, config: GateConfig, metric: str, editi
         reason += _need_in_words(needed, found, config)
     return Verdict(
         verdict,
-        _action(verdict, config),
+        action(verdict, config),
         reason,
         metric,
         found.estimate,
@@ -337,7 +248,7 @@ def _against_floor(challenger: Scored, config: GateConfig, metric: str) -> Verdi
         reason = f"Undecidable: there is no champion, and {words}, not clear of {floor:g}."
     return Verdict(
         verdict,
-        _action(verdict, config),
+        action(verdict, config),
         reason,
         metric,
         found.value,
@@ -370,18 +281,6 @@ def _floor(pred: Predictions | DiceScores, metric: str) -> float:
     )
 
 
-def _action(verdict: str, config: GateConfig) -> str:
-    return config.undecidable if verdict == "undecidable" else verdict
-
-
 def _meaning(metric: str) -> str:
     lower = METRICS[metric.partition("/")[0]].direction == "lower"
     return f"{metric} (turned so that higher is better)" if lower else metric
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -59,7 +59,7 @@ def test_impossible_predictions_are_refused(change, words):
 
 
 def test_dice_outside_its_range_is_refused():
-    with pytest.raises(ValueError, match="outside 0..1"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.1"):
         DiceScores(["c"], ["p"], ["x"], [[np.nan]])
 
 

@@ -1,0 +1,122 @@
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.evaluate import figures
+from tasks.evaluate.montage import CasePanel, best_slice, draw_cases, worst_and_best
+from tasks.evaluate.predictions import DiceScores
+from tests.evaluate.cases import draw, two
+
+HISTORY = [
+    {"epoch": i, "train_loss": 1 / (i + 1), "val_loss": 1.1 / (i + 1), "val_auroc": 0.5 + i / 20}
+    for i in range(8)
+]
+
+
+def looks_like_a_picture(path, width=500):
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L"))
+    return pixels.shape[1] >= width and pixels.std() > 5
+
+
+@pytest.mark.parametrize(
+    ("draw_one", "options"),
+    [
+        (figures.draw_roc, {"threshold": 0.4}),
+        (figures.draw_precision_recall, {"threshold": 0.4}),
+        (figures.draw_reliability, {}),
+        (figures.draw_confusion, {"threshold": 0.4}),
+        (figures.draw_score_histogram, {"threshold": 0.4}),
+    ],
+)
+def test_two_class_figures_are_written_the_same_each_time(tmp_path, draw_one, options):
+    first = draw_one(tmp_path / "first.png", draw(60), **options)
+    second = draw_one(tmp_path / "second.png", draw(60), **options)
+    assert looks_like_a_picture(first)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "draw_one",
+    [figures.draw_roc, figures.draw_precision_recall, figures.draw_reliability,
+     figures.draw_confusion],
+)  # fmt: skip
+def test_figures_of_several_classes_are_written(tmp_path, draw_one):
+    assert looks_like_a_picture(draw_one(tmp_path / "a.png", draw(90, 3)))
+
+
+def test_figures_survive_few_and_perfect_cases(tmp_path):
+    few = two([0, 0, 1, 1], [0.0, 0.1, 0.9, 1.0])
+    for draw_one in (figures.draw_roc, figures.draw_precision_recall, figures.draw_reliability):
+        assert looks_like_a_picture(draw_one(tmp_path / "few.png", few))
+
+
+def test_the_learning_curve_takes_one_run_or_several(tmp_path):
+    one = figures.draw_learning_curve(tmp_path / "one.png", HISTORY, best_epoch=5)
+    several = figures.draw_learning_curve(
+        tmp_path / "several.png", {"fold 0": HISTORY, "fold 1": HISTORY[:4]}
+    )
+    assert looks_like_a_picture(one, 1000)
+    assert looks_like_a_picture(several, 1000)
+    with pytest.raises(ValueError, match="neither a loss"):
+        figures.draw_learning_curve(tmp_path / "none.png", [{"epoch": 1, "seconds": 2}])
+
+
+def scores(n=12):
+    dice = np.linspace(0.2, 0.95, n)[:, None].repeat(2, 1)
+    return DiceScores([f"c{i}" for i in range(n)], [f"p{i}" for i in range(n)], ("x", "y"), dice)
+
+
+def test_dice_boxes_are_written(tmp_path):
+    assert looks_like_a_picture(figures.draw_dice_box(tmp_path / "dice.png", scores()))
+
+
+def test_worst_and_best_cases_are_ranked_and_shared_by_none():
+    worst, best = worst_and_best(scores(), 3)
+    assert (worst, best) == ([0, 1, 2], [11, 10, 9])
+    worst, best = worst_and_best(scores(3), 4)
+    assert not set(worst) & set(best)
+    assert worst_and_best(two([0, 1, 1], [0.1, 0.2, 0.8]), 1) == ([1], [0])
+
+
+def test_the_montage_shows_masks_in_colour(tmp_path):
+    y, x = np.mgrid[:40, :40]
+    disk = ((y - 20) ** 2 + (x - 20) ** 2 < 80).astype(int)
+    grey = CasePanel(disk * 1.0 + x / 40, "0a1b  p 0.03")
+    outlined = CasePanel(disk * 1.0, "0a1c  Dice 0.500", disk, np.roll(disk, 6, 1), (2.0, 1.0))
+    plain = draw_cases(tmp_path / "plain.png", [grey] * 3, [grey] * 2)
+    masked = draw_cases(tmp_path / "masked.png", [outlined] * 3, [outlined])
+
+    def coloured(path):
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        return int(np.sum(np.ptp(pixels, axis=2) > 60))
+
+    assert coloured(plain) == 0
+    assert coloured(masked) > 500
+
+
+def test_the_slice_with_most_mask_is_shown():
+    mask = np.zeros((5, 4, 4), int)
+    mask[3, :2] = 1
+    assert best_slice(mask, np.zeros_like(mask)) == 3
+    assert best_slice(np.zeros_like(mask)) == 2
+
+
+def test_threads_draw_without_disturbing_each_other(tmp_path):
+    expected = figures.draw_confusion(tmp_path / "e.png", draw(60), threshold=0.4).read_bytes()
+    failures = []
+
+    def work(number):
+        path = figures.draw_confusion(tmp_path / f"{number}.png", draw(60), threshold=0.4)
+        if path.read_bytes() != expected:
+            failures.append(number)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
