@@ -115,8 +115,8 @@ class Scenario(BaseModel):
 
     @model_validator(mode="after")
     def _parts_fit_each_other(self) -> Self:
-        for problem in _misfits(self):
-            raise ValueError(problem)
+        if problems := _misfits(self):
+            raise ValueError("; ".join(problems))
         return self
 
     def candidate(self, name: str) -> NetworkCandidate | TabularCandidate:

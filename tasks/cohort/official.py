@@ -24,6 +24,7 @@ def decide_sides(
     key: bytes,
     positive: str | None = None,
     file_values: Mapping[str, Iterable[str]] | None = None,
+    tokens: Mapping[str, str] | None = None,
 ) -> list["Assignment"]:
     """Return the assignments to append, whatever the split's source.
 
@@ -39,10 +40,12 @@ def decide_sides(
         The positive class, see `patient_strata`.
     file_values : mapping of patient key to values, optional
         What the file of an official split says; needed for source ``file``.
+    tokens : mapping of patient key to text, optional
+        See `tasks.cohort.split.assign_patients`.
     """
     strata = patient_strata(patients, config, positive)
     if config.source == "keyed":
-        return assign_patients(existing, strata, config, key)
+        return assign_patients(existing, strata, config, key, tokens)
     if config.source == "column":
         values: Mapping[str, Iterable[str]] = {
             patient: [_text(case[config.column]) for case in cases if case.get(config.column)

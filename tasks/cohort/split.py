@@ -116,6 +116,7 @@ def assign_patients(
     patients: Mapping[str, str],
     config: SplitConfig,
     key: bytes,
+    tokens: Mapping[str, str] | None = None,
 ) -> list["Assignment"]:
     """Return the assignments to append for patients who have none yet.
 
@@ -129,6 +130,9 @@ def assign_patients(
         Share of the test side and number of folds.
     key : bytes
         See `split_key`.
+    tokens : mapping of patient key to text, optional
+        What is ranked instead of the patient key.  Patient keys differ from project to project, so
+        a public split that is to be the same everywhere ranks a digest of the patient's files.
 
     Returns
     -------
@@ -141,7 +145,12 @@ def assign_patients(
     from tasks.archive.commits import Assignment
 
     fresh: dict[str, list[str]] = {}
-    for patient in sorted(set(patients) - set(existing), key=lambda name: rank(name, key)):
+    tokens = tokens or {}
+
+    def place(patient: str) -> tuple[bytes, str]:
+        return rank(tokens.get(patient, patient), key), patient
+
+    for patient in sorted(set(patients) - set(existing), key=place):
         fresh.setdefault(patients[patient], []).append(patient)
     turns = _test_turns(existing, {name: len(queue) for name, queue in fresh.items()}, config, key)
     tested = any(row.side == "test" for row in existing.values())

@@ -2,14 +2,23 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.learn.estimators import ESTIMATORS
 
-Score = Literal["auroc", "average_precision", "balanced_accuracy", "accuracy", "log_loss"]
-"""What a search may maximise; the same names as in the table of metrics."""
+Score = Literal["auroc", "average_precision", "balanced_accuracy", "accuracy", "brier", "log_loss"]
+"""What a search may optimise; the same names as in the table of metrics."""
+
+
+def search_score(primary: str) -> Score:
+    """Return what a search optimises for a primary metric.
+
+    Figures that need a threshold (recall, F1) or many cases (ECE) are searched for by AUROC: the
+    threshold is chosen later, on out-of-fold predictions.
+    """
+    return primary if primary in get_args(Score) else "auroc"  # type: ignore[return-value]
 
 
 class TabularCandidate(BaseModel):

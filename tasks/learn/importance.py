@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.learn.tabular import Score, predict_table, score
+from tasks.learn.tabular import predict_table, score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ def feature_importance(
     y: np.ndarray,
     seed: int,
     *,
-    primary: Score = "auroc",
+    primary: str = "auroc",
     repeats: int = 10,
 ) -> list[dict[str, Any]]:
     """Return one row a column, most important first: feature, importance, sd, weight.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import LeakageError
-from tasks.learn.candidate import Score, TabularCandidate, nearest
+from tasks.learn.candidate import TabularCandidate, nearest, search_score
 from tasks.learn.estimators import (
     ESTIMATORS,
     build_pipeline,
@@ -166,16 +166,23 @@ def _transformers(model: Any) -> list[tuple]:
     return getattr(model, "estimator", model).named_steps["columns"].transformers
 
 
-def score(name: Score, y: np.ndarray, probability: np.ndarray) -> float:
-    """Return a score of which higher is better; of several classes the mean of one against rest."""
+def score(name: str, y: np.ndarray, probability: np.ndarray) -> float:
+    """Return a score of which higher is better; errors are negated.
+
+    Of several classes AUROC and average precision are the mean of one against rest.  A metric that
+    needs a threshold is replaced as `tasks.learn.candidate.search_score` says.
+    """
     from sklearn import metrics
 
+    name = search_score(name)
     labels = np.arange(probability.shape[1])
     if name in ("accuracy", "balanced_accuracy"):
         chosen = probability.argmax(axis=1)
         return float(getattr(metrics, f"{name}_score")(y, chosen))
     if name == "log_loss":
         return -float(metrics.log_loss(y, probability, labels=labels))
+    if name == "brier":
+        return -float(((probability - (y[:, None] == labels)) ** 2).sum(axis=1).mean())
     curve = {
         "auroc": metrics.roc_auc_score,
         "average_precision": metrics.average_precision_score,
@@ -197,7 +204,7 @@ def tune(
     groups: np.ndarray,
     seed: int,
     run_trials: RunTrials | None = None,
-    primary: Score = "auroc",
+    primary: str = "auroc",
 ) -> SearchResult | None:
     """Search the candidate's space by inner folds over patients; None without a space."""
     if not candidate.search:
@@ -214,7 +221,7 @@ def _score_split(
     y: np.ndarray,
     groups: np.ndarray,
     seed: int,
-    primary: Score,
+    primary: str,
     params: Mapping[str, Any],
     train: np.ndarray,
     held: np.ndarray,
@@ -233,7 +240,7 @@ def fit_fold(
     seed: int,
     run_trials: RunTrials | None = None,
     *,
-    primary: Score = "auroc",
+    primary: str = "auroc",
     n_classes: int | None = None,
 ) -> FoldOutcome:
     """Tune and fit without one outer fold and predict it; arguments as `cross_validate`."""
@@ -284,7 +291,7 @@ def cross_validate(
     seed: int,
     run_trials: RunTrials | None = None,
     *,
-    primary: Score = "auroc",
+    primary: str = "auroc",
     n_classes: int | None = None,
 ) -> OofResult:
     """Nested cross-validation of a candidate on the training side.
@@ -303,7 +310,7 @@ def cross_validate(
     run_trials : callable, optional
         See `tasks.learn.search`.
     primary : str
-        What the inner search maximises and the outer folds report.
+        What the inner search optimises and the outer folds report; see `score`.
     """
     outcomes = [
         fit_fold(
@@ -324,7 +331,7 @@ def fit_final(
     run_trials: RunTrials | None = None,
     *,
     params: Mapping[str, Any] | None = None,
-    primary: Score = "auroc",
+    primary: str = "auroc",
 ) -> Any:
     """Refit on the whole training side, with ``params`` or with what `tune` finds there."""
     if params is None:

@@ -138,6 +138,18 @@ def test_the_key_decides_the_ranking():
     assert _assign(_cohort(60)) != _assign(_cohort(60), key=secret)
 
 
+def test_tokens_make_a_public_split_the_same_under_other_pseudonyms():
+    here = {f"{k:032x}": "a" for k in range(40)}
+    there = {f"{k * 77 + 5:032x}": "a" for k in range(40)}
+
+    def tested(patients):
+        tokens = {patient: f"file{k}" for k, patient in enumerate(patients)}
+        rows = assign_patients({}, patients, CONFIG, PUBLIC_SPLIT_KEY, tokens)
+        return sorted((tokens[row.patient_key], row.side, row.fold) for row in rows)
+
+    assert tested(here) == tested(there)
+
+
 def test_the_public_ranking_never_changes():
     rows = _assign(_cohort(10, "a"), SplitConfig(key="public", folds=2))
     tested = [int(patient, 16) for patient in side_patients(rows, "test")]

@@ -210,6 +210,23 @@ def test_importance_finds_the_planted_column_and_signs_linear_weights():
         assert (table[0]["weight"] is not None) == (estimator == "logistic")
 
 
+def test_scores_are_the_metrics_of_the_house_and_higher_is_better():
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 200)
+    good = np.clip(0.5 + (y - 0.5) * 0.6 + rng.normal(0, 0.2, 200), 0.01, 0.99)
+    names = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "brier", "log_loss")
+    for name in names:
+        better, worse = (score(name, y, np.stack([1 - p, p], 1)) for p in (good, 1 - good))
+        assert better > worse
+    assert score("brier", y, np.stack([1 - good, good], 1)) == pytest.approx(
+        -2 * np.mean((good - y) ** 2)
+    )
+    both = np.stack([1 - good, good], 1)
+    assert score("recall", y, both) == score("auroc", y, both)
+    with pytest.raises(ValueError, match="auroc needs 2 classes and 3 held-out rows hold 1"):
+        score("auroc", np.ones(3, dtype=int), both[:3])
+
+
 def test_a_frame_keeps_numbers_and_leaves_out_label_and_split():
     facts = [{"b": 1.5, "a": 2, "word": "x", "label": "m"}, {"b": None, "a": 3, "word": None}]
     frame = table_frame(facts, leave_out=["label"])
