@@ -123,22 +123,26 @@ def _upsert(connection: Connection, batch: list[SeriesRow]) -> UpsertCounts:
     keys = sorted({row.series_key for row in batch})
     before = _known_series(connection, keys)
     accepted = _same_patient(batch, before, refused)
-    _write_series(connection, accepted, before)
+    _insert_series(connection, [row for row in accepted if row.series_key not in before])
     known = _known_series(connection, keys)
     old = _instances_of(connection, [before[key].id for key in before])
     offered = _offered(accepted, known, old, refused)
     if offered:
         _write_instances(connection, offered)
-    now_there = _instances_of(connection, [known[key].id for key in keys if key in known])
+    there = _instances_of(connection, [known[key].id for key in keys if key in known])
     for sop_key, (series_id, instance) in offered.items():
         # Not where it was offered: the SOP instance belongs to another series.
-        if now_there.get(sop_key, (None,))[0] != series_id:
+        if there.get(sop_key, (None,))[0] != series_id:
             refused.add(instance.locator)
-    changed = _write_versions(connection, known, before, now_there)
-    new = len(known.keys() - before.keys())
-    refused_in_order = tuple(sorted(refused))
-    added = len(now_there) - len(old)
-    return UpsertCounts(new, changed, added, len(refused_in_order), refused_in_order)
+    _write_facts(connection, accepted, known, there)
+    changed = _write_versions(connection, known, before, there)
+    return UpsertCounts(
+        new=len(known) - len(before),
+        changed=changed,
+        instances_new=len(there) - len(old),
+        conflicts=len(refused),
+        refused=tuple(sorted(refused)),
+    )
 
 
 def _known_series(connection: Connection, keys: Sequence[str]) -> dict[str, _Known]:
@@ -166,41 +170,70 @@ def _same_patient(
     return accepted
 
 
-def _write_series(
-    connection: Connection, rows: list[SeriesRow], known: Mapping[str, _Known]
-) -> None:
-    best: dict[str, dict] = {}
+def _insert_series(connection: Connection, rows: list[SeriesRow]) -> None:
+    fresh = {}
     for row in rows:
-        facts_from = _first_sop(row)
-        held = best.get(row.series_key)
-        if held is not None and held["facts_from"] <= facts_from:
-            continue
-        if row.series_key in known and known[row.series_key].facts_from < facts_from:
-            continue
         version = digest_json([row.series_key, []])
-        best[row.series_key] = {
+        fresh[row.series_key] = {
             "series_key": row.series_key,
             "study_key": row.study_key,
             "patient_key": row.patient_key,
-            "accession_key": row.accession_key,
             "kind": row.kind,
             "source": row.source,
             "series_version": version,
             "case_id": digest_json(["case", [version]]),
             "n_instances": 0,
-            "facts_from": facts_from,
-            **{name: _typed(name, row.facts.get(name)) for name in FACT_TYPES},
+            "facts_from": _NO_SOP,
         }
-    if best:
-        statement = insert(connection, series)
-        changing = ("accession_key", "kind", "source", "facts_from", *FACT_TYPES)
-        connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["series_key"],
-                set_={name: statement.excluded[name] for name in changing},
-            ),
-            list(best.values()),
+    if fresh:
+        statement = insert(connection, series).on_conflict_do_nothing()
+        connection.execute(statement, list(fresh.values()))
+
+
+def _write_facts(
+    connection: Connection,
+    rows: list[SeriesRow],
+    known: Mapping[str, _Known],
+    there: Mapping[str, tuple[int, str, int]],
+) -> None:
+    """Give each series the facts of the row with its smallest SOP key, when that file was kept."""
+    best: dict[str, tuple[str, SeriesRow]] = {}
+    for row in rows:
+        kept = [
+            instance.sop_key
+            for instance in row.instances
+            if there.get(instance.sop_key, ())[:2] == (known[row.series_key].id, instance.digest)
+        ]
+        if row.instances and not kept:
+            continue
+        first = min(kept, default=_NO_SOP)
+        held = (
+            best[row.series_key][0]
+            if row.series_key in best
+            else (known[row.series_key].facts_from)
         )
+        # The same file read again may say more than it did to an earlier release.
+        if first <= held:
+            best[row.series_key] = (first, row)
+    if not best:
+        return
+    columns = ("accession_key", "kind", "source", "facts_from", *FACT_TYPES)
+    connection.execute(
+        update(series)
+        .where(series.c.id == bindparam("b_id"))
+        .values({name: bindparam(f"b_{name}") for name in columns}),
+        [
+            {
+                "b_id": known[key].id,
+                "b_accession_key": row.accession_key,
+                "b_kind": row.kind,
+                "b_source": row.source,
+                "b_facts_from": first,
+                **{f"b_{name}": _typed(name, row.facts.get(name)) for name in FACT_TYPES},
+            }
+            for key, (first, row) in best.items()
+        ],
+    )
 
 
 def _typed(name: str, value: object) -> object:
