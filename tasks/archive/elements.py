@@ -1,6 +1,10 @@
 """Elements of a header as plain values, converted only when they are asked for."""
 
+import logging
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -14,6 +18,19 @@ _PLAIN_TEXT_VRS = frozenset(("AE", "AS", "CS", "DA", "DS", "IS", "LO", "PN", "SH
 
 _ESCAPE = 0x1B
 """Starts a change of character set (PS3.5 6.1.2.5): such bytes are ASCII and mean another text."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom silent: it puts the values it complains of, names too, into warnings and log."""
+    logger = logging.getLogger("pydicom")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
 
 
 class Elements:

@@ -3,7 +3,6 @@
 import math
 import re
 import struct
-import warnings
 import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -13,7 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import dcmread, read_dataset
 from pydicom.uid import UID
 
-from tasks.archive.elements import Elements
+from tasks.archive.elements import Elements, quiet
 from tasks.errors import BadCase
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -125,15 +124,15 @@ def read_header(source: bytes | str | Path) -> Header:
         raise BadCase("empty_file", "the file has no content")
     if not is_dicom(data):
         raise BadCase("not_dicom", "neither the DICOM mark nor a first element of a data set")
-    # pydicom puts the value it complains of into its warnings, and a value may be a name.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             return _read(data)
         except BadCase:
             raise
         except (RecursionError, MemoryError):
             raise BadCase("nested_too_deep", "sequences nested beyond any real object") from None
+        except EOFError:
+            raise BadCase("truncated", "the file ends inside its header: send it again") from None
         except Exception as error:
             # A hostile file can make a parser raise anything; the message may hold a value.
             raise BadCase("unreadable_header", f"pydicom: {type(error).__name__}") from None

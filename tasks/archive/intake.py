@@ -16,6 +16,7 @@ from sqlalchemy import Engine, select
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.decathlon import DecathlonIndex, nifti_facts, read_index, stem
 from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
+from tasks.archive.elements import quiet
 from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.labelsets import LabelRow, put_label_set
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
@@ -430,7 +431,11 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> _Item:
 
 def _facts_later(dataset: Dataset, names: Pseudonymiser, patient_key: str) -> Callable[[], dict]:
     # Once a series and batch, not once a file: most of a header's cost is converting values.
-    return lambda: kept_facts(dataset, names, patient_key)
+    def facts() -> dict:
+        with quiet():
+            return kept_facts(dataset, names, patient_key)
+
+    return facts
 
 
 def _other_item(entry: Entry, data: bytes) -> _Item:

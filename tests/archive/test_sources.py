@@ -1,0 +1,200 @@
+"""Sources: every file of the root and none outside it, archives without extracting anything."""
+
+import hashlib
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tasks.archive import members
+from tasks.archive.sources import FileRef, digest_of, read_bytes, resolve_source
+from tasks.archive.walk import WalkNotes, walk
+from tasks.errors import BadCase
+
+
+def _zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def _tar(path: Path, files: dict[str, bytes]) -> Path:
+    mode = "w:gz" if path.name.endswith("gz") else "w"
+    with tarfile.open(path, mode) as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def _listing(place: Path) -> dict[tuple[str, str], str | None]:
+    source = resolve_source(str(place))
+    return {(e.path, e.member): e.problem and e.problem.reason for e in walk(source)}
+
+
+def test_the_kind_is_told_by_what_stands_there(tmp_path, shared_data):
+    _zip(tmp_path / "study.zip", {"a": b"1"})
+    _tar(tmp_path / "study.tgz", {"a": b"1"})
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    kinds = [resolve_source(str(tmp_path / n)).kind for n in ("study.zip", "study.tgz", "rows.csv")]
+    assert kinds == ["archive", "archive", "table"]
+    assert resolve_source(str(tmp_path)).kind == "folder"
+    assert resolve_source(str(shared_data / "hippocampus")).kind == "decathlon"
+
+
+def test_the_alias_does_not_show_the_place(tmp_path):
+    place = tmp_path / "Doe_Jane_19700101"
+    place.mkdir()
+    source = resolve_source(str(place))
+    assert "doe" not in source.alias.lower()
+    assert source.alias == resolve_source(str(place)).alias
+    assert resolve_source(str(place), "chest").alias == "chest"
+
+
+def test_what_cannot_be_a_source_is_said_without_repeating_the_place(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        resolve_source(str(tmp_path / "Doe_Jane"))
+    assert "Doe" not in str(caught.value)
+    (tmp_path / "one.dcm").write_bytes(b"\0" * 200)
+    with pytest.raises(ValueError, match="give the folder"):
+        resolve_source(str(tmp_path / "one.dcm"))
+    with pytest.raises(ValueError, match="s3://"):
+        resolve_source("s3://bucket/x")
+    with pytest.raises(ValueError, match="alias"):
+        resolve_source(str(tmp_path), "Has Space")
+
+
+def test_links_are_counted_and_never_followed(tmp_path):
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"s")
+    (root / "sub" / "a").write_bytes(b"a")
+    (root / "leaves").symlink_to(outside)
+    (root / "file").symlink_to(outside / "secret")
+    (root / "loop").symlink_to(root)
+    notes = WalkNotes()
+    paths = [entry.path for entry in walk(resolve_source(str(root)), notes)]
+    assert (paths, notes.links) == (["sub/a"], 3)
+
+
+def test_pipes_and_names_that_are_no_text_become_problems(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / os.fsdecode(b"caf\xe9")).write_bytes(b"x")
+    found = _listing(tmp_path)
+    assert sorted(found.values()) == ["not_a_regular_file", "undecodable_name"]
+    assert all(path.encode("utf-8") for path, _ in found)
+
+
+def test_folders_are_walked_in_one_order(tmp_path):
+    for name in ("b/2", "a/9", "b/10", "c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert [path for path, _ in _listing(tmp_path)] == ["a/9", "b/10", "b/2", "c"]
+
+
+@pytest.mark.parametrize("name", ["../up", "/etc/passwd", "a/../../b", "C:\\x", "..\\up"])
+@pytest.mark.parametrize("ending", ["zip", "tar"])
+def test_members_whose_names_leave_the_archive_are_problems(tmp_path, name, ending):
+    make = _zip if ending == "zip" else _tar
+    make(tmp_path / f"x.{ending}", {name: b"1", "good": b"2"})
+    before = set(tmp_path.rglob("*"))
+    found = _listing(tmp_path / f"x.{ending}")
+    assert sorted(found.values(), key=str) == [None, "unsafe_member_name"]
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_archives_inside_a_folder_are_opened_once(tmp_path):
+    inner = _zip(tmp_path / "inner.zip", {"deep": b"1"})
+    _zip(tmp_path / "outer.zip", {"deeper.zip": inner.read_bytes(), "file": b"2"})
+    found = _listing(tmp_path)
+    assert found == {
+        ("inner.zip", "deep"): None,
+        ("outer.zip", "deeper.zip"): "nested_archive",
+        ("outer.zip", "file"): None,
+    }
+
+
+def test_encrypted_repeated_and_too_large_members_are_problems(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("twice", b"1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("twice", b"2")
+        archive.writestr("large", b"0" * 100)
+        archive.writestr("locked", b"3")
+        archive.getinfo("locked").flag_bits |= 1
+    monkeypatch.setattr(members, "MAX_MEMBER_BYTES", 50)
+    found = _listing(tmp_path / "x.zip")
+    assert sorted(found.values(), key=str) == [
+        None,
+        "encrypted_member",
+        "member_too_large",
+        "repeated_member",
+    ]
+
+
+def test_a_member_longer_than_it_says_is_not_read_to_its_end(tmp_path):
+    place = _zip(tmp_path / "x.zip", {"bomb": b"0" * 5_000_000})
+    data = place.read_bytes()
+    # Both the local and the central record promise 10 bytes of the five million.
+    place.write_bytes(data.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")))
+    (entry,) = walk(resolve_source(str(place)))
+    with pytest.raises(BadCase, match="damaged_member"):
+        entry.read()
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_a_cut_archive_yields_what_is_whole_and_one_problem(tmp_path, ending):
+    files = {f"f{n}": bytes([n]) * 3_000 for n in range(5)}
+    make = _zip if ending == "zip" else _tar
+    place = make(tmp_path / f"x.{ending}", files)
+    place.write_bytes(place.read_bytes()[: 7_000 if ending == "tar" else -40])
+    found = _listing(tmp_path)
+    if ending == "zip":
+        assert list(found.values()) == ["damaged_archive"]
+    else:
+        reads = [e.problem for e in walk(resolve_source(str(tmp_path)))]
+        assert any(p is not None and p.reason == "damaged_archive" for p in reads) or _unreadable(
+            tmp_path
+        )
+
+
+def _unreadable(place: Path) -> bool:
+    for entry in walk(resolve_source(str(place))):
+        try:
+            entry.read()
+        except BadCase:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_members_are_read_by_reference(tmp_path, ending):
+    make = _zip if ending == "zip" else _tar
+    place = make(tmp_path / f"x.{ending}", {"a/b": b"one", "c": b"two"})
+    ref = FileRef(str(place), "c", hashlib.sha256(b"two").hexdigest()[:32], 3)
+    assert read_bytes(ref) == b"two"
+    with pytest.raises(BadCase, match="file_missing"):
+        read_bytes(FileRef(str(place), "gone", "", 3))
+
+
+def test_a_file_that_changed_or_went_away_is_refused(tmp_path):
+    place = tmp_path / "f"
+    place.write_bytes(b"abc")
+    ref = FileRef(str(place), None, digest_of(b"abc").hex(), 3)
+    assert read_bytes(ref) == b"abc"
+    place.write_bytes(b"abd")
+    assert read_bytes(ref, check_digest=False) == b"abd"
+    with pytest.raises(BadCase, match="file_changed"):
+        read_bytes(ref)
+    place.write_bytes(b"abcd")
+    with pytest.raises(BadCase, match="file_changed"):
+        read_bytes(ref, check_digest=False)
+    place.unlink()
+    with pytest.raises(BadCase, match="file_missing"):
+        read_bytes(ref)
