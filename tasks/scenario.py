@@ -165,9 +165,8 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         found.append("labels: format column needs a cohort of kind row; use format table")
     if scenario.task == "classification" and len(labels.classes) < 2:
         found.append(f"labels: {len(labels.classes)} classes; a classification needs at least 2")
-    positive = getattr(labels, "positive", None)
-    if positive is not None and positive not in labels.classes:
-        found.append(f"labels: positive {positive!r} is none of {', '.join(labels.classes)}")
+    if labels.positive is not None and labels.positive not in labels.classes:
+        found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
     dice = scenario.evaluate.primary.startswith("dice")
     if dice != (scenario.task == "segmentation"):
         wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
@@ -337,9 +336,11 @@ def scenario_hash(scenario: Scenario) -> str:
 def public_copy(scenario: Scenario) -> Scenario:
     """Return the scenario with places replaced by aliases, as the tracking server may keep it."""
     changes: dict[str, Any] = {}
-    if getattr(scenario.labels, "file", None):
-        alias = _alias("labels", scenario.labels.file)
-        changes["labels"] = scenario.labels.model_copy(update={"file": alias})
+    places = {"issuer": "issuer"} if scenario.labels.issuer else {}
+    if scenario.labels.file:
+        places["file"] = _alias("labels", scenario.labels.file)
+    if places:
+        changes["labels"] = scenario.labels.model_copy(update=places)
     if scenario.split.file:
         alias = _alias("split", scenario.split.file)
         changes["split"] = scenario.split.model_copy(update={"file": alias})

@@ -208,7 +208,7 @@ def test_the_hash_counts_what_is_said_and_not_how():
 
 def test_the_public_copy_holds_no_place():
     def places(data):
-        data["labels"]["file"] = "/wards/ann-poe/labels.csv"
+        data["labels"].update(file="/wards/ann-poe/labels.csv", issuer="wards of St Ann")
         data["split"] = {"source": "file", "file": "/wards/split.tsv", "column": "set"}
 
     scenario = parse_scenario(_changed(places))

@@ -1,6 +1,5 @@
 """A first scenario from what the catalog and a label file hold: nobody starts from blank YAML."""
 
-import csv
 import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+
+from tasks.archive.tablefile import join_problem, read_table
 
 if TYPE_CHECKING:
     from tasks.archive.catalog import Case
@@ -19,6 +20,9 @@ JOINS = ("accession", "study", "series", "patient")
 MAX_CLASSES = 12
 """A column with more different values is no class; its values are not shown either, because they
 may identify somebody."""
+
+VOLUMES = ("CT", "MR", "PT")
+"""Modalities whose series are volumes."""
 
 ENOUGH_MATCHES = 0.5
 """Share of the best column's matches at which a more specific join is preferred: a label that
@@ -53,13 +57,13 @@ class Draft:
 
 
 def read_columns(path: str | Path) -> dict[str, list[str]]:
-    """Read a CSV or TSV as text columns; the values stay in this process."""
+    """Read a CSV, TSV or Parquet table as text columns; the values stay in this process."""
     path = Path(path)
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
-        rows = list(reader)
-        names = list(reader.fieldnames or ())
-    return {name: [(row.get(name) or "").strip() for row in rows] for name in names}
+    table = read_table(path.read_bytes(), path.name)
+    return {
+        name: [values[place].strip() for _, values in table.rows]
+        for place, name in enumerate(table.columns)
+    }
 
 
 def column_facts(
@@ -95,9 +99,11 @@ def column_facts(
 
 
 def _key(pseudonym: Callable[[str, str], str | None], join: str, value: str) -> str | None:
+    if join_problem(join, value):
+        return None
     try:
         return pseudonym(join, value)
-    except ValueError:  # a value that cannot be an identifier, e.g. 1.2E+05
+    except ValueError:  # a placeholder for a patient
         return None
 
 
@@ -120,14 +126,17 @@ def draft_scenario(
     columns : sequence of ColumnFacts
         See `column_facts`.
     """
-    images = [case for case in cases if case.kind == "dicom"]
-    problems = [] if images else ["the catalog holds 0 DICOM series: ingest an archive first"]
+    kinds = Counter(case.kind for case in cases if case.kind != "row")
+    kind = kinds.most_common(1)[0][0] if kinds else "dicom"
+    images = [case for case in cases if case.kind == kind]
+    problems = [] if images else ["the catalog holds 0 images: ingest an archive first"]
     column, join = _best_join(columns, problems)
     target, classes = _best_target(columns, problems)
     modalities = Counter(
         str(case.facts["modality"]) for case in images if case.facts.get("modality")
     )
-    volume = bool(modalities) and modalities.most_common(1)[0][0] in ("CT", "MR", "PT")
+    modality = modalities.most_common(1)[0][0] if modalities else None
+    volume = kind == "nifti" or modality in VOLUMES
     matched = next((facts.matches[join] for facts in columns if facts.name == column), 0)
     rows = next((facts.filled for facts in columns if facts.name == column), 0)
     if column and matched < rows:
@@ -139,10 +148,11 @@ def draft_scenario(
     text = _TEMPLATE.format(
         name=_scalar(name),
         title=_scalar(name.replace("-", " ").capitalize()),
-        modality=_flow(list(dict(modalities.most_common()))),
+        cohort=_flow({"kind": kind} | ({"modality": list(modalities)} if modalities else {})),
         seen=", ".join(f"{value} {count}" for value, count in modalities.most_common()) or "none",
         file=_scalar(label_file),
-        join=join or "accession",
+        join=join,
+        key_column=_scalar(column or "accession_number"),
         join_note=f"{matched} of {rows} values of {column} match" if column else "nothing matches",
         column=_scalar(target or "target"),
         counts=counts,
@@ -201,8 +211,8 @@ def _scalar(value: str) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=1000).splitlines()[0]
 
 
-def _flow(values: Sequence[object]) -> str:
-    return yaml.safe_dump(list(values), default_flow_style=True, width=1000).strip()
+def _flow(values: list | dict) -> str:
+    return yaml.safe_dump(values, default_flow_style=True, width=1000, sort_keys=False).strip()
 
 
 _TEMPLATE = """\
@@ -218,7 +228,7 @@ population: "Say who the patients are: age, site, device, how they were chosen."
 
 # Who is in. The catalog holds: {seen}.
 # Add predicates on kept header fields, e.g. where: {{view: [PA, AP], rows: {{min: 512}}}}
-cohort: {{kind: dicom, modality: {modality}}}
+cohort: {cohort}
 
 # Labels from a table beside the images. Join: {join_note}.
 # Values of the column: {counts}. `positive` is a guess.
@@ -226,6 +236,7 @@ labels:
   format: table
   file: {file}
   join: {join}
+  key_column: {key_column}
   column: {column}
   classes: {classes}
   positive: {positive}

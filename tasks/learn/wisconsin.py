@@ -3,15 +3,16 @@
 import csv
 from pathlib import Path
 
-ID_COLUMN = "row"
-"""Number of the row; the table has one row a patient, and no other identity."""
+ID_COLUMN = "id"
+"""``wdbc-001`` and so on; the table has one row a patient, and no other identity.  The name tells
+`radloop ingest` that the column is no measurement."""
 
 LABEL_COLUMN = "diagnosis"
 """``malignant`` or ``benign``."""
 
 
 def wisconsin_table(path: str | Path) -> Path:
-    """Write the table as CSV: row number, 30 features, diagnosis.
+    """Write the table as CSV: row id, 30 features, diagnosis.
 
     Source: Street, Wolberg and Mangasarian 1993, UCI "Breast Cancer Wisconsin (Diagnostic)",
     CC BY 4.0, as shipped in scikit-learn.  Features are of cell nuclei in a fine needle aspirate;
@@ -26,7 +27,7 @@ def wisconsin_table(path: str | Path) -> Path:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow([ID_COLUMN, *names, LABEL_COLUMN])
-        for number, (row, target) in enumerate(zip(data.data, data.target, strict=True)):
+        for number, (row, target) in enumerate(zip(data.data, data.target, strict=True), start=1):
             values = [repr(float(value)) for value in row]
-            writer.writerow([number, *values, classes[int(target)]])
+            writer.writerow([f"wdbc-{number:03d}", *values, classes[int(target)]])
     return path

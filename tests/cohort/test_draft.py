@@ -59,6 +59,7 @@ def test_the_draft_is_a_scenario_and_names_what_does_not_match(facts):
     assert (scenario.labels.column, scenario.labels.positive) == ("target", "pneumonia")
     assert tuple(scenario.labels.classes) == ("normal", "pneumonia")
     assert scenario.labels.join == "accession"
+    assert scenario.labels.key_column == "accession_number"
     assert scenario.split.key == "project"
     (problem,) = draft.problems
     assert problem.startswith("3 of 7 values of column accession_number match no acc")
@@ -84,7 +85,7 @@ def test_nothing_in_common_still_gives_a_text_that_parses(tmp_path):
     draft = draft_scenario("yes", "l.csv", [], facts)
     assert parse_scenario(draft.text).name == "yes"
     assert [problem.split(":")[0] for problem in draft.problems] == [
-        "the catalog holds 0 DICOM series",
+        "the catalog holds 0 images",
         "none of the columns number, remark holds an accession number, study, series or patient "
         "of the catalog",
         "no column has 2 to 12 values that repeat",
@@ -100,3 +101,11 @@ def test_volumes_are_drafted_as_volumes_and_odd_words_are_quoted(tmp_path):
     assert scenario.labels.column == "off"
     assert scenario.labels.file == "l: #1.csv"
     assert "32" in str(scenario.recipe[2])
+
+
+def test_nifti_is_drafted_without_a_modality():
+    case = Case("case1", "patient-Jane Doe", None, "series-R1", None, "nifti", "s", 1, {})
+    facts = column_facts({"who": ["Jane Doe"], "target": ["x"]}, [case], _pseudonym)
+    scenario = parse_scenario(draft_scenario("n", "l.csv", [case], facts).text)
+    assert (scenario.cohort.kind, scenario.cohort.modality) == ("nifti", ())
+    assert scenario.labels.join == "patient"
