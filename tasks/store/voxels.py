@@ -12,7 +12,7 @@ from tasks.errors import StoreError
 from tasks.store.schema import Layout, array_metadata
 
 CACHE_BYTES = 32 << 20
-"""Shard indexes and a few decoded chunks a process; parts are immutable, so nothing goes stale."""
+"""Shard indexes and a few decoded chunks a process."""
 
 THREADS = 1
 """Read and decode threads a process: loaders and workers scale by processes."""
@@ -79,7 +79,8 @@ def open_array(path: Path, *, cached: bool) -> ts.TensorStore:
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(path)},
         "fill_missing_data_reads": False,
-        "recheck_cached_data": not cached,
+        # Parts are immutable: look at a file again only when the array is opened anew.
+        "recheck_cached_data": "open",
     }
     context = _shared_context() if cached else _context(0)
     try:

@@ -52,7 +52,7 @@ def main() -> None:
     def produce(case_id: str) -> Prepared:
         with log.open("a") as stream:
             stream.write(case_id + "\n")
-        time.sleep(0.01)
+        time.sleep(0.02)
         return prepared(case_id, fixed)
 
     print(write(root, cases, fixed, produce).digest, flush=True)

@@ -2,7 +2,6 @@ import shutil
 
 import numpy as np
 import pytest
-from tests.store.making import FIXED, case_name, prepared, write
 
 from tasks.errors import BadCase, StoreError
 from tasks.hashing import digest_file
@@ -12,6 +11,7 @@ from tasks.store.schema import MANIFEST, case_layout, packed_layout
 from tasks.store.verify import store_digest, verify_part
 from tasks.store.voxels import create_array, write_shard
 from tasks.store.write import Prepared, write_part
+from tests.store.making import FIXED, case_name, prepared, write
 
 LAYOUTS = pytest.mark.parametrize("fixed", [None, FIXED], ids=["cases", "packed"])
 

@@ -1,0 +1,134 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.errors import RadloopError
+from tasks.imaging.recipe import fit, parse_steps
+from tasks.store import plan
+from tasks.store.plan import CaseNeed, describe, output_voxels, plan_parts, projected_memory, waves
+from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
+
+FREE = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}]), None)
+PLAIN = fit(parse_steps([{"step": "normalise"}]), None)
+PACKED = fit(parse_steps([{"step": "resize", "shape": [1, 96, 96]}]), None)
+RECIPES = st.sampled_from([FREE, PLAIN, PACKED])
+NEEDS = st.lists(
+    st.builds(
+        CaseNeed,
+        case_id=st.integers(0, 10**6).map(lambda number: f"{number:032x}"),
+        source_bytes=st.integers(0, 2 << 30),
+        voxels=st.integers(0, 10**9),
+    ),
+    unique_by=lambda need: need.case_id,
+    max_size=200,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(needs=NEEDS, recipe=RECIPES, seconds=st.integers(1, 600), order=st.randoms())
+def test_every_case_is_in_one_part_and_limits_hold(needs, recipe, seconds, order):
+    parts = plan_parts(needs, recipe, "r", most_seconds=seconds)
+    planned = [case_id for part in parts for case_id in part.case_ids]
+    assert planned == sorted(need.case_id for need in needs)
+    for part in parts:
+        alone = len(part.case_ids) == 1
+        assert alone or part.output_bytes <= plan.MOST_BYTES
+        assert alone or part.seconds <= seconds
+        assert part.part_id == part_id(part.case_ids, "r", "image")
+    shuffled = list(needs)
+    order.shuffle(shuffled)
+    assert plan_parts(shuffled, recipe, "r", most_seconds=seconds) == parts
+
+
+def test_packed_parts_are_whole_shards_where_the_limits_leave_room():
+    rows = shard_cases((1, 96, 96), "float32")
+    needs = [CaseNeed(f"{number:032x}", 10**4, 224 * 224) for number in range(5000)]
+    parts = plan_parts(needs, PACKED, "r")
+    assert len(parts) > 1
+    assert all(len(part.case_ids) % rows == 0 for part in parts[:-1])
+
+
+def test_memory_of_a_case_is_the_sum_of_its_copies():
+    need = CaseNeed("a", 7, 11)
+    base = plan.PROCESS_BYTES
+    assert projected_memory(need, PLAIN) == base + 7 + 3 * 4 * 11 + 3 * 4 * 11
+    assert projected_memory(need, FREE) == base + 7 + 3 * 4 * 11 + 3 * 4 * 44
+    packed = 3 * 4 * 96 * 96 + 2 * SHARD_BYTES
+    assert projected_memory(need, PACKED) == base + 7 + 3 * 4 * 11 + packed
+
+
+@given(need=st.builds(CaseNeed, st.just("a"), st.integers(1, 1 << 40), st.just(0)), recipe=RECIPES)
+def test_unknown_voxels_are_guessed_from_the_files(need, recipe):
+    assert output_voxels(need, recipe) > 0
+    bigger = CaseNeed("a", 2 * need.source_bytes, 0)
+    assert projected_memory(bigger, recipe) > projected_memory(need, recipe)
+
+
+def test_memory_is_enough_for_a_part_that_is_really_written(tmp_path):
+    """Measure a writer's peak in a process of its own and compare it with the plan."""
+    program = (
+        "import sys, resource, numpy as np\n"
+        "from tasks.imaging.recipe import Image, apply, fit, parse_steps\n"
+        "from tasks.store.write import Prepared, write_part\n"
+        "recipe = fit(parse_steps([{'step': 'normalise'}]), None)\n"
+        "def produce(case_id):\n"
+        "    source = np.random.default_rng(0).integers(0, 2000, (160, 256, 256), np.int16)\n"
+        "    image, traces = apply(recipe, Image(source, np.eye(4)))\n"
+        "    return Prepared(image.array, image.affine, traces, {}, {})\n"
+        "ids = ('a' * 32, 'image', 'b' * 32, ['c' * 32])\n"
+        "write_part(sys.argv[1], *ids, produce, dtype='float32')\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    voxels = 160 * 256 * 256
+    assert int(done.stdout) < projected_memory(CaseNeed("c" * 32, 2 * voxels, voxels), PLAIN)
+
+
+def test_waves_hold_at_most_256_parts_in_order():
+    needs = [CaseNeed(f"{number:032x}", 0, 10**10) for number in range(600)]
+    parts = plan_parts(needs, PLAIN, "r")
+    groups = waves(parts)
+    assert [len(group) for group in groups] == [256, 256, 88]
+    assert tuple(part for group in groups for part in group) == parts
+
+
+def test_the_plan_is_told_in_numbers_and_refused_when_a_worker_is_too_small():
+    parts = plan_parts([CaseNeed("a" * 32, 10**6, 10**8)], PLAIN, "r")
+    text = " ".join(describe(parts, memory_limit=8 << 30))
+    assert "1 cases in 1 parts" in text
+    assert "0.40 GB before compression" in text
+    with pytest.raises(RadloopError, match=r"needs 2\.72 GB of memory .* has 1\.00 GB"):
+        describe(parts, memory_limit=10**9)
+    assert "nothing to make" in describe(())[0]
+
+
+@pytest.mark.parametrize("limits", [{"most_bytes": 0}, {"most_seconds": 601}])
+def test_limits_beyond_the_design_are_refused(limits):
+    with pytest.raises(ValueError, match="it must be from 1 to"):
+        plan_parts([], PLAIN, "r", **limits)
+
+
+def test_a_case_given_twice_with_other_sizes_is_refused():
+    twice = [CaseNeed("a", 1, 1), CaseNeed("a", 2, 2)]
+    with pytest.raises(ValueError, match="given twice"):
+        plan_parts(twice, PLAIN, "r")
+    assert len(plan_parts([CaseNeed("a", 1, 1)] * 2, PLAIN, "r")[0].case_ids) == 1
+
+
+def test_ids_depend_on_content_and_not_on_order():
+    assert part_id(["b", "a"], "r", "image") == part_id(["a", "b"], "r", "image")
+    assert len({part_id(["a"], "r", "image"), part_id(["a"], "s", "image")}) == 2
+    assert part_id(["a"], "r", "label", "x") != part_id(["a"], "r", "label", "y")
+    assert recipe_id(FREE) != recipe_id(PLAIN)
+    with pytest.raises(ValueError, match="kind is"):
+        part_id(["a"], "r", "picture")
