@@ -10,6 +10,9 @@ from tasks.errors import EditionMismatch
 from tasks.serve import tracking
 from tasks.serve.tracking import Tracker
 
+CLASSIC_VIEW = "workflowType=machine_learning"
+"""Opens MLflow 3's pages for model training; without it they open for language models."""
+
 
 @dataclass(frozen=True)
 class RunRow:
@@ -114,30 +117,34 @@ def _row(run: Any) -> RunRow:
 
 def experiment_url(ui_base: str, tracker: Tracker) -> str:
     """Return the classic page with the scenario's runs."""
-    return f"{_base(ui_base)}/experiments/{tracking.experiment_id(tracker)}/runs"
+    return f"{_base(ui_base)}/experiments/{tracking.experiment_id(tracker)}/runs?{CLASSIC_VIEW}"
 
 
 def run_url(ui_base: str, tracker: Tracker, run_id: str) -> str:
     """Return the page of one run."""
-    return f"{_base(ui_base)}/experiments/{tracking.experiment_id(tracker)}/runs/{run_id}"
+    return f"{_run_page(ui_base, tracker, run_id)}?{CLASSIC_VIEW}"
 
 
 def artifact_url(ui_base: str, tracker: Tracker, run_id: str, path: str) -> str:
     """Return the page that shows one artifact of a run, such as ``report.html``."""
-    return f"{run_url(ui_base, tracker, run_id)}/artifacts/{quote(path)}"
+    return f"{_run_page(ui_base, tracker, run_id)}/artifacts/{quote(path)}?{CLASSIC_VIEW}"
 
 
 def compare_url(ui_base: str, tracker: Tracker, run_ids: Sequence[str]) -> str:
     """Return the page that shows runs side by side."""
     runs = quote(json.dumps(list(run_ids), separators=(",", ":")))
     experiments = quote(json.dumps([tracking.experiment_id(tracker)]))
-    return f"{_base(ui_base)}/compare-runs?runs={runs}&experiments={experiments}"
+    return f"{_base(ui_base)}/compare-runs?runs={runs}&experiments={experiments}&{CLASSIC_VIEW}"
 
 
 def model_url(ui_base: str, name: str, version: str | int | None = None) -> str:
     """Return the page of a registered model or of one version of it."""
     page = f"{_base(ui_base)}/models/{quote(name, safe='')}"
-    return page if version is None else f"{page}/versions/{version}"
+    return f"{page if version is None else f'{page}/versions/{version}'}?{CLASSIC_VIEW}"
+
+
+def _run_page(ui_base: str, tracker: Tracker, run_id: str) -> str:
+    return f"{_base(ui_base)}/experiments/{tracking.experiment_id(tracker)}/runs/{run_id}"
 
 
 def _base(ui_base: str) -> str:
