@@ -93,7 +93,7 @@ def _store_as(image: Image, params: StoreAsParameters) -> tuple[Image, dict]:
     dtype = np.dtype(params.dtype)
     limits = np.iinfo(dtype) if dtype.kind == "i" else np.finfo(dtype)
     low, high = float(image.array.min()), float(image.array.max())
-    if low < limits.min or high > limits.max:
+    if low < float(limits.min) or high > float(limits.max):
         detail = f"values {low:g} to {high:g} do not fit {dtype}: clip first or store float32"
         raise BadCase("out_of_range", detail)
     rounded = np.rint(image.array) if dtype.kind == "i" else image.array
