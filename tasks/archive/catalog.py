@@ -23,17 +23,15 @@ from tasks.archive.quarantine import (
     quarantine,
     quarantine_reasons,
 )
+from tasks.archive.tablerows import TableRow, parse_facts, upsert_table_rows
 from tasks.archive.tables import FACT_TYPES, instances, series, table_rows
 from tasks.archive.trace import Trace, status, trace
 from tasks.archive.upsert import (
     InstanceRow,
     SeriesRow,
-    TableRow,
     UpsertCounts,
     drop_instances,
-    parse_facts,
     upsert_series,
-    upsert_table_rows,
 )
 
 __all__ = [

@@ -1,10 +1,9 @@
 """What the loop has decided and made: recipes, work, parts; with splits and leases beside them."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, Row, Select, delete, func, literal_column, select, update
+from sqlalchemy import Connection, Engine, select
 
 from tasks.archive.database import LOOKUP_ROWS, chunks, insert, now, writing
 from tasks.archive.leases import acquire_lease, check_fence, heartbeat_lease, release_lease
@@ -19,11 +18,20 @@ from tasks.archive.splits import (
     sides_of_patient,
     use_edition,
 )
-from tasks.archive.tables import part_cases, recipe_generations, recipes, work
+from tasks.archive.tables import part_cases
 from tasks.archive.tables import parts as parts_table
-from tasks.archive.tables import quarantine as quarantine_table
+from tasks.archive.work import (
+    STAGES,
+    move_work,
+    pending_cases,
+    put_recipe,
+    recipe_for,
+    require_recipe,
+    retry_cases,
+    want_cases,
+    work_states,
+)
 from tasks.errors import StoreError
-from tasks.hashing import canonical_json
 
 __all__ = [
     "Assignment",
@@ -49,9 +57,6 @@ __all__ = [
     "work_states",
 ]
 
-STAGES: Mapping[str, str] = {"image": "preprocess", "label": "label"}
-"""Stage a failed case is quarantined under, by kind of part."""
-
 
 @dataclass(frozen=True)
 class PartRow:
@@ -68,130 +73,6 @@ class PartRow:
     case_ids: tuple[str, ...]
     bytes: int
     digest: str
-
-
-def put_recipe(
-    catalog: Engine, recipe_id: str, scenario: str, body: Mapping, fitted_on: str
-) -> None:
-    """Make a fitted recipe the newest generation of a scenario; the newest again is a no-op.
-
-    Raises
-    ------
-    ValueError
-        The id is known with another body.
-    """
-    text = canonical_json(dict(body))
-    with writing(catalog) as connection:
-        connection.execute(
-            insert(connection, recipes).on_conflict_do_nothing(),
-            {"recipe_id": recipe_id, "body": text, "fitted_on": fitted_on, "at": now()},
-        )
-        held = connection.execute(select(recipes).filter_by(recipe_id=recipe_id)).one()
-        if held.body != text:
-            raise ValueError(
-                f"Recipe {recipe_id} is known with another content: an id is the hash of what it "
-                "names, so compute it from the fitted recipe."
-            )
-        newest = _newest_generation(connection, scenario)
-        if newest is None or newest.recipe_id != recipe_id:
-            generation = 1 if newest is None else newest.generation + 1
-            connection.execute(
-                recipe_generations.insert(),
-                {
-                    "scenario": scenario,
-                    "generation": generation,
-                    "recipe_id": recipe_id,
-                    "at": now(),
-                },
-            )
-
-
-def _newest_generation(connection: Connection, scenario: str) -> Row | None:
-    query = (
-        select(recipe_generations.c.generation, recipes.c.recipe_id, recipes.c.body)
-        .join_from(recipe_generations, recipes)
-        .where(recipe_generations.c.scenario == scenario)
-        .order_by(recipe_generations.c.generation.desc())
-    )
-    return connection.execute(query).first()
-
-
-def recipe_for(catalog: Engine, scenario: str) -> tuple[str, dict] | None:
-    """Return (recipe id, body) of a scenario's newest generation, or None."""
-    with catalog.connect() as connection:
-        newest = _newest_generation(connection, scenario)
-    return None if newest is None else (newest.recipe_id, json.loads(newest.body))
-
-
-def want_cases(catalog: Engine, recipe_id: str, case_ids: Iterable[str]) -> int:
-    """Ask for cases under a recipe and return how many were not asked for before.
-
-    A case that is done or in quarantine stays so.
-
-    Raises
-    ------
-    ValueError
-        There is no such recipe.
-    """
-    wanted = sorted(set(case_ids))
-    with writing(catalog) as connection:
-        _require_recipe(connection, recipe_id)
-        count = select(func.count()).select_from(work).filter_by(recipe_id=recipe_id)
-        before = connection.scalar(count)
-        if wanted:
-            connection.execute(
-                insert(connection, work).on_conflict_do_nothing(),
-                [
-                    {"recipe_id": recipe_id, "case_id": case_id, "state": "pending"}
-                    for case_id in wanted
-                ],
-            )
-        return connection.scalar(count) - before
-
-
-def _require_recipe(connection: Connection, recipe_id: str) -> None:
-    if connection.scalar(select(recipes.c.recipe_id).filter_by(recipe_id=recipe_id)) is None:
-        raise ValueError(f"Recipe {recipe_id} is not in the catalog: put it there first.")
-
-
-def pending_cases(catalog: Engine, recipe_id: str) -> list[str]:
-    """Return the cases not yet processed under a recipe, in order."""
-    with catalog.connect() as connection:
-        return list(connection.scalars(_pending(recipe_id)))
-
-
-def _pending(recipe_id: str) -> Select:
-    # A literal, because SQLite uses a partial index only when it can see its condition.
-    state = work.c.state == literal_column("'pending'")
-    return select(work.c.case_id).where(work.c.recipe_id == recipe_id, state).order_by("case_id")
-
-
-def work_states(catalog: Engine, recipe_id: str) -> dict[str, int]:
-    """Return how many cases of a recipe are in each state."""
-    query = select(work.c.state, func.count()).filter_by(recipe_id=recipe_id)
-    with catalog.connect() as connection:
-        return dict(connection.execute(query.group_by(work.c.state).order_by("state")).all())
-
-
-def retry_cases(catalog: Engine, recipe_id: str | None = None) -> int:
-    """Forget that cases failed, so that they can be wanted again; return how many.
-
-    A person asks for this after the cause is gone. States still move one way: the rows of work
-    and quarantine are removed, not turned back.
-    """
-    of_recipe = [] if recipe_id is None else [work.c.recipe_id == recipe_id]
-    failed = [] if recipe_id is None else [quarantine_table.c.recipe_id == recipe_id]
-    with writing(catalog) as connection:
-        connection.execute(
-            delete(quarantine_table).where(
-                quarantine_table.c.recipe_id.is_not(None),
-                quarantine_table.c.stage.in_(STAGES.values()),
-                *failed,
-            )
-        )
-        return connection.execute(
-            delete(work).where(work.c.state == "quarantined", *of_recipe)
-        ).rowcount
 
 
 def commit_part(
@@ -232,12 +113,12 @@ def commit_part(
     with writing(catalog) as connection:
         if lease is not None:
             check_fence(connection, *lease)
-        _require_recipe(connection, part.recipe_id)
+        require_recipe(connection, part.recipe_id)
         if part.case_ids:
             _insert_part(connection, part)
         if part.kind == "image":
-            _move(connection, part.recipe_id, part.case_ids, "done")
-            _move(
+            move_work(connection, part.recipe_id, part.case_ids, "done")
+            move_work(
                 connection, part.recipe_id, [case_id for case_id, _, _ in failures], "quarantined"
             )
         insert_quarantine(
@@ -285,19 +166,6 @@ def _insert_part(connection: Connection, part: PartRow) -> None:
             f"Part {part.part_id} is committed with digest {held.digest} and {len(held.case_ids)} "
             f"cases, and was written again with {part.digest} and {len(part.case_ids)}: the same "
             "input must give the same bytes; run `radloop verify` and check what changed."
-        )
-
-
-def _move(connection: Connection, recipe_id: str, case_ids: Sequence[str], state: str) -> None:
-    for chunk in chunks(sorted(set(case_ids)), LOOKUP_ROWS):
-        connection.execute(
-            update(work)
-            .where(
-                work.c.recipe_id == recipe_id,
-                work.c.case_id.in_(chunk),
-                work.c.state == "pending",
-            )
-            .values(state=state)
         )
 
 

@@ -1,4 +1,4 @@
-"""Tables of the catalog and of the vault: two databases, so that the first holds no identity."""
+"""Tables of the catalog; they hold pseudonyms and opaque ids only."""
 
 from types import MappingProxyType
 
@@ -17,7 +17,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -37,19 +36,6 @@ class Key16(TypeDecorator):
 
     def process_result_value(self, value: bytes | None, dialect: object) -> str | None:
         return None if value is None else bytes(value).hex()
-
-
-class FileName(TypeDecorator):
-    """A name in a file system as its bytes: it need not be UTF-8 (PEP 383 surrogates)."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: object) -> bytes | None:
-        return None if value is None else value.encode("utf-8", "surrogateescape")
-
-    def process_result_value(self, value: bytes | None, dialect: object) -> str | None:
-        return None if value is None else bytes(value).decode("utf-8", "surrogateescape")
 
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")
@@ -303,54 +289,4 @@ leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("heartbeat", Double, nullable=False),
     Column("ttl_s", Double, nullable=False),
-)
-
-vault_metadata = MetaData(naming_convention=metadata.naming_convention)
-
-secrets = Table(
-    "secrets",
-    vault_metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", LargeBinary, nullable=False),
-)
-
-sources = Table(
-    "sources",
-    vault_metadata,
-    Column("id", RowId, primary_key=True),
-    Column("alias", Text, nullable=False, unique=True),
-    Column("kind", String(16), nullable=False),
-    Column("location", FileName, nullable=False),
-)
-
-folders = Table(
-    "folders",
-    vault_metadata,
-    Column("id", RowId, primary_key=True),
-    Column("source_id", RowId, ForeignKey("sources.id"), nullable=False),
-    Column("path", FileName, nullable=False),
-    UniqueConstraint("source_id", "path"),
-)
-
-files = Table(
-    "files",
-    vault_metadata,
-    Column("id", RowId, primary_key=True),
-    Column("folder_id", RowId, ForeignKey("folders.id"), nullable=False),
-    Column("name", FileName, nullable=False),
-    Column("member", FileName, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("mtime_ns", BigInteger, nullable=False),
-    Column("digest", LargeBinary, nullable=False),
-    Column("outcome", SmallInteger, nullable=False),
-    UniqueConstraint("folder_id", "name", "member"),
-)
-
-identities = Table(
-    "identities",
-    vault_metadata,
-    Column("kind", Text, primary_key=True),
-    Column("key", Key16, primary_key=True),
-    Column("value", Text, nullable=False),
-    sqlite_with_rowid=False,
 )

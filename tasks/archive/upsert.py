@@ -1,6 +1,5 @@
-"""Series and table rows into the catalog: idempotent, and the same whatever the order."""
+"""Series into the catalog: idempotent, and the same rows whatever the order they came in."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,9 @@ from tasks.archive.tables import (
     part_cases,
     series,
     superseded_cases,
-    table_rows,
     work,
 )
-from tasks.hashing import canonical_json, digest_json
+from tasks.hashing import digest_json
 
 _NO_SOP = "f" * 32
 
@@ -58,15 +56,6 @@ class UpsertCounts:
     """Instances refused: same SOP instance, other content, patient, study or series."""
     refused: tuple[int, ...] = ()
     """Locators of the files that were refused, ascending; the caller quarantines them."""
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One row of a table source."""
-
-    case_id: str
-    patient_key: str
-    facts: Mapping[str, float | str | None]
 
 
 @dataclass(frozen=True)
@@ -397,41 +386,3 @@ def drop_instances(catalog: Engine, locators: Iterable[int]) -> int:
         for chunk in chunks(sorted(empty), LOOKUP_ROWS):
             connection.execute(delete(series).where(series.c.id.in_(chunk)))
     return removed
-
-
-def upsert_table_rows(catalog: Engine, table: str, source: str, rows: Iterable[TableRow]) -> int:
-    """Add rows of a table source and return how many were new.
-
-    A row is known by its case id, the hash of its content, so a changed row is another case.
-    """
-    values = {
-        row.case_id: {
-            "case_id": row.case_id,
-            "table_name": table,
-            "source": source,
-            "patient_key": row.patient_key,
-            "facts": canonical_json(dict(row.facts)),
-        }
-        for row in rows
-    }
-    known: set[str] = set()
-    with writing(catalog) as connection:
-        for chunk in chunks(sorted(values), LOOKUP_ROWS):
-            query = select(table_rows.c.case_id).where(table_rows.c.case_id.in_(chunk))
-            known.update(connection.scalars(query))
-        if values:
-            statement = insert(connection, table_rows)
-            changing = ("table_name", "source", "patient_key", "facts")
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["case_id"],
-                    set_={name: statement.excluded[name] for name in changing},
-                ),
-                list(values.values()),
-            )
-    return len(values) - len(known)
-
-
-def parse_facts(facts: str) -> dict[str, float | str | None]:
-    """Return the facts of a stored table row."""
-    return json.loads(facts)

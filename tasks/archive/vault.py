@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row, select
 
 from tasks.archive.database import LOOKUP_ROWS, DatabaseKind, chunks, insert, open_database, writing
 from tasks.archive.sources import FileRef, Source
-from tasks.archive.tables import files, folders, identities, secrets, sources
+from tasks.archive.vault_tables import files, folders, identities, secrets, sources
 
 VAULT = DatabaseKind(
     name="vault", head="0001", setting="RADLOOP_VAULT_URL", synchronous="FULL", private=True

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from tasks.archive.catalog import open_catalog
-from tasks.archive.tables import catalog_metadata, vault_metadata
+from tasks.archive.tables import catalog_metadata
 from tasks.archive.vault import open_vault
+from tasks.archive.vault_tables import vault_metadata
 
 BACKENDS = ("sqlite", "postgresql")
 CATALOG_NAME, VAULT_NAME, EMPTY_NAME = "catalog_test", "vault_test", "empty_test"

@@ -45,6 +45,7 @@ from tasks.archive.catalog import (
 from tasks.archive.commits import PartRow, commit_part, pending_cases, put_recipe, want_cases
 from tasks.archive.database import alembic_config, network_file_system, writing
 from tasks.archive.vault import VAULT, FileSeen, open_vault, put_files, put_source, remember
+from tasks.archive.vault_tables import vault_metadata
 from tasks.errors import RadloopError
 from tasks.hashing import digest_json
 
@@ -93,7 +94,7 @@ class TestOpen:
     def test_migrated_schema_is_the_schema_of_the_code(self, empty_url: str, name: str) -> None:
         opener, metadata = {
             "catalog": (open_catalog, tables.catalog_metadata),
-            "vault": (open_vault, tables.vault_metadata),
+            "vault": (open_vault, vault_metadata),
         }[name]
         engine = opener(empty_url)
         with engine.connect() as connection:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text, update
 from sqlalchemy.exc import IntegrityError
 
-from tasks.archive import commits, leases
+from tasks.archive import leases
 from tasks.archive.catalog import quarantine, status
 from tasks.archive.commits import (
     Assignment,
@@ -37,6 +37,7 @@ from tasks.archive.commits import (
 )
 from tasks.archive.database import writing
 from tasks.archive.tables import leases as leases_table
+from tasks.archive.work import pending_query
 from tasks.errors import LeaseHeld, StoreError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,7 @@ class TestWork:
     def test_not_yet_processed_is_answered_by_the_partial_index(
         self, sqlite_catalog: Engine
     ) -> None:
-        query = commits._pending(RECIPE).compile(
+        query = pending_query(RECIPE).compile(
             dialect=sqlite_catalog.dialect, compile_kwargs={"literal_binds": True}
         )
         with sqlite_catalog.connect() as connection:

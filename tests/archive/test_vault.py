@@ -11,7 +11,6 @@ from sqlalchemy import Engine, func, select
 
 from tasks.archive import database
 from tasks.archive.sources import FileRef, Source
-from tasks.archive.tables import files, folders
 from tasks.archive.vault import (
     FileSeen,
     file_refs,
@@ -25,6 +24,7 @@ from tasks.archive.vault import (
     recall,
     remember,
 )
+from tasks.archive.vault_tables import files, folders
 
 
 def seen(path: str, member: str = "", *, size: int = 10, outcome: str = "instance") -> FileSeen:
