@@ -85,8 +85,8 @@ def noninferiority(
         level=level,
     )
     z = NormalDist().inv_cdf((1 + level) / 2)
-    floor = sqrt(null_variance(first, second, metric, margin))
     lo, hi, test, error = found.lo, found.hi, found.test, found.standard_error
+    floor = sqrt(null_variance(first, second, metric, margin, error))
     if np.isfinite(error) and floor > error:
         lo = min(lo, found.value - z * floor)
         hi = max(hi, found.value + z * floor)
@@ -94,12 +94,13 @@ def noninferiority(
     return _planned(found, lo, hi, test, margin, level)
 
 
-def null_variance(first, second, metric: str, margin: float) -> float:
+def null_variance(first, second, metric: str, margin: float, error: float) -> float:
     """Return the least variance of the difference if the first were worse by the margin.
 
     AUROC: Newcombe's variance at the better of the two areas and at that minus the margin, with the
     correlation seen. Shares: a difference of m needs at least a share m of discordant patients,
-    whose variance is (m - m^2) / n. Others (Dice, Brier): 0, nothing is known beforehand.
+    whose variance is (m - m^2) / n patients. Others (Dice, Brier): 0, nothing is known beforehand.
+    `error` is the standard error seen, which tells how alike the cases of a patient are.
     """
     if isinstance(first, DiceScores):
         return 0.0
@@ -112,7 +113,7 @@ def null_variance(first, second, metric: str, margin: float) -> float:
     if min(sizes) == 0:
         return 0.0
     if metric == "auroc":
-        return _auroc_null_variance(first, second, margin, *sizes)
+        return _auroc_null_variance(first, second, margin, error)
     if metric in OF_ONE_CLASS:
         return (margin - margin**2) / sizes[OF_ONE_CLASS[metric]]
     if metric in OF_BOTH_CLASSES:
@@ -122,16 +123,23 @@ def null_variance(first, second, metric: str, margin: float) -> float:
     return 0.0
 
 
-def _auroc_null_variance(first, second, margin, negatives, positives) -> float:
+def _auroc_null_variance(first, second, margin, error) -> float:
     scores = [first.score, second.score]
     _, covariance = auroc_covariance(first.truth, scores)
     own = covariance[0, 0] * covariance[1, 1]
     shared = float(covariance[0, 1] / sqrt(own)) if own > 0 else 0.0
+    positives = int(first.truth.sum())
+    negatives = len(first) - positives
     better = max(margin, *(float(auroc(first.truth, score)) for score in scores))
     variances = [
         hanley_mcneil_variance(area, positives, negatives) for area in (better, better - margin)
     ]
-    return sum(variances) - 2 * max(shared, 0.0) * sqrt(variances[0] * variances[1])
+    variance = sum(variances) - 2 * max(shared, 0.0) * sqrt(variances[0] * variances[1])
+    # Cases of a patient are worth between one case and one each: their design effect.
+    independent = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    most = len(first) / first.n_patients
+    effect = min(max(error**2 / independent, 1.0), most) if independent > 0 else most
+    return variance * effect
 
 
 def _planned(found: Difference, lo, hi, test, margin, level) -> NonInferiority:

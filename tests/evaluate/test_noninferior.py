@@ -45,8 +45,8 @@ def test_equal_calls_on_few_patients_prove_nothing():
     found = noninferiority(pred, pred, "recall", 0.05, thresholds=(0.5, 0.5), replicates=200)
     assert found.lo < -0.05
     # A share m of discordant patients at the least: variance (m - m^2) / n.
-    assert null_variance(pred, pred, "recall", 0.05) == pytest.approx((0.05 - 0.05**2) / 20)
-    assert null_variance(pred, pred, "accuracy", 0.05) == pytest.approx((0.05 - 0.05**2) / 40)
+    assert null_variance(pred, pred, "recall", 0.05, 0.0) == pytest.approx((0.05 - 0.05**2) / 20)
+    assert null_variance(pred, pred, "accuracy", 0.05, 0.0) == pytest.approx((0.05 - 0.05**2) / 40)
 
 
 def test_named_patients_give_the_named_power():

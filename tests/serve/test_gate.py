@@ -1,10 +1,11 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.simulate_gate import SETTINGS, limit, simulate
+from benchmarks.simulate_gate import SETTINGS, draw_clustered, limit, simulate
 from tasks.errors import EditionMismatch
 from tasks.evaluate.predictions import DiceScores
 from tasks.serve.gate import GateConfig, Scored, decide
@@ -168,7 +169,14 @@ def test_impossible_gates_are_refused(wrong):
         GateConfig(**wrong)
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: f"{s.name} n={s.patients}")
+def row_of(setting):
+    """Mark what takes seconds as slow; the quick rows cover AUROC, AUROC near 1, and Dice."""
+    heavy = setting.patients >= 300 or setting.draw is draw_clustered
+    name = f"{setting.name} {setting.level} n={setting.patients}"
+    return pytest.param(setting, marks=[pytest.mark.slow] if heavy else [], id=name)
+
+
+@pytest.mark.parametrize("setting", [row_of(setting) for setting in SETTINGS])
 def test_the_gate_keeps_its_promise(setting):
     row = simulate(setting, PAIRS, seed=1)
     assert row.worse_promoted <= limit(PAIRS)
@@ -180,3 +188,10 @@ def test_the_simulation_would_notice_a_gate_that_is_too_kind(monkeypatch):
     monkeypatch.setattr("tasks.evaluate.noninferior.null_variance", lambda *_: 0.0)
     near_one = next(s for s in SETTINGS if s.name == "auroc near 1")
     assert simulate(near_one, PAIRS, seed=1).worse_promoted > limit(PAIRS)
+
+
+@pytest.mark.parametrize("config", [GateConfig, Guard, SubgroupRule])
+def test_every_setting_is_documented(config):
+    page = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
+    text = page.read_text()
+    assert [name for name in config.model_fields if f"`{name}`" not in text] == []
