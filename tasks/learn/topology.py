@@ -20,8 +20,14 @@ REFERENCE_BATCH = {2: 12, 3: 2}
 REFERENCE_GB = 8.0
 """Memory of the device those reference figures are for."""
 
+CLASS_MAPS = 4
+"""Class maps reckoned with at each level; beside the features their number hardly counts."""
+
 MIN_BATCH = 2
 """Below two samples a forced-foreground sample would be the whole batch."""
+
+MAX_BATCH = 64
+"""Above this a small patch would give a batch of thousands, and an epoch of one step."""
 
 DATASET_SHARE = 0.05
 """A batch covers at most this share of all training voxels (nnU-Net)."""
@@ -91,12 +97,12 @@ def feature_values(
 ) -> float:
     """Return the feature-map values one sample makes: two convolutions a level, down and up."""
     voxels, total = float(math.prod(patch)), 0.0
-    for level, width in enumerate(channels):
+    for level, width in enumerate(channels[: len(strides) + 1]):
         if level:
             voxels /= math.prod(strides[level - 1])
-        bottom = level == len(channels) - 1
-        # Encoder 2; decoder 2 and the transposed convolution, which the bottom does not have.
-        total += voxels * width * (2 if bottom else 5)
+        bottom = level == len(strides)
+        # Encoder 2; decoder 2, the transposed convolution and the class maps, not at the bottom.
+        total += voxels * (2 * width if bottom else 5 * width + CLASS_MAPS)
     return total
 
 
@@ -114,4 +120,4 @@ def plan_batch(
     if n_cases:
         voxels = n_cases * math.prod(shape)
         batch = min(batch, round(DATASET_SHARE * voxels / math.prod(patch)))
-    return max(MIN_BATCH, batch)
+    return min(MAX_BATCH, max(MIN_BATCH, batch))

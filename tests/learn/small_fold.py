@@ -1,0 +1,73 @@
+"""One small fold made in code, also run as a program so that a test can kill it."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tasks.learn.dataset import ArrayCases, TrainingCase
+from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+
+SIZE = 24
+
+
+def bright_square_cases(n: int, seed: int = 0) -> tuple[ArrayCases, list[TrainingCase]]:
+    """Return images of noise; those of class 1 hold a brighter square somewhere."""
+    rng = np.random.default_rng(seed)
+    images, cases = {}, []
+    for i in range(n):
+        image = rng.normal(size=(1, SIZE, SIZE)).astype(np.float32)
+        if i % 2:
+            y, x = rng.integers(2, SIZE - 10, 2)
+            image[0, y : y + 8, x : x + 8] += 2.5
+        case_id = f"{seed:016x}{i:016x}"
+        images[case_id] = image
+        cases.append(TrainingCase(case_id, f"patient{i}", "part", target=i % 2))
+    return ArrayCases(images), cases
+
+
+def ball_cases(n: int, shape: tuple[int, int, int], seed: int = 0) -> tuple[ArrayCases, list]:
+    """Return noisy volumes with a bright ball (class 1) whose mask is known."""
+    rng = np.random.default_rng(seed)
+    images, labels, cases = {}, {}, []
+    grid = np.indices(shape)
+    for i in range(n):
+        centre = [rng.integers(min(4, s // 2), max(s - 4, s // 2 + 1)) for s in shape]
+        inside = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True)) <= 4**2
+        case_id = f"{seed:016x}{i:016x}"
+        images[case_id] = (rng.normal(size=shape) * 0.3 + 2 * inside).astype(np.float32)
+        labels[case_id] = inside.astype(np.uint8)
+        cases.append(TrainingCase(case_id, f"patient{i}", "part", label_part_path="label"))
+    return ArrayCases(images, labels), cases
+
+
+def classifier_plan(**fields) -> NetworkPlan:
+    """Return a plan that trains in a second."""
+    settings = {"epochs": 4, "batch": 8, "features": (4, 8), "ema": 0.9} | fields
+    candidate = NetworkCandidate(name="tiny", **settings)
+    return plan_network(candidate, task="classification", shape=(1, SIZE, SIZE), n_classes=2)
+
+
+def main(out_dir: str, pause: str) -> None:
+    """Train the fold, resting after every epoch so that a kill finds it between two."""
+    import torch
+
+    from tasks.learn.train import train_fold
+
+    torch.set_num_threads(1)
+    source, cases = bright_square_cases(40)
+    ids = [case.case_id for case in cases]
+
+    def rest(record: dict) -> None:
+        print(record["epoch"], flush=True)
+        time.sleep(float(pause))
+
+    train_fold(
+        classifier_plan(), source, cases, ids[:28], ids[28:], Path(out_dir), 7,
+        on_epoch=rest, device="cpu",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
