@@ -30,7 +30,9 @@ def test_paired_delong_agrees_with_the_bootstrap():
     truth, (first, second) = correlated()
     exact = paired_auroc(truth, first, second)
     assert exact.value == pytest.approx(roc_auc_score(truth, first) - roc_auc_score(truth, second))
-    assert paired_metric(two(truth, first), two(truth, second), "auroc") == exact
+    routed = paired_metric(two(truth, first), two(truth, second), "auroc")
+    assert routed.test == "paired DeLong"
+    assert (routed.value, routed.lo) == pytest.approx((exact.value, exact.lo))
     keys = [f"p{i}" for i in range(300)]
     resampled = paired_bootstrap(
         lambda weight: auroc(truth, first, weight) - auroc(truth, second, weight), keys
