@@ -15,6 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
+from tasks.archive.codestream import check_stream
 from tasks.errors import BadCase
 
 MAX_DECODED_BYTES = 4 << 30
@@ -209,6 +210,7 @@ def _encapsulated(dataset: Dataset, shape: tuple[int, int, int]) -> np.ndarray:
         )
     if b"\xff\xd9" not in frame[-END_MARKER_REACH:]:
         raise BadCase("truncated", f"the {UID(syntax).name} stream has no end; send it again")
+    check_stream(frame, *shape, jpeg_2000=syntax in _JPEG_2000)
     if syntax in _JPEG_LS:
         return imagecodecs.jpegls_decode(frame)
     if syntax in _JPEG_2000:

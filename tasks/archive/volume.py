@@ -82,8 +82,17 @@ def read_volume(kind: str, files: Sequence[FileRef]) -> Volume:
     if kind != "dicom":
         raise ValueError(f"kind must be 'dicom' or 'nifti', got {kind!r}")
     slices = [read_dataset(read_bytes(ref)) for ref in _distinct(files)]
-    with quiet():
-        return _assemble(slices)
+    try:
+        with quiet():
+            return _assemble(slices)
+    except BadCase:
+        raise
+    except Exception as error:
+        # pydicom converts elements when they are asked for, and fails on damaged ones in many
+        # ways; its messages quote values, so only the kind of the error is kept.
+        raise BadCase(
+            "invalid_header", f"an element cannot be read ({type(error).__name__})"
+        ) from None
 
 
 def read_mask(ref: FileRef, like: Volume) -> np.ndarray:
