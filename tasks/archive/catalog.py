@@ -30,9 +30,9 @@ from tasks.archive.upsert import (
     InstanceRow,
     SeriesRow,
     UpsertCounts,
-    drop_instances,
     upsert_series,
 )
+from tasks.archive.versions import drop_instances
 
 __all__ = [
     "CATALOG",

@@ -1,19 +1,13 @@
 """Series into the catalog: idempotent, and the same rows whatever the order they came in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, bindparam, delete, select, update
+from sqlalchemy import Connection, Engine, bindparam, update
 
-from tasks.archive.database import LOOKUP_ROWS, chunks, insert, writing
-from tasks.archive.tables import (
-    FACT_TYPES,
-    instances,
-    part_cases,
-    series,
-    superseded_cases,
-    work,
-)
+from tasks.archive.database import insert, writing
+from tasks.archive.tables import FACT_TYPES, instances, series
+from tasks.archive.versions import KnownSeries, instances_of, known_series, write_versions
 from tasks.hashing import digest_json
 
 _NO_SOP = "f" * 32
@@ -58,16 +52,6 @@ class UpsertCounts:
     """Locators of the files that were refused, ascending; the caller quarantines them."""
 
 
-@dataclass(frozen=True)
-class _Known:
-    id: int
-    study_key: str
-    patient_key: str
-    case_id: str
-    series_version: str
-    facts_from: str
-
-
 def upsert_series(catalog: Engine, rows: Iterable[SeriesRow]) -> UpsertCounts:
     """Add series and instances, and recompute versions and case ids of the series touched.
 
@@ -110,21 +94,21 @@ def _first_sop(row: SeriesRow) -> str:
 def _upsert(connection: Connection, batch: list[SeriesRow]) -> UpsertCounts:
     refused: set[int] = set()
     keys = sorted({row.series_key for row in batch})
-    before = _known_series(connection, keys)
+    before = known_series(connection, keys)
     accepted = _same_patient(batch, before, refused)
     _insert_series(connection, [row for row in accepted if row.series_key not in before])
-    known = _known_series(connection, keys)
-    old = _instances_of(connection, [before[key].id for key in before])
+    known = known_series(connection, keys)
+    old = instances_of(connection, [before[key].id for key in before])
     offered = _offered(accepted, known, old, refused)
     if offered:
         _write_instances(connection, offered)
-    there = _instances_of(connection, [known[key].id for key in keys if key in known])
+    there = instances_of(connection, [known[key].id for key in keys if key in known])
     for sop_key, (series_id, instance) in offered.items():
         # Not where it was offered: the SOP instance belongs to another series.
         if there.get(sop_key, (None,))[0] != series_id:
             refused.add(instance.locator)
     _write_facts(connection, accepted, known, there)
-    changed = _write_versions(connection, known, before, there)
+    changed = write_versions(connection, known, before, there)
     return UpsertCounts(
         new=len(known) - len(before),
         changed=changed,
@@ -134,19 +118,8 @@ def _upsert(connection: Connection, batch: list[SeriesRow]) -> UpsertCounts:
     )
 
 
-def _known_series(connection: Connection, keys: Sequence[str]) -> dict[str, _Known]:
-    columns = ("id", "study_key", "patient_key", "case_id", "series_version", "facts_from")
-    query = select(series.c.series_key, *(series.c[name] for name in columns))
-    found = {}
-    for chunk in chunks(keys, LOOKUP_ROWS):
-        # Locked, so that a second writer on PostgreSQL cannot compute a version from half the rows.
-        locked = query.where(series.c.series_key.in_(chunk)).order_by(series.c.id).with_for_update()
-        found.update((key, _Known(*rest)) for key, *rest in connection.execute(locked))
-    return found
-
-
 def _same_patient(
-    batch: list[SeriesRow], known: Mapping[str, _Known], refused: set[int]
+    batch: list[SeriesRow], known: Mapping[str, KnownSeries], refused: set[int]
 ) -> list[SeriesRow]:
     belongs = {key: (row.patient_key, row.study_key) for key, row in known.items()}
     accepted = []
@@ -182,7 +155,7 @@ def _insert_series(connection: Connection, rows: list[SeriesRow]) -> None:
 def _write_facts(
     connection: Connection,
     rows: list[SeriesRow],
-    known: Mapping[str, _Known],
+    known: Mapping[str, KnownSeries],
     there: Mapping[str, tuple[int, str, int]],
 ) -> None:
     """Give each series the facts of the row with its smallest SOP key, when that file was kept."""
@@ -229,23 +202,9 @@ def _typed(name: str, value: object) -> object:
     return None if value is None else FACT_TYPES[name](value)
 
 
-def _instances_of(
-    connection: Connection, series_ids: Sequence[int]
-) -> dict[str, tuple[int, str, int]]:
-    """Return SOP key -> (series id, digest, locator) of the instances of series."""
-    query = select(
-        instances.c.sop_key, instances.c.series_id, instances.c.digest, instances.c.locator
-    )
-    found = {}
-    for chunk in chunks(series_ids, LOOKUP_ROWS):
-        rows = connection.execute(query.where(instances.c.series_id.in_(chunk)))
-        found.update((sop, (number, digest, locator)) for sop, number, digest, locator in rows)
-    return found
-
-
 def _offered(
     rows: list[SeriesRow],
-    known: Mapping[str, _Known],
+    known: Mapping[str, KnownSeries],
     old: Mapping[str, tuple[int, str, int]],
     refused: set[int],
 ) -> dict[str, tuple[int, InstanceRow]]:
@@ -294,95 +253,3 @@ def _write_instances(
             for series_id, instance in offered.values()
         ],
     )
-
-
-def _write_versions(
-    connection: Connection,
-    known: Mapping[str, _Known],
-    before: Mapping[str, _Known],
-    there: Mapping[str, tuple[int, str, int]],
-) -> int:
-    digests: dict[int, list[str]] = {}
-    for number, digest, _ in there.values():
-        digests.setdefault(number, []).append(digest)
-    updates, old_cases, changed = [], [], 0
-    for key, row in known.items():
-        held = sorted(digests.get(row.id, []))
-        version = digest_json([key, held])
-        if version == row.series_version:
-            continue
-        case_id = digest_json(["case", [version]])
-        updates.append({"b_id": row.id, "version": version, "case": case_id, "n": len(held)})
-        if key in before:
-            changed += 1
-            old_cases.append((row.case_id, key, row.patient_key))
-    if updates:
-        connection.execute(
-            update(series)
-            .where(series.c.id == bindparam("b_id"))
-            .values(
-                series_version=bindparam("version"),
-                case_id=bindparam("case"),
-                n_instances=bindparam("n"),
-            ),
-            updates,
-        )
-    _supersede(connection, old_cases)
-    return changed
-
-
-def _supersede(connection: Connection, old: list[tuple[str, str, str]]) -> None:
-    """Keep the trace of former cases that somebody wanted or stored; drop them from pending work.
-
-    Cases nobody referred to leave no row: an archive taken in slowly ends like one taken in at
-    once.
-    """
-    referred: set[str] = set()
-    for chunk in chunks([case_id for case_id, _, _ in old], LOOKUP_ROWS):
-        for column in (work.c.case_id, part_cases.c.case_id):
-            referred.update(connection.scalars(select(column).where(column.in_(chunk))))
-        connection.execute(
-            update(work)
-            .where(work.c.case_id.in_(chunk), work.c.state == "pending")
-            .values(state="superseded")
-        )
-    kept = [
-        {"case_id": case_id, "series_key": key, "patient_key": patient}
-        for case_id, key, patient in old
-        if case_id in referred
-    ]
-    if kept:
-        connection.execute(insert(connection, superseded_cases).on_conflict_do_nothing(), kept)
-
-
-def drop_instances(catalog: Engine, locators: Iterable[int]) -> int:
-    """Forget the instances that these files held, because the files changed or went away.
-
-    Versions and case ids of their series follow; a series without instances is removed.
-
-    Returns
-    -------
-    int
-        Instances removed.
-    """
-    removed = 0
-    with writing(catalog) as connection:
-        touched: set[int] = set()
-        for chunk in chunks(sorted(set(locators)), LOOKUP_ROWS):
-            gone = connection.scalars(
-                delete(instances)
-                .where(instances.c.locator.in_(chunk))
-                .returning(instances.c.series_id)
-            ).all()
-            removed += len(gone)
-            touched.update(gone)
-        keys: list[str] = []
-        for chunk in chunks(sorted(touched), LOOKUP_ROWS):
-            keys += connection.scalars(select(series.c.series_key).where(series.c.id.in_(chunk)))
-        known = _known_series(connection, keys)
-        there = _instances_of(connection, sorted(touched))
-        _write_versions(connection, known, known, there)
-        empty = touched - {number for number, _, _ in there.values()}
-        for chunk in chunks(sorted(empty), LOOKUP_ROWS):
-            connection.execute(delete(series).where(series.c.id.in_(chunk)))
-    return removed
