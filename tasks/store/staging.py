@@ -67,11 +67,15 @@ def staged_header(path: Path) -> dict[str, Any] | None:
     return {**header, "offset": _FIXED + length}
 
 
-def staged_voxels(path: Path, header: dict[str, Any]) -> np.ndarray | None:
-    """Return the voxels of a staged case, or None when they are not the ones that were staged."""
+def staged_voxels(path: Path, header: dict[str, Any]) -> np.ndarray:
+    """Return the voxels of a staged case as they are on disk."""
     array = np.fromfile(path, dtype=header["dtype"], offset=header["offset"])
-    array = array.reshape(header["shape"])
-    return array if voxel_digest(array) == header["voxels"] else None
+    return array.reshape(header["shape"])
+
+
+def is_whole(path: Path, header: dict[str, Any]) -> bool:
+    """Say whether a staged case still holds the voxels that were staged."""
+    return voxel_digest(staged_voxels(path, header)) == header["voxels"]
 
 
 @contextmanager
