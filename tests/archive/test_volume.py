@@ -152,6 +152,18 @@ def test_uneven_slices_are_refused_with_the_distance(tmp_path):
     assert caught.value.reason == "uneven_spacing"
 
 
+def test_a_damaged_element_is_a_reason_and_quotes_nothing(tmp_path):
+    write_ct_series(tmp_path, shape=(2, 32, 40))
+    path = sorted(tmp_path.glob("*.dcm"))[0]
+    data = path.read_bytes()
+    place = data.index(b"\x28\x00\x10\x00US")  # Rows gets a value representation of no kind
+    path.write_bytes(data[: place + 4] + b"UG" + data[place + 6 :])
+    with pytest.raises(BadCase) as caught:
+        read_volume("dicom", refs(tmp_path))
+    assert caught.value.reason in {"invalid_header", "not_dicom", "not_an_image"}
+    assert "UG" not in caught.value.detail
+
+
 def test_the_same_content_twice_is_read_once(tmp_path):
     write_ct_series(tmp_path)
     files = [FileRef(r.path, None, "", r.size) for r in refs(tmp_path)]
