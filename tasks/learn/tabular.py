@@ -48,6 +48,9 @@ __all__ = [
     "tune",
 ]
 
+RANKED = ("auroc", "average_precision")
+"""Scores that depend on the order of the probabilities only."""
+
 
 @dataclass(frozen=True)
 class FoldOutcome:
@@ -114,14 +117,7 @@ def fit_pipeline(
     seed: int,
 ) -> Any:
     """Fit one setting on all rows given and return an estimator with ``predict_proba``."""
-    row = describe(candidate.estimator)
-    if row is not None and row.raw and X.isna().any(axis=None):
-        count = int(X.isna().any(axis=1).sum())
-        raise ValueError(
-            f"{candidate.estimator} takes no empty cells and {count} of {len(X)} rows have some: "
-            "choose another estimator or fill them"
-        )
-    pipeline = build_pipeline(candidate.estimator, {**candidate.params, **params}, X, seed)
+    pipeline = _unfitted(candidate, params, X, seed)
     if not needs_calibration(candidate.estimator, pipeline):
         return pipeline.fit(X, y)
     from sklearn.calibration import CalibratedClassifierCV
@@ -131,6 +127,19 @@ def fit_pipeline(
     model.fit(X, y)
     # The row numbers of the training patients have no place in the stored model.
     return model.set_params(cv=None)
+
+
+def _unfitted(
+    candidate: TabularCandidate, params: Mapping[str, Any], X: "pd.DataFrame", seed: int
+) -> Any:
+    row = describe(candidate.estimator)
+    if row is not None and row.raw and X.isna().any(axis=None):
+        count = int(X.isna().any(axis=1).sum())
+        raise ValueError(
+            f"{candidate.estimator} takes no empty cells and {count} of {len(X)} rows have some: "
+            "choose another estimator or fill them"
+        )
+    return build_pipeline(candidate.estimator, {**candidate.params, **params}, X, seed)
 
 
 def predict_table(model: Any, X: "pd.DataFrame", n_classes: int) -> np.ndarray:
@@ -226,8 +235,16 @@ def _score_split(
     train: np.ndarray,
     held: np.ndarray,
 ) -> float:
+    k = int(y.max()) + 1
+    model = _unfitted(candidate, params, X.iloc[train], seed)
+    by_rank = search_score(primary) in RANKED and k == 2
+    if by_rank and needs_calibration(candidate.estimator, model):
+        # The sigmoid rises with the decision value, so a sixth of the fits gives the same ranks.
+        values = model.fit(X.iloc[train], y[train]).decision_function(X.iloc[held])
+        ranks = np.unique(values, return_inverse=True)[1] / len(values)
+        return score(primary, y[held], np.stack([1 - ranks, ranks], axis=1))
     model = fit_pipeline(candidate, params, X.iloc[train], y[train], groups[train], seed)
-    return score(primary, y[held], predict_table(model, X.iloc[held], int(y.max()) + 1))
+    return score(primary, y[held], predict_table(model, X.iloc[held], k))
 
 
 def fit_fold(

@@ -11,6 +11,7 @@ from sklearn.datasets import load_breast_cancer
 
 from tasks.errors import LeakageError, ModelRefused
 from tasks.learn.importance import feature_importance
+from tasks.learn.search import patient_folds
 from tasks.learn.tabular import (
     ESTIMATORS,
     TabularCandidate,
@@ -128,6 +129,20 @@ def test_tuning_is_nested_and_each_fold_reports_its_own_choice(wisconsin):
     found = tune(candidate, X, y, groups, 0)
     assert found.trials[1].score > found.trials[0].score
     assert tune(_candidate("svm_rbf"), X, y, groups, 0) is None
+
+
+@pytest.mark.parametrize("estimator", ["svm_linear", "svm_rbf"])
+def test_a_search_by_rank_scores_as_the_calibrated_model_would(estimator, wisconsin):
+    X, y, groups, _ = wisconsin
+    candidate = _candidate(estimator, search={"C": [0.01, 1.0]}, inner_folds=2)
+    found = tune(candidate, X, y, groups, 0)
+    for trial in found.trials:
+        expected = []
+        for train, held in patient_folds(y, groups, 2, 0):
+            rows = X.iloc[train], y[train], groups[train]
+            model = fit_final(candidate, *rows, 0, params=trial.params)
+            expected.append(score("auroc", y[held], predict_table(model, X.iloc[held], 2)))
+        assert trial.score == pytest.approx(np.mean(expected), abs=1e-12)
 
 
 def test_folds_that_share_a_patient_are_refused():
