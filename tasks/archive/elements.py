@@ -3,7 +3,7 @@
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableSequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -64,7 +64,8 @@ class Elements:
             return []
         if value is None or value == "":
             return []
-        return [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+        # Not everything that can be iterated has several values: a person's name is one.
+        return list(value) if isinstance(value, MutableSequence) else [value]
 
     def text(self, tag: int) -> str:
         """Return the first value as normalised text, "" when there is none."""

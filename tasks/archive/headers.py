@@ -131,7 +131,7 @@ def read_header(source: bytes | str | Path) -> Header:
             raise
         except (RecursionError, MemoryError):
             raise BadCase("nested_too_deep", "sequences nested beyond any real object") from None
-        except EOFError:
+        except (EOFError, struct.error):
             raise BadCase("truncated", "the file ends inside its header: send it again") from None
         except Exception as error:
             # A hostile file can make a parser raise anything; the message may hold a value.

@@ -7,12 +7,13 @@ reads it again.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 from sqlalchemy import Engine, select
 
+from tasks.archive.catalog import InstanceRow, SeriesRow, drop_instances, upsert_series
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.decathlon import DecathlonIndex, nifti_facts, read_index, stem
 from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
@@ -24,14 +25,15 @@ from tasks.archive.report import IntakeReport
 from tasks.archive.rows import TableMapping
 from tasks.archive.sources import Source, digest_of
 from tasks.archive.tables import instances as instances_table
+from tasks.archive.tables import series as series_table
 from tasks.archive.textform import normalise
-from tasks.archive.upsert import InstanceRow, SeriesRow, drop_instances, upsert_series
 from tasks.archive.vault import (
     FileSeen,
     KnownFile,
     known_files,
     put_files,
     put_source,
+    recall,
     remember,
 )
 from tasks.archive.walk import Entry, WalkNotes, walk
@@ -75,7 +77,10 @@ class _Image:
     kind: str
     sop_key: str
     position: float | None
-    facts: Callable[[], dict] = field(repr=False)
+    facts: Callable[[str], dict] = field(repr=False)
+    """Makes the kept fields for a patient key, which decides the shift of dates."""
+    patient_id: str = field(default="", repr=False)
+    """Normalised; empty for a placeholder."""
 
 
 @dataclass(frozen=True)
@@ -278,10 +283,35 @@ class Intake:
         ]
         if not images:
             return set(), {}
+        owners = self._owners({image.study_key for image, _, _ in images})
+        images = [
+            (self._adopted(image, owners.get(image.study_key)), *rest) for image, *rest in images
+        ]
         counts = upsert_series(self.catalog, _series_rows(images, self.source.alias))
         self.counts["series_new"] += counts.new
         self.counts["series_changed"] += counts.changed
         return set(counts.refused), self._holders([image.sop_key for image, _, _ in images])
+
+    def _owners(self, study_keys: set[str]) -> dict[str, str]:
+        """Return study key -> patient key of the studies the catalog knows."""
+        table, found = series_table.c, {}
+        with self.catalog.connect() as connection:
+            for chunk in chunks(sorted(study_keys), LOOKUP_ROWS):
+                query = select(table.study_key, table.patient_key).where(table.study_key.in_(chunk))
+                found.update((study, patient) for study, patient in connection.execute(query))
+        return found
+
+    def _adopted(self, image: _Image, owner: str | None) -> _Image:
+        """Keep the patient of a study that came in before, under another alias.
+
+        Without an issuer the alias is part of a patient's key, so the same study from a place with
+        another alias would seem to belong to somebody else.
+        """
+        if owner is None or owner == image.patient_key or not image.patient_id:
+            return image
+        if recall(self.vault, "patient", owner) != image.patient_id:
+            return image
+        return replace(image, patient_key=owner)
 
     def _holders(self, sop_keys: list[str]) -> dict[str, int]:
         table, found = instances_table.c, {}
@@ -383,7 +413,7 @@ def _series_rows(images: list[tuple[_Image, bytes, int]], alias: str) -> list[Se
                 accession_key=first.accession_key,
                 kind=first.kind,
                 source=alias,
-                facts=first.facts(),
+                facts=first.facts(first.patient_key),
                 instances=tuple(
                     InstanceRow(image.sop_key, image.position, digest.hex(), locator)
                     for image, digest, locator in group
@@ -410,8 +440,10 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> _Item:
     series_key = names.key("series", header.series_uid)
     accession = normalise(header.accession)
     accession_key = names.key("accession", accession) if accession else None
-    if not is_placeholder(normalise(header.patient_id)):
-        run.identify("patient", patient_key, normalise(header.patient_id))
+    patient_id = normalise(header.patient_id)
+    patient_id = "" if is_placeholder(patient_id) else patient_id
+    if patient_id:
+        run.identify("patient", patient_key, patient_id)
     run.identify("study", study_key, header.study_uid)
     run.identify("series", series_key, header.series_uid)
     if accession_key:
@@ -424,14 +456,15 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> _Item:
         kind="dicom",
         sop_key=names.key("sop", header.sop_uid),
         position=header.position,
-        facts=_facts_later(header.dataset, names, patient_key),
+        facts=_facts_later(header.dataset, names),
+        patient_id=patient_id,
     )
     return _Item(entry, None, b"", "instance", image=image)
 
 
-def _facts_later(dataset: Dataset, names: Pseudonymiser, patient_key: str) -> Callable[[], dict]:
+def _facts_later(dataset: Dataset, names: Pseudonymiser) -> Callable[[str], dict]:
     # Once a series and batch, not once a file: most of a header's cost is converting values.
-    def facts() -> dict:
+    def facts(patient_key: str) -> dict:
         with quiet():
             return kept_facts(dataset, names, patient_key)
 
@@ -471,7 +504,7 @@ def _nifti_item(run: Intake, index: DecathlonIndex, entry: Entry, data: bytes) -
         kind="nifti",
         sop_key=names.key("sop", f"{alias}|{entry.path}"),
         position=None,
-        facts=lambda: facts,
+        facts=lambda _: facts,
     )
     return _Item(entry, None, b"", "instance", image=image)
 

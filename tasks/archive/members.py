@@ -130,9 +130,7 @@ def _tar_members(path: Path) -> Iterator[Member]:
         for info in archive:
             if info.isfile():
                 problem = _name_problem(info.name) or _size_problem(info.size)
-                yield Member(
-                    info.name, info.size, problem, lambda i=info: _read_tar(archive, i)
-                )
+                yield Member(info.name, info.size, problem, lambda i=info: _read_tar(archive, i))
             # A tar keeps every member it has passed in a list; a long one would fill the memory.
             archive.members = []
 

@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tasks.archive.catalog import TableRow
 from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.tablefile import TableFile, join_problem, number
-from tasks.archive.upsert import TableRow
 from tasks.hashing import digest_json
 
 MAPPING_SUFFIX = ".mapping.json"

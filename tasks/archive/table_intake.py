@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sqlalchemy import delete, select
 
+from tasks.archive.catalog import upsert_table_rows
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.intake import STAGE, Intake
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
@@ -20,7 +21,6 @@ from tasks.archive.rows import (
 from tasks.archive.sources import digest_of
 from tasks.archive.tablefile import TableFile, read_table
 from tasks.archive.tables import table_rows
-from tasks.archive.upsert import upsert_table_rows
 from tasks.archive.vault import FileSeen, put_files, remember
 from tasks.hashing import digest_json
 

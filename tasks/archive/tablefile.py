@@ -66,7 +66,7 @@ def read_table(data: bytes, name: str) -> TableFile:
     first = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
     csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = _columns(next(reader, []))
         rows, problems = _csv_rows(reader, len(columns))

@@ -93,13 +93,9 @@ def _walk_archive(place: Path, path: str, state: os.stat_result) -> Iterator[Ent
             name = storable(member.name)
             if name != member.name:
                 problem = problem or _name_not_text()
-            yield Entry(
-                storable(path), name, member.size, state.st_mtime_ns, problem, member.read
-            )
+            yield Entry(storable(path), name, member.size, state.st_mtime_ns, problem, member.read)
     except BadCase as problem:
-        yield Entry(
-            storable(path), "", state.st_size, state.st_mtime_ns, problem, lambda: b""
-        )
+        yield Entry(storable(path), "", state.st_size, state.st_mtime_ns, problem, lambda: b"")
     except OSError as error:
         yield _problem_entry(path, "unreadable_file", type(error).__name__)
 
