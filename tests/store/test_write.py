@@ -158,6 +158,14 @@ def test_a_torn_staged_case_is_made_again(tmp_path):
     assert record.digest == write(tmp_path / "calm", 6).digest
 
 
+def test_a_disk_that_alters_a_staged_case_is_found_before_the_commit(tmp_path, monkeypatch):
+    honest = staging.staged_voxels
+    monkeypatch.setattr("tasks.store.assemble.staged_voxels", lambda *a: honest(*a) + 1)
+    with pytest.raises(StoreError, match="reads back other than it was made"):
+        write(tmp_path)
+    assert not (tmp_path / "parts").exists()
+
+
 def test_two_writers_of_one_part_are_refused(tmp_path):
     record = write(tmp_path)
     shutil.rmtree(tmp_path / record.path)
@@ -184,7 +192,7 @@ def test_memory_holds_one_packed_shard_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(schema, "SHARD_BYTES", 2 * 3 * 20 * 24 * 4)
     sizes = []
     monkeypatch.setattr(
-        "tasks.store.write.write_shard",
+        "tasks.store.assemble.write_shard",
         lambda array, layout, start, voxels: (
             sizes.append(voxels.nbytes),
             write_shard(array, layout, start, voxels),
