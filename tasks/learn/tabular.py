@@ -21,6 +21,7 @@ from tasks.learn.estimators import (
     needs_calibration,
 )
 from tasks.learn.header import header_frame
+from tasks.learn.scoring import RANKED, score
 from tasks.learn.search import RunTrials, SearchResult, grid, patient_folds, search
 from tasks.learn.skops_file import load_skops, save_skops
 
@@ -47,9 +48,6 @@ __all__ = [
     "table_frame",
     "tune",
 ]
-
-RANKED = ("auroc", "average_precision")
-"""Scores that depend on the order of the probabilities only."""
 
 
 @dataclass(frozen=True)
@@ -173,37 +171,6 @@ def predict_table(model: Any, X: "pd.DataFrame", n_classes: int) -> np.ndarray:
 def _transformers(model: Any) -> list[tuple]:
     """Return (name, transformer, columns) of a fitted pipeline or of the calibrated one inside."""
     return getattr(model, "estimator", model).named_steps["columns"].transformers
-
-
-def score(name: str, y: np.ndarray, probability: np.ndarray) -> float:
-    """Return a score of which higher is better; errors are negated.
-
-    Of several classes AUROC and average precision are the mean of one against rest.  A metric that
-    needs a threshold is replaced as `tasks.learn.candidate.search_score` says.
-    """
-    from sklearn import metrics
-
-    name = search_score(name)
-    labels = np.arange(probability.shape[1])
-    if name in ("accuracy", "balanced_accuracy"):
-        chosen = probability.argmax(axis=1)
-        return float(getattr(metrics, f"{name}_score")(y, chosen))
-    if name == "log_loss":
-        return -float(metrics.log_loss(y, probability, labels=labels))
-    if name == "brier":
-        return -float(((probability - (y[:, None] == labels)) ** 2).sum(axis=1).mean())
-    curve = {
-        "auroc": metrics.roc_auc_score,
-        "average_precision": metrics.average_precision_score,
-    }[name]
-    positive = labels[1:] if len(labels) == 2 else labels
-    each = [curve(y == k, probability[:, k]) for k in positive if 0 < (y == k).sum() < len(y)]
-    if not each:
-        raise ValueError(
-            f"{name} needs 2 classes and {len(y)} held-out rows hold {len(np.unique(y))}: "
-            "use fewer folds or more patients"
-        )
-    return float(np.mean(each))
 
 
 def tune(
