@@ -38,6 +38,7 @@ __all__ = [
     "Edition",
     "PartRow",
     "acquire_lease",
+    "all_parts",
     "assign",
     "assignments",
     "commit_part",
@@ -209,6 +210,11 @@ def parts(
     conditions = [parts_table.c[k] == v for k, v in named.items() if v is not None]
     with catalog.connect() as connection:
         return _read_parts(connection, conditions)
+
+
+def all_parts(catalog: Engine) -> list[PartRow]:
+    """Return every committed part, images before the labels on their grid."""
+    return sorted(parts(catalog), key=lambda part: (part.kind, part.part_id))
 
 
 def part_of_case(

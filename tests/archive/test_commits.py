@@ -17,6 +17,7 @@ from tasks.archive.commits import (
     Assignment,
     PartRow,
     acquire_lease,
+    all_parts,
     assign,
     assignments,
     commit_part,
@@ -194,6 +195,7 @@ class TestParts:
         commit_part(wanted, label, [(CASES[4], "mask_grid", "other affine")])
         assert pending_cases(wanted, RECIPE) == list(CASES[3:])
         assert parts(wanted, recipe_id=RECIPE, kind="label", label_set_id=label_set) == [label]
+        assert [part.kind for part in all_parts(wanted)] == ["image", "label"]
         assert part_of_case(wanted, RECIPE, CASES[:1], label_set) == {CASES[0]: key("label")}
         assert [row.stage for row in quarantine(wanted)] == ["label"]
 
