@@ -6,7 +6,7 @@ from sqlalchemy import delete, select
 
 from tasks.archive.catalog import upsert_table_rows
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
-from tasks.archive.intake import STAGE, Intake
+from tasks.archive.intake_run import STAGE, Intake
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
 from tasks.archive.rows import (

@@ -9,7 +9,7 @@ import pytest
 from pydicom.data import get_testdata_files
 from sqlalchemy import Engine, inspect, text
 
-from tasks.archive import intake
+from tasks.archive import intake_run
 from tasks.archive.catalog import (
     cases,
     label_rows,
@@ -83,7 +83,7 @@ def test_a_second_time_reads_nothing_and_changes_nothing(loop, monkeypatch):
     first = loop.take()
     assert (first.instances, first.ignored, first.quarantined) == (1, 1, {"truncated": 1})
     before = loop.dump()
-    monkeypatch.setattr(intake, "digest_of", lambda data: pytest.fail("a file was read again"))
+    monkeypatch.setattr(intake_run, "digest_of", lambda data: pytest.fail("a file was read again"))
     again = loop.take()
     assert (again.unchanged, again.still_quarantined, again.instances) == (3, 1, 0)
     assert loop.dump() == before
@@ -124,7 +124,7 @@ def test_the_same_files_elsewhere_make_the_same_case(loop, tmp_path):
 
 @pytest.mark.parametrize("batch", [1, 500])
 def test_duplicates_and_conflicts_are_told_apart(loop, monkeypatch, batch):
-    monkeypatch.setattr(intake, "BATCH_FILES", batch)
+    monkeypatch.setattr(intake_run, "BATCH_FILES", batch)
     other = header(1)
     other.PixelData = bytes(32)
     from tests.archive.made_dicom import encode
@@ -182,7 +182,7 @@ def test_an_intake_killed_in_the_catalog_is_caught_up(loop, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "upsert_series", killed)
+        patch.setattr(intake_run, "upsert_series", killed)
         with pytest.raises(KeyboardInterrupt):
             loop.take()
     assert cases(loop.catalog, kind="dicom") == []

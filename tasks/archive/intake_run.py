@@ -1,0 +1,330 @@
+"""One intake run: reads what is new or changed, and writes it in batches that survive a kill.
+
+A file is first recorded with a time that never matches, then its facts go into the catalog, then
+its real time and outcome are recorded: killed anywhere between, the next intake reads it again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Engine, select
+
+from tasks.archive.catalog import InstanceRow, SeriesRow, drop_instances, upsert_series
+from tasks.archive.database import LOOKUP_ROWS, chunks, writing
+from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
+from tasks.archive.report import IntakeReport
+from tasks.archive.sources import Source, digest_of
+from tasks.archive.tables import instances as instances_table
+from tasks.archive.tables import series as series_table
+from tasks.archive.vault import FileSeen, KnownFile, known_files, put_files, recall, remember
+from tasks.archive.walk import Entry, WalkNotes, walk
+from tasks.errors import BadCase
+
+STAGE = "ingest"
+
+BATCH_FILES = 500
+"""Files a transaction: large enough to spread its cost, small enough to lose little when killed."""
+
+NOT_FINISHED_NS = -1
+"""Modification time recorded until a file's facts are in the catalog: no file has it."""
+
+_NO_DIGEST = bytes(16)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One instance on its way into the catalog."""
+
+    series_key: str
+    study_key: str
+    patient_key: str
+    accession_key: str | None
+    kind: str
+    sop_key: str
+    position: float | None
+    facts: Callable[[str], dict] = field(repr=False)
+    """Makes the kept fields for a patient key, which decides the shift of dates."""
+    patient_id: str = field(default="", repr=False)
+    """Normalised; empty for a placeholder."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file that was read in this batch."""
+
+    entry: Entry
+    known: KnownFile | None
+    digest: bytes
+    outcome: str
+    problem: BadCase | None = None
+    image: Image | None = None
+
+
+class Intake:
+    """One run over one source: what is known, the open batch and the counts."""
+
+    def __init__(
+        self,
+        source: Source,
+        catalog: Engine,
+        vault: Engine,
+        names: Pseudonymiser,
+        *,
+        retry: bool = False,
+        on_progress: Callable[[int, int | None], object] | None = None,
+    ) -> None:
+        self.source, self.catalog, self.vault, self.names = source, catalog, vault, names
+        self.known = known_files(vault, source.alias)
+        self.counts: Counter[str] = Counter()
+        self.quarantined: Counter[str] = Counter()
+        self.identities: dict[tuple[str, str], str] = {}
+        self._remembered: set[tuple[str, str]] = set()
+        self._retry, self._on_progress = retry, on_progress
+        self._batch: list[Item] = []
+        self._series_new: set[str] = set()
+        self._notes = WalkNotes()
+        self._walked: set[tuple[str, str]] = set()
+
+    def take(self, classify: Callable[[Entry, bytes], Item]) -> None:
+        """Read what is new or changed and hand it to `classify`, which may raise BadCase."""
+        for entry in walk(self.source, self._notes):
+            self.counts["seen"] += 1
+            self._walked.add((entry.path, entry.member))
+            known = self.known.get((entry.path, entry.member))
+            again = self._retry and known is not None and known.outcome == "quarantine"
+            if known and not again and (entry.size, entry.mtime_ns) == (known.size, known.mtime_ns):
+                self._count_unchanged(known)
+            else:
+                self._batch.append(self._read(entry, known, again, classify))
+            if len(self._batch) >= BATCH_FILES:
+                self.flush()
+        self.flush()
+
+    def _read(self, entry: Entry, known: KnownFile | None, again: bool, classify: Callable) -> Item:
+        digest = _NO_DIGEST
+        try:
+            if entry.problem is not None:
+                raise entry.problem
+            data = entry.read()
+            digest = digest_of(data)
+            unfinished = known is not None and known.mtime_ns == NOT_FINISHED_NS
+            if known and known.digest == digest and not again and not unfinished:
+                # Touched or copied, not changed.
+                return Item(entry, known, digest, "unchanged")
+            item = classify(entry, data)
+            return Item(entry, known, digest, item.outcome, item.problem, item.image)
+        except BadCase as problem:
+            return Item(entry, known, digest, "quarantine", problem)
+        except (OSError, MemoryError) as error:
+            problem = BadCase("unreadable_file", f"reading it failed: {type(error).__name__}")
+            return Item(entry, known, digest, "quarantine", problem)
+
+    def flush(self) -> None:
+        """Write the open batch: vault (unfinished), catalog, vault (finished)."""
+        batch, self._batch = self._batch, []
+        if self._on_progress is not None:
+            self._on_progress(self.counts["seen"], None)
+        if not batch:
+            return
+        locators = self._record([(item, _as_recorded(item), NOT_FINISHED_NS) for item in batch])
+        self._forget_former(batch, locators)
+        refused, winners = self._write_catalog(batch, locators)
+        fresh = dict(self.identities)
+        remember(self.vault, ((kind, key, value) for (kind, key), value in fresh.items()))
+        self._remembered |= fresh.keys()
+        self.identities.clear()
+        final = []
+        problems: list[tuple[int, BadCase]] = []
+        for item, locator in zip(batch, locators, strict=True):
+            outcome, problem = _final(item, locator, refused, winners)
+            if outcome == "unchanged":
+                self._count_unchanged(item.known)
+            elif problem is not None:
+                problems.append((locator, problem))
+                self.quarantined[problem.reason] += 1
+            else:
+                self.counts[outcome] += 1
+            final.append((item, item.known.outcome if outcome == "unchanged" else outcome))
+        others = refused - set(locators)
+        problems += [(locator, _conflict()) for locator in others]
+        self._quarantine(problems)
+        self._record([(item, outcome, item.entry.mtime_ns) for item, outcome in final])
+        if others:
+            self._mark_losers(others)
+
+    def identify(self, kind: str, key: str, value: str) -> None:
+        """Keep the way back from a key, written with the batch."""
+        if (kind, key) not in self._remembered:
+            self.identities[kind, key] = value
+
+    def _record(self, rows: Iterable[tuple[Item, str, int]]) -> list[int]:
+        seen = [
+            FileSeen(e.path, e.member, e.size, mtime_ns, item.digest, outcome)
+            for item, outcome, mtime_ns in rows
+            for e in (item.entry,)
+        ]
+        return put_files(self.vault, self.source.alias, seen)
+
+    def _forget_former(self, batch: list[Item], locators: list[int]) -> None:
+        former = [
+            (item.known.outcome, locator)
+            for item, locator in zip(batch, locators, strict=True)
+            if item.known is not None and item.outcome != "unchanged"
+        ]
+        held = [locator for outcome, locator in former if outcome == "instance"]
+        if held:
+            drop_instances(self.catalog, held)
+        if former:
+            clear_quarantine(self.catalog, stage=STAGE, locators=[n for _, n in former])
+
+    def _write_catalog(
+        self, batch: list[Item], locators: list[int]
+    ) -> tuple[set[int], dict[str, int]]:
+        """Upsert the batch's images; return refused locators and who holds each SOP instance."""
+        images = [
+            (item.image, item.digest, locator)
+            for item, locator in zip(batch, locators, strict=True)
+            if item.image is not None
+        ]
+        if not images:
+            return set(), {}
+        owners = self._owners({image.study_key for image, _, _ in images})
+        images = [
+            (self._adopted(image, owners.get(image.study_key)), *rest) for image, *rest in images
+        ]
+        counts = upsert_series(self.catalog, _series_rows(images, self.source.alias))
+        self.counts["series_new"] += counts.new
+        self.counts["series_changed"] += counts.changed
+        return set(counts.refused), self._holders([image.sop_key for image, _, _ in images])
+
+    def _owners(self, study_keys: set[str]) -> dict[str, str]:
+        """Return study key -> patient key of the studies the catalog knows."""
+        table, found = series_table.c, {}
+        with self.catalog.connect() as connection:
+            for chunk in chunks(sorted(study_keys), LOOKUP_ROWS):
+                query = select(table.study_key, table.patient_key).where(table.study_key.in_(chunk))
+                found.update((study, patient) for study, patient in connection.execute(query))
+        return found
+
+    def _adopted(self, image: Image, owner: str | None) -> Image:
+        """Keep the patient of a study that came in before, under another alias.
+
+        Without an issuer the alias is part of a patient's key, so the same study from a place with
+        another alias would seem to belong to somebody else.
+        """
+        if owner is None or owner == image.patient_key or not image.patient_id:
+            return image
+        if recall(self.vault, "patient", owner) != image.patient_id:
+            return image
+        return replace(image, patient_key=owner)
+
+    def _holders(self, sop_keys: list[str]) -> dict[str, int]:
+        table, found = instances_table.c, {}
+        with self.catalog.connect() as connection:
+            for chunk in chunks(sorted(set(sop_keys)), LOOKUP_ROWS):
+                query = select(table.sop_key, table.locator).where(table.sop_key.in_(chunk))
+                found.update((sop, locator) for sop, locator in connection.execute(query))
+        return found
+
+    def _quarantine(self, problems: list[tuple[int, BadCase]]) -> None:
+        rows = [
+            quarantine_values(
+                stage=STAGE,
+                reason=problem.reason,
+                detail=problem.detail,
+                source=self.source.alias,
+                locator=locator,
+            )
+            for locator, problem in problems
+        ]
+        if rows:
+            with writing(self.catalog) as connection:
+                insert_quarantine(connection, rows)
+
+    def _mark_losers(self, locators: set[int]) -> None:
+        """Files of earlier batches that lost their SOP instance are quarantined files now."""
+        lost = [
+            FileSeen(path, member, known.size, known.mtime_ns, known.digest, "quarantine")
+            for (path, member), known in known_files(self.vault, self.source.alias).items()
+            if known.locator in locators
+        ]
+        put_files(self.vault, self.source.alias, lost)
+        # Counted as taken in when their batch was written, if that was in this run.
+        for seen in lost:
+            if (seen.path, seen.member) not in self.known:
+                self.counts["instance"] -= 1
+                self.quarantined[_conflict().reason] += 1
+
+    def _count_unchanged(self, known: KnownFile) -> None:
+        self.counts["unchanged"] += 1
+        self.counts["still_quarantined"] += known.outcome == "quarantine"
+
+    def report(self, **more: object) -> IntakeReport:
+        """Return the counts of the run."""
+        count = self.counts
+        return IntakeReport(
+            instances=count["instance"],
+            duplicates=count["duplicate"],
+            labels=count["label"],
+            ignored=count["ignored"],
+            unchanged=count["unchanged"],
+            quarantined=dict(sorted(self.quarantined.items())),
+            seen=count["seen"],
+            links=self._notes.links,
+            missing=len(self.known.keys() - self._walked),
+            still_quarantined=count["still_quarantined"],
+            series_new=count["series_new"],
+            series_changed=count["series_changed"],
+            **more,
+        )
+
+
+def _as_recorded(item: Item) -> str:
+    return item.known.outcome if item.outcome == "unchanged" else item.outcome
+
+
+def _final(
+    item: Item, locator: int, refused: set[int], winners: dict[str, int]
+) -> tuple[str, BadCase | None]:
+    if item.image is None or item.problem is not None:
+        return item.outcome, item.problem
+    if locator in refused:
+        return "quarantine", _conflict()
+    return ("instance" if winners.get(item.image.sop_key) == locator else "duplicate"), None
+
+
+def _conflict() -> BadCase:
+    return BadCase(
+        "sop_conflict",
+        "another file holds this SOP instance with other content, or this series belongs to "
+        "another patient or study: find out which one is right",
+    )
+
+
+def _series_rows(images: list[tuple[Image, bytes, int]], alias: str) -> list[SeriesRow]:
+    groups: dict[tuple[str, str, str], list[tuple[Image, bytes, int]]] = {}
+    for one in images:
+        image = one[0]
+        groups.setdefault((image.series_key, image.study_key, image.patient_key), []).append(one)
+    rows = []
+    for group in groups.values():
+        # The instance that decides the facts must not depend on the order of reading.
+        first = min(group, key=lambda one: one[0].sop_key)[0]
+        rows.append(
+            SeriesRow(
+                series_key=first.series_key,
+                study_key=first.study_key,
+                patient_key=first.patient_key,
+                accession_key=first.accession_key,
+                kind=first.kind,
+                source=alias,
+                facts=first.facts(first.patient_key),
+                instances=tuple(
+                    InstanceRow(image.sop_key, image.position, digest.hex(), locator)
+                    for image, digest, locator in group
+                ),
+            )
+        )
+    return rows
