@@ -19,7 +19,7 @@ from tasks.archive.rows import (
     table_name,
 )
 from tasks.archive.sources import digest_of
-from tasks.archive.tablefile import TableFile, read_table
+from tasks.archive.tablefile import read_table
 from tasks.archive.tables import table_rows
 from tasks.archive.vault import FileSeen, put_files, remember
 from tasks.hashing import digest_json
@@ -63,17 +63,6 @@ def ingest_table(run: Intake, mapping: TableMapping | None) -> IntakeReport:
         rows_removed=removed,
         columns_left_out=mapped.dropped,
     )
-
-
-def read_table_of(place: Path) -> TableFile:
-    """Return the table at a path.
-
-    Raises
-    ------
-    ValueError
-        The file is no table.
-    """
-    return read_table(place.read_bytes(), place.name)
 
 
 def _sidecar(place: Path) -> TableMapping | None:
