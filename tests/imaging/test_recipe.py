@@ -4,11 +4,12 @@ import types
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from tasks.cohort.fingerprint import Fingerprint
+from tasks.errors import BadCase
 from tasks.imaging.recipe import (
     FittedRecipe,
     FittedStep,
@@ -53,6 +54,15 @@ def affine_of(spacing, angle=0.3):
     return affine
 
 
+def applied(recipe, image):
+    """Apply a drawn recipe; one that a step rightly refuses is not what the test is about."""
+    try:
+        return apply(recipe, image)
+    except BadCase as bad:
+        assert bad.reason in ("resample_too_large", "no_foreground")
+        reject()
+
+
 def image_of(shape, seed=0):
     array = np.random.default_rng(seed).integers(1, 100, shape).astype(np.int16)
     array.flat[0] = 101 if array.size == 1 else 0
@@ -65,7 +75,7 @@ def test_inverting_returns_the_source_grid_exactly(shape, steps, seed):
     steps = [step for step in steps if step["step"] != "normalise"]
     recipe = fit(parse_steps(steps), FINGERPRINT)
     image = image_of(shape, seed)
-    out, traces = apply(recipe, image)
+    out, traces = applied(recipe, image)
     traces = json.loads(json.dumps(traces))
     label = Image((image.array > 50).astype(np.uint8) * 3, image.affine)
     replayed = replay(recipe, traces, label)
@@ -86,7 +96,7 @@ def test_inverting_returns_the_source_grid_exactly(shape, steps, seed):
 def test_pads_and_crops_give_back_the_same_label(shape, steps, seed):
     recipe = fit(parse_steps(steps), None)
     image = image_of(shape, seed)
-    _, traces = apply(recipe, image)
+    _, traces = applied(recipe, image)
     ones = invert(
         recipe,
         traces,
