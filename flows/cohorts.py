@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flows.home import Home
-from tasks.archive.catalog import latest_label_set
-from tasks.archive.commits import assign, assignments, editions, open_edition
+from tasks.archive.catalog import cases, label_sets, latest_label_set
+from tasks.archive.commits import (
+    assign,
+    assignments,
+    editions,
+    open_edition,
+    part_of_case,
+    recipe_for,
+)
+from tasks.archive.vault import get_source, project_key, recall
+from tasks.cohort.check import class_balance, explain_problems
+from tasks.cohort.draft import column_facts, draft_scenario, read_columns
+from tasks.cohort.official import decide_sides
 from tasks.cohort.select import Cohort, select
-from tasks.cohort.split import PUBLIC_SPLIT_KEY, assign_patients, split_id
+from tasks.cohort.split import newest_edition, split_id, split_key
 from tasks.errors import ScenarioError
+from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
+from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
 
 
@@ -67,31 +81,145 @@ def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
         raise ScenarioError(msg)
     split = split_id(scenario.name, scenario.split)
     known = assignments(home.catalog, split)
-    fresh = assign_patients(known, strata(cohort), scenario.split, split_key(home, scenario))
+    fresh = proposed_sides(home, scenario, cohort, known, source)
     if fresh:
         assign(home.catalog, split, fresh)
+        known = assignments(home.catalog, split)
     if not editions(home.catalog, split):
-        tested = sum(a.side == "test" for a in assignments(home.catalog, split).values())
+        tested = sum(row.side == "test" for row in known.values())
         open_edition(home.catalog, split, 1, tested)
-    edition = max(row.edition for row in editions(home.catalog, split))
-    return Ready(scenario, cohort, label_set, split, edition, assignments(home.catalog, split))
+    return Ready(scenario, cohort, label_set, split, newest_edition(known), known)
 
 
-def split_key(home: Home, scenario: Scenario) -> bytes:
-    """Key that ranks the patients: published for public scenarios, else the project's own."""
-    return PUBLIC_SPLIT_KEY if scenario.split.key == "public" else home.names.derive("split")
+def proposed_sides(
+    home: Home,
+    scenario: Scenario,
+    cohort: Cohort,
+    known: Mapping[str, Any],
+    source: str | None = None,
+) -> list[Any]:
+    """Return the assignments that new patients would get; writes nothing."""
+    patients = cohort.patient_facts()
+    public = scenario.split.key == "public"
+    new = [patient for patient in patients if patient not in known]
+    # Pseudonyms differ from project to project; the public ranking must not.
+    tokens = {patient: recall(home.vault, "patient", patient) for patient in new} if public else {}
+    return decide_sides(
+        known,
+        patients,
+        scenario.split,
+        split_key(scenario.split, project_key(home.vault)),
+        scenario.labels.positive,
+        file_values=_split_file(home, scenario, source, cohort),
+        tokens={patient: token for patient, token in tokens.items() if token},
+    )
 
 
-def strata(cohort: Cohort) -> dict[str, str]:
-    """patient_key -> stratum: the set of the patient's targets."""
-    found: dict[str, set[str]] = {}
-    for case in cohort.cases:
-        found.setdefault(case.patient_key, set()).add(cohort.targets.get(case.case_id, ""))
-    return {patient: "+".join(sorted(targets)) for patient, targets in found.items()}
+def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[str, Any]:
+    """Say what a run would do, without starting or writing anything.
+
+    Returns
+    -------
+    dict
+        ``funnel``, ``balance`` by side, ``notes`` for people, ``problems`` that stop a run.
+    """
+    cohort, _ = choose(home, scenario, source)
+    known = assignments(home.catalog, split_id(scenario.name, scenario.split))
+    fresh = proposed_sides(home, scenario, cohort, known, source) if cohort.cases else []
+    sides = {**known, **{row.patient_key: row for row in fresh}}
+    classes = scenario.labels.classes if scenario.task == "classification" else ()
+    found = explain_problems(
+        cohort,
+        sides,
+        scenario.split,
+        classes,
+        detectable=lambda patients: detectable_difference(patients, scenario.evaluate.primary),
+        margin=scenario.gate.margin,
+    )
+    balance: dict[str, dict[str, int]] = {}
+    for row in class_balance(cohort, sides):
+        balance.setdefault(row.side, {})[row.target] = row.patients
+    return {
+        "scenario": scenario.name,
+        "funnel": list(cohort.funnel),
+        "unmatched": cohort.unmatched,
+        "balance": balance,
+        "notes": [*_work(home, scenario, cohort), *(p.text for p in found if p.level != "error")],
+        "problems": [problem.text for problem in found if problem.level == "error"],
+    }
+
+
+def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
+    """Say how much there is to preprocess and to train."""
+    lines = []
+    if scenario.cohort.kind != "row" and cohort.cases:
+        kept = recipe_for(home.catalog, scenario.name)
+        ids = [case.case_id for case in cohort.cases]
+        done = set(part_of_case(home.catalog, kept[0], ids)) if kept else set()
+        new = [case for case in cohort.cases if case.case_id not in done]
+        voxels = sum(voxels_of(case) for case in new)
+        lines.append(
+            f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
+            f"{voxels / 1e6:,.0f} million voxels ({4 * voxels / 1e9:.2f} GB as float32)"
+        )
+    lines.append(
+        f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
+    )
+    return lines
+
+
+def voxels_of(case: Any) -> int:
+    """Return the voxels a case's header promises."""
+    facts = case.facts
+    frames = (facts.get("frames") or 1) * max(case.n_instances, 1)
+    return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
+
+
+def draft(
+    home: Home, name: str, labels: Path, source: str | None = None
+) -> tuple[str, tuple[str, ...]]:
+    """Propose a scenario from the catalog and a label file, and say what does not match."""
+    place = home.source(source) if source else None
+    found = [
+        case
+        for kind in ("dicom", "nifti")
+        for case in cases(home.catalog, kind=kind, source=place.alias if place else None)
+    ]
+
+    def pseudonym(join: str, value: str) -> str | None:
+        if join == "patient":
+            return home.names.patient(value, place.alias if place else "", "")
+        return home.names.key(join, value)
+
+    columns = column_facts(read_columns(labels), found, pseudonym)
+    proposed = draft_scenario(name, labels.name, found, columns)
+    return proposed.text, proposed.problems
+
+
+def _split_file(
+    home: Home, scenario: Scenario, source: str | None, cohort: Cohort
+) -> dict[str, list[str]] | None:
+    """Read the file of an official split and key it by patient."""
+    config = scenario.split
+    if config.source != "file":
+        return None
+    if source is None:
+        msg = f"scenario {scenario.name} has an official split file; say --source"
+        raise ScenarioError(msg)
+    place = get_source(home.vault, source)
+    columns = read_columns(Path(place.location) / config.file)
+    keys = [column for column in columns if column != config.column]
+    rows: dict[str, list[str]] = {}
+    for key, value in zip(columns[keys[0]], columns[config.column], strict=True):
+        rows.setdefault(home.names.patient(key, source, ""), []).append(value)
+    return rows
 
 
 def _label_set(home: Home, scenario: Scenario, source: str | None) -> str | None:
     if scenario.labels.format == "column":
         return None
-    name = "decathlon" if scenario.labels.format == "decathlon" else scenario.labels.file
-    return latest_label_set(home.catalog, source, name)
+    name = label_set_name(scenario.labels)
+    if source is not None:
+        return latest_label_set(home.catalog, source, name)
+    known = [row for row in label_sets(home.catalog) if row.name == name]
+    return known[-1].label_set_id if known else None

@@ -105,7 +105,10 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 def _home(settings: Settings) -> Iterator[Finding]:
     kind = file_system(settings.home)
     local = kind not in NETWORK_FILE_SYSTEMS
-    remedy = "SQLite breaks there: set RADLOOP_CATALOG_URL, RADLOOP_VAULT_URL and RADLOOP_MLFLOW_URI to PostgreSQL"
+    remedy = (
+        "SQLite breaks there: set RADLOOP_CATALOG_URL, RADLOOP_VAULT_URL and RADLOOP_MLFLOW_URI "
+        "to PostgreSQL"
+    )
     embedded = settings.catalog.startswith("sqlite") or settings.vault.startswith("sqlite")
     bad = embedded and not local
     yield Finding("home's file system", "fail" if bad else "ok", kind, remedy if bad else "")

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from flows import reports
-from flows.cohorts import Ready, settle
+from flows.cohorts import Ready, settle, voxels_of
 from flows.console import progress, say
 from flows.home import Home, lease
 from flows.policy import PART_TAG, task
@@ -30,6 +30,7 @@ from tasks.archive.commits import (
 from tasks.archive.orders import OrderCase, WorkOrder, seal, unseal
 from tasks.archive.vault import file_refs
 from tasks.cohort.fingerprint import merge
+from tasks.errors import RadloopError
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe, fit, needs_fit
 from tasks.store.fill import fingerprint_order, write_image_part, write_label_part
@@ -131,6 +132,21 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
     return key, recipe
 
 
+def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
+    """Return the id and body of the recipe a scenario's parts were made with.
+
+    Raises
+    ------
+    RadloopError
+        When nothing was preprocessed yet.
+    """
+    kept = recipe_for(home.catalog, scenario)
+    if kept is None:
+        msg = f"nothing of scenario {scenario} is in the store; run `radloop preprocess {scenario}`"
+        raise RadloopError(msg)
+    return kept[0], kept[1]["recipe"]
+
+
 def _measure(home: Home, ready: Ready, cases: Sequence[Case], address: str) -> list[Any]:
     key = home.settings.order_key
     tokens = [
@@ -159,7 +175,7 @@ def _image_parts(
     if not pending:
         say("  nothing new to preprocess")
         return []
-    needs = [_need(home, case) for case in pending]
+    needs = [_need(case) for case in pending]
     plan = plan_parts(needs, recipe, recipe_key)
     for line in describe(plan, memory_limit=least_memory(address)):
         say(f"  {line}")
@@ -294,10 +310,8 @@ def _order(
     )
 
 
-def _need(home: Home, case: Case) -> CaseNeed:
-    facts = case.facts
-    frames = (facts.get("frames") or 1) * max(case.n_instances, 1)
-    voxels = (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
+def _need(case: Case) -> CaseNeed:
+    voxels = voxels_of(case)
     return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
 
 

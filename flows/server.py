@@ -127,7 +127,7 @@ def free_port(wanted: int, first: int) -> int:
     for port in range(first, first + 200):
         if _is_free(port):
             return port
-    msg = f"no free port from {first} to {first + 199}; set RADLOOP_PREFECT_PORT or RADLOOP_MLFLOW_PORT"
+    msg = f"no free port from {first} to {first + 199}; set RADLOOP_{{PREFECT,MLFLOW}}_PORT"
     raise RadloopError(msg)
 
 

@@ -1,0 +1,298 @@
+"""Commands that only look: they start no server and answer at once."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flows.commands.start import open_home
+from flows.console import say
+from flows.home import Home
+from tasks.errors import RadloopError
+
+REMEDIES = {
+    "not_dicom": "not an image file; nothing to do unless it should be one",
+    "not_an_image": "reports and overlays are not volumes; nothing to do",
+    "truncated": "copy the file again from its source, then `radloop quarantine --retry`",
+    "needs_4d_grouping": "several volumes in one series; a later release groups them",
+    "needs_multiframe": "enhanced multi-frame; a later release reads it",
+    "missing_slices": "ask the archive for the whole series, then ingest again",
+    "sop_conflict": "two contents under one SOP Instance UID; ask the archive which one holds",
+}
+"""Reason -> what a person can do; others say it in their detail."""
+
+
+def status(args: argparse.Namespace) -> None:
+    """Print how much of everything there is."""
+    from tasks.archive.catalog import status as counts
+
+    home = open_home(args)
+    found = counts(home.catalog) | {"models": _models(home), "home": str(home.settings.home)}
+    if args.json:
+        print(json.dumps(found))
+        return
+    for name in ("patients", "studies", "series", "instances", "rows", "cases", "pending"):
+        print(f"{name:<12} {found[name]:>10,}")
+    print(f"{'parts':<12} {found['parts']:>10,}  ({found['part_bytes'] / 1e6:,.1f} MB)")
+    print(f"{'label sets':<12} {found['label_sets']:>10,}")
+    for title in ("modalities", "quarantine"):
+        for name, count in found[title].items():
+            print(f"  {title[:-1] if title == 'modalities' else title} {name:<24} {count:>8,}")
+    for model in found["models"]:
+        print(f"model {model['name']} version {model['version']}: {model['alias']}")
+
+
+def quarantine(args: argparse.Namespace) -> int:
+    """Print why things could not be used, or read them again."""
+    from tasks.archive.catalog import quarantine_reasons
+
+    if args.retry:
+        from flows.commands.run import retry_quarantine
+
+        return retry_quarantine(args)
+    home = open_home(args)
+    reasons = quarantine_reasons(home.catalog)
+    if args.json:
+        print(json.dumps([asdict(reason) for reason in reasons]))
+        return 0
+    if not reasons:
+        print("nothing in quarantine")
+    for reason in reasons:
+        print(f"{reason.n:>7,}  {reason.stage}: {reason.reason}")
+        example = reason.examples[0]
+        if example.detail:
+            print(f"         e.g. {example.quarantine_id[:12]}: {example.detail}")
+        if remedy := REMEDIES.get(reason.reason):
+            print(f"         {remedy}")
+    return 0
+
+
+def source(args: argparse.Namespace) -> None:
+    """Register or list sources."""
+    from tasks.archive.sources import resolve_source
+    from tasks.archive.vault import put_source
+
+    home = open_home(args)
+    if args.action == "add":
+        put_source(home.vault, resolve_source(args.place, alias=args.alias))
+        print(f"source {args.alias} registered")
+        return
+    for known in home.sources():
+        print(f"{known.alias:<24} {known.kind}")
+
+
+def new(args: argparse.Namespace) -> None:
+    """Write a commented scenario from what catalog and labels hold."""
+    from flows.cohorts import draft
+
+    home = open_home(args)
+    text, problems = draft(home, args.name, args.labels, args.source)
+    path = home.settings.home / "scenarios" / f"{args.name}.yaml"
+    if path.exists():
+        raise RadloopError(f"{path} exists; choose another name or remove it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(path)
+    for problem in problems:
+        say(f"  does not match: {problem}")
+    say(f"read it, change what is not meant, then `radloop check {args.name}`")
+
+
+def check(args: argparse.Namespace) -> int:
+    """Say what a run would do; starts nothing and writes nothing."""
+    from flows.cohorts import forecast
+
+    home = open_home(args)
+    place = home.source(args.source).alias if args.source else None
+    found = forecast(home, home.scenario(args.scenario), place)
+    if args.json:
+        print(json.dumps(found))
+        return 0 if not found["problems"] else 1
+    for text, count in found["funnel"]:
+        print(f"{count:>8,}  {text}")
+    for side, classes in found["balance"].items():
+        counts = ", ".join(f"{name} {count}" for name, count in classes.items())
+        print(f"{side:<10} {counts} patients")
+    for line in found["notes"]:
+        print(line)
+    for problem in found["problems"]:
+        print(f"PROBLEM  {problem}")
+    return 1 if found["problems"] else 0
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the scenario's runs of one test edition side by side."""
+    from flows.evidence import tracker_for
+    from tasks.serve.comparing import comparable_runs
+
+    home = open_home(args)
+    scenario = home.scenario(args.scenario)
+    tracker = tracker_for(home, scenario.name)
+    edition = args.edition or _newest_edition(home, scenario)
+    rows = comparable_runs(tracker, scenario.name, edition)
+    shown = [
+        {"run": row.name, "kind": row.kind, "id": row.run_id}
+        | {name: value for name, value in sorted(row.metrics.items()) if "/" in name}
+        for row in rows
+    ]
+    if args.json:
+        print(json.dumps({"scenario": scenario.name, "edition": edition, "runs": shown}))
+        return
+    print(f"{scenario.name}, test edition {edition}")
+    _table(shown, scenario.evaluate.primary)
+
+
+def split(args: argparse.Namespace) -> None:
+    """Print the sides of a scenario's patients, or open the next test edition."""
+    from tasks.archive.commits import assign, assignments, editions, open_edition
+    from tasks.cohort.split import newest_edition, open_next_edition, split_id
+
+    home = open_home(args)
+    scenario = home.scenario(args.scenario)
+    key = split_id(scenario.name, scenario.split)
+    if args.new_edition:
+        rows = open_next_edition(assignments(home.catalog, key))
+        assign(home.catalog, key, rows)
+        open_edition(home.catalog, key, rows[0].edition, len(rows))
+        print(f"opened test edition {rows[0].edition} with {len(rows)} patients")
+    known = assignments(home.catalog, key)
+    for side in ("train", "test", "reserve"):
+        print(f"{side:<8} {sum(row.side == side for row in known.values()):>7,} patients")
+    print(f"edition  {newest_edition(known):>7}")
+    for edition in editions(home.catalog, key):
+        print(f"  edition {edition.edition}: used {edition.uses} times")
+
+
+def schema(args: argparse.Namespace) -> None:
+    """Print the JSON schema of a scenario file."""
+    from tasks.scenario import Scenario
+
+    print(json.dumps(Scenario.model_json_schema(), indent=1))
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Read every part back and check the audit chain."""
+    from flows.console import progress
+    from tasks.archive.audit import verify_audit
+    from tasks.archive.commits import all_parts
+    from tasks.store.verify import verify_part
+
+    home = open_home(args)
+    rows = all_parts(home.catalog)
+    problems = []
+    with progress("verifying parts", total=len(rows), unit="parts") as advance:
+        for number, row in enumerate(rows, start=1):
+            found = verify_part(home.settings.store_root, row.path, row.digest)
+            problems += [f"part {row.part_id[:12]}: {problem}" for problem in found]
+            advance(number, len(rows))
+    if home.settings.audit_path.exists():
+        problems += [f"audit: {problem}" for problem in verify_audit(home.settings.audit_path)]
+    for problem in problems:
+        print(problem)
+    print(f"{len(rows)} parts read back, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+def trace(args: argparse.Namespace) -> int:
+    """Print what an id is and what refers to it."""
+    from tasks.archive.catalog import trace as look_up
+
+    home = open_home(args)
+    found = look_up(home.catalog, args.id)
+    if args.json:
+        print(json.dumps([asdict(one) for one in found]))
+        return 0 if found else 1
+    if not found:
+        raise RadloopError(f"nothing in the catalog is called {args.id}")
+    for one in found:
+        print(f"{one.kind} {one.id}")
+        for name, value in one.facts.items():
+            print(f"  {name}: {value}")
+        for reference in one.references:
+            print(f"  {reference.relation}: {reference.n}")
+            for key in reference.ids[:5]:
+                print(f"    {key}")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write series as NIfTI on their own grid."""
+    from flows.console import progress
+    from tasks.archive.catalog import cases, locators_of
+    from tasks.archive.nifti import write_nifti
+    from tasks.archive.vault import file_refs
+    from tasks.archive.volume import read_volume
+    from tasks.errors import BadCase
+
+    home = open_home(args)
+    place = home.source(args.source).alias if args.source else None
+    wanted = set(args.series or ())
+    chosen = [
+        case
+        for kind in ("dicom", "nifti")
+        for case in cases(home.catalog, kind=kind, source=place)
+        if not wanted or case.series_key in wanted
+    ]
+    args.out.mkdir(parents=True, exist_ok=True)
+    refused = 0
+    with progress("writing", total=len(chosen), unit="series") as advance:
+        for number, case in enumerate(chosen, start=1):
+            locators = locators_of(home.catalog, case.case_id)
+            refs = file_refs(home.vault, locators)
+            try:
+                volume = read_volume(case.kind, [refs[locator] for locator in locators])
+            except BadCase as error:
+                refused += 1
+                print(f"{case.series_key}: {error}", file=sys.stderr)
+                continue
+            write_nifti(args.out / f"{case.series_key}.nii.gz", volume.array, volume.affine)
+            sidecar = {"facts": case.facts, "certificate": volume.certificate}
+            text = json.dumps(sidecar, indent=1, default=str)
+            (args.out / f"{case.series_key}.json").write_text(text)
+            advance(number, len(chosen))
+    print(f"{len(chosen) - refused} series written to {args.out}, {refused} refused")
+    return 0
+
+
+def _models(home: Home) -> list[dict[str, Any]]:
+    from flows.evidence import models
+
+    if home.settings.tracking_uri.startswith("sqlite") and not _database(home).exists():
+        return []
+    return models(home)
+
+
+def _database(home: Home) -> Path:
+    return Path(home.settings.tracking_uri.removeprefix("sqlite:///"))
+
+
+def _newest_edition(home: Home, scenario: Any) -> int:
+    from tasks.archive.commits import assignments
+    from tasks.cohort.split import newest_edition, split_id
+
+    return newest_edition(assignments(home.catalog, split_id(scenario.name, scenario.split)))
+
+
+def _table(rows: list[dict[str, Any]], primary: str) -> None:
+    """Print the runs with the primary metric and what else most runs have, best first."""
+    names = [f"{side}/{primary}" for side in ("oof", "test")]
+    others = [
+        name
+        for name in dict.fromkeys(n for row in rows for n in row if "/" in n)
+        if not name.endswith(("_lo", "_hi")) and name not in names and name.startswith("oof/")
+    ]
+    columns = [*names, *others[:6]]
+    width = max([len(row["run"]) for row in rows], default=3)
+    print(" " * width, *(f"{name.replace('average_precision', 'ap'):>24}" for name in columns))
+    for row in sorted(rows, key=lambda r: -(r.get(names[0]) or r.get(names[1]) or 0)):
+        print(f"{row['run']:<{width}}", *(f"{_interval(row, name):>24}" for name in columns))
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    if row.get(name) is None:
+        return "not measured"
+    if row.get(f"{name}_lo") is None:
+        return f"{row[name]:.3f}"
+    return f"{row[name]:.3f} [{row[f'{name}_lo']:.3f}, {row[f'{name}_hi']:.3f}]"

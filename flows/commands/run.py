@@ -1,0 +1,158 @@
+"""Commands that run flows: they make sure of an engine, call one flow and say what came out."""
+
+import argparse
+import shutil
+from typing import Any
+
+from flows.commands.start import mlflow_page, open_engine
+from flows.console import heading, say
+from flows.home import Home
+
+
+def ingest(args: argparse.Namespace) -> int:
+    """Read sources into the catalog."""
+    home = open_engine(args)
+    from flows.ingest import ingest as flow
+
+    scenario = home.scenario(args.labels_of).name if args.labels_of else None
+    for text in args.sources:
+        source = home.source(text)
+        heading(f"source {source.alias}")
+        flow(source.alias, scenario, args.retry)
+    say("`radloop status` shows what is there, `radloop quarantine` what could not be used")
+    return 0
+
+
+def retry_quarantine(args: argparse.Namespace) -> int:
+    """Read quarantined files of every source again."""
+    home = open_engine(args)
+    from flows.ingest import ingest as flow
+
+    for source in home.sources():
+        heading(f"source {source.alias}")
+        flow(source.alias, None, True)
+    return 0
+
+
+def preprocess(args: argparse.Namespace) -> int:
+    """Bring a scenario's cases into the store."""
+    home = open_engine(args)
+    from flows.preprocess import preprocess as flow
+
+    scenario = home.scenario(args.scenario)
+    found = flow(scenario.name, _alias(home, args.source))
+    print(f"{found['cases']} cases in {found['parts']} parts, {found['quarantined']} quarantined")
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Train, gate and register."""
+    home = open_engine(args)
+    from flows.train import train as flow
+
+    scenario = home.scenario(args.scenario)
+    found = flow(scenario.name, _alias(home, args.source))
+    tell_training(home, scenario, found)
+    return 0
+
+
+def retrain(args: argparse.Namespace) -> int:
+    """Run the whole loop."""
+    home = open_engine(args)
+    from flows.retrain import retrain as flow
+
+    scenario = home.scenario(args.scenario)
+    found = flow(scenario.name, _alias(home, args.source), args.force)
+    if found["state"] == "nothing new":
+        print(found["why"])
+        return 0
+    tell_training(home, scenario, found["train"])
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    """Score the champion, or another tool's predictions, on the test edition."""
+    home = open_engine(args)
+    from flows.evaluate import evaluate as flow
+    from flows.evaluate import keep_foreign
+
+    scenario = home.scenario(args.scenario)
+    source = _alias(home, args.source)
+    foreign = keep_foreign(home, scenario, args.predictions) if args.predictions else None
+    found = flow(scenario.name, source, foreign)
+    print(f"{scenario.name}, test edition {found['edition']}, {found['what']}")
+    print_figures(found["test"])
+    print(f"this edition has been used {found['uses']} times")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Apply the champion to new images."""
+    home = open_engine(args)
+    from flows.predict import predict as flow
+
+    scenario = home.scenario(args.scenario)
+    source = home.source(args.source)
+    found = flow(scenario.name, source.alias, not args.no_sources)
+    args.out.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(found["folder"], args.out, dirs_exist_ok=True)
+    shutil.rmtree(found["folder"])
+    print(
+        f"{found['cases']} cases judged by version {found['version']}, {found['flagged']} flagged, "
+        f"{found['failed']} failed"
+    )
+    print(f"page {args.out.resolve() / 'index.html'}")
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Run the whole loop on data the package brings."""
+    home = open_engine(args)
+    from flows.demo import demo as run
+
+    return run(home, args.scenario)
+
+
+def tell_training(home: Home, scenario: Any, found: dict[str, Any]) -> None:
+    """Print candidates with intervals, verdict, champion and where to look."""
+    from flows.evidence import tracker_for
+    from tasks.serve.comparing import compare_url, model_url, run_url
+    from tasks.serve.tracking import children_of
+
+    if "flow_run" in found:
+        print(f"trained by flow run {found['flow_run']} on the work pool gpu")
+        return
+    primary = scenario.evaluate.primary
+    heading(f"{scenario.title}: candidates by cross-validation, {primary}")
+    ranked = sorted(found["candidates"].items(), key=lambda item: -item[1][primary][0])
+    for name, figures in ranked:
+        mark = "*" if name == found["chosen"] else " "
+        print(f"{mark} {name:<16} {interval(figures[primary])}")
+    heading(f"{found['chosen']} on the test edition")
+    print_figures(found["test"])
+    print(f"gate: {found['verdict']}. {found['reason']}")
+    tracker = tracker_for(home, scenario.name)
+    base = mlflow_page(home.settings)
+    print(f"run       {run_url(base, tracker, found['run_id'])}")
+    children = children_of(tracker, found["run_id"], "candidate")
+    print(f"compare   {compare_url(base, tracker, children)}")
+    print(f"model     {model_url(base, scenario.name, found['version'])}")
+    print(f"report    {found['report']}")
+
+
+def print_figures(figures: dict[str, tuple[float, float, float]]) -> None:
+    """Print figures with their intervals."""
+    for name, figure in figures.items():
+        print(f"  {name:<20} {interval(figure)}")
+
+
+def interval(figure: tuple[float, float, float]) -> str:
+    """Return a figure with its 95 % interval, if it has one."""
+    value, low, high = figure
+    if low != low:
+        return f"{value:.3f}"
+    return f"{value:.3f}  [{low:.3f}, {high:.3f}]"
+
+
+def _alias(home: Home, text: str | None) -> str | None:
+    return home.source(text).alias if text else None

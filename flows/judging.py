@@ -1,0 +1,159 @@
+"""Judging cases with a model: the way to the files is the coordinator's, the answer the model's."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.cohorts import Ready
+from flows.console import progress, say
+from flows.home import Home
+from tasks.archive.catalog import Case, locators_of
+from tasks.archive.orders import OrderCase
+from tasks.archive.vault import file_refs
+from tasks.archive.volume import read_mask, read_volume
+from tasks.errors import BadCase
+from tasks.evaluate.overlap import dice_per_class
+from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.learn.job import JobCase
+from tasks.learn.judge import Judgement, called, judge_image, judge_rows
+from tasks.learn.model import load_model
+from tasks.serve.overlays import most_of, overlay_png
+
+SHOWN_CASES = 4
+"""Worst and best cases shown in a report, each."""
+
+
+def orders_of(
+    home: Home, cases: Sequence[Case], masks: dict[str, int] | None = None
+) -> Iterator[OrderCase]:
+    """Give each case's files, looked up a thousand cases at a time."""
+    masks = masks or {}
+    for at in range(0, len(cases), 1000):
+        chunk = cases[at : at + 1000]
+        located = {case.case_id: locators_of(home.catalog, case.case_id) for case in chunk}
+        wanted = {locator for found in located.values() for locator in found}
+        wanted |= {masks[case_id] for case_id in located if case_id in masks}
+        refs = file_refs(home.vault, sorted(wanted))
+        for case in chunk:
+            files = tuple(refs[locator] for locator in located[case.case_id])
+            mask = refs[masks[case.case_id]] if case.case_id in masks else None
+            yield OrderCase(case.case_id, case.kind, files, mask)
+
+
+def judge_side(
+    home: Home, ready: Ready, cases: Sequence[JobCase], folder: Path, pictures: Path
+) -> tuple[Predictions | DiceScores, list[dict[str, str]]]:
+    """Judge labelled cases of a side and draw the worst and best ones.
+
+    Returns
+    -------
+    Predictions or DiceScores
+    list of dict
+        Pictures for the report.
+    """
+    model = load_model(folder)
+    if model.spec.kind == "sklearn":
+        found = judge_rows(model, [c.case_id for c in cases], [c.facts for c in cases])
+        return predictions(model.spec, cases, [one.probability for one in found]), []
+    by_id = {case.case_id: case for case in ready.cohort.cases}
+    chosen = [by_id[case.case_id] for case in cases]
+    orders = orders_of(home, chosen, dict(ready.cohort.masks))
+    truth = {case.case_id: case for case in cases}
+    if model.spec.task == "segmentation":
+        return _judge_masks(model, orders, truth, pictures)
+    return _judge_classes(model, orders, truth, pictures)
+
+
+def _judge_classes(
+    model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
+) -> tuple[Predictions, list[dict[str, str]]]:
+    kept, values, right = [], [], []
+    orders = list(orders)
+    for order, one in _judged(lambda o: judge_image(model, o), orders):
+        case = truth[order.case_id]
+        kept.append(case)
+        values.append(one.probability)
+        right.append((float(one.probability[case.target]), order))
+    right.sort(key=lambda pair: pair[0])
+    shown = [*right[:SHOWN_CASES], *right[-SHOWN_CASES:]]
+    drawn = []
+    for probability, order in dict.fromkeys(shown):
+        one = judge_image(model, order)
+        case = truth[order.case_id]
+        heat = model.heatmap(one.prepared, int(one.probability.argmax()))
+        path = pictures / f"case-{order.case_id[:12]}.png"
+        overlay_png(path, one.prepared[0], heat=None if heat is None else heat[0])
+        text = (
+            f"truth {model.spec.classes[case.target]}, called {called(model.spec, one.probability)}"
+        )
+        caption = f"{text}; probability of the truth {probability:.2f}"
+        drawn.append({"path": str(path), "title": _worst_or_best(order, right), "caption": caption})
+    return predictions(model.spec, kept, values), drawn
+
+
+def _judge_masks(
+    model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
+) -> tuple[DiceScores, list[dict[str, str]]]:
+    kept, dice, empty, order_of = [], [], [], []
+    classes = model.spec.classes[1:]
+    orders = list(orders)
+    for order, one in _judged(lambda o: judge_image(model, o), orders):
+        mask = read_mask(order.mask, read_volume(order.kind, order.files))
+        found, none = dice_per_class(mask, one.mask, len(classes))
+        kept.append(truth[order.case_id])
+        dice.append(found)
+        empty.append(none)
+        order_of.append((float(found.mean()), order))
+    order_of.sort(key=lambda pair: pair[0])
+    drawn = []
+    for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
+        one = judge_image(model, order)
+        mask = read_mask(order.mask, read_volume(order.kind, order.files))
+        at = most_of(mask)
+        for name, labels in (("model", one.mask), ("truth", mask)):
+            path = pictures / f"case-{order.case_id[:12]}-{name}.png"
+            overlay_png(path, one.image[at], mask=labels[at])
+            caption = f"{name}, slice {at}; mean Dice {score:.2f}"
+            title = _worst_or_best(order, order_of)
+            drawn.append({"path": str(path), "title": title, "caption": caption})
+    scores = DiceScores(
+        tuple(case.case_id for case in kept),
+        tuple(case.patient_key for case in kept),
+        classes,
+        np.array(dice),
+        np.array(empty),
+    )
+    return scores, drawn
+
+
+def _judged(
+    judge: Callable[[OrderCase], Judgement], orders: Sequence[OrderCase]
+) -> Iterator[tuple[OrderCase, Judgement]]:
+    refused = 0
+    with progress("judging", total=len(orders), unit="cases") as advance:
+        for number, order in enumerate(orders, start=1):
+            try:
+                yield order, judge(order)
+            except BadCase as error:
+                refused += 1
+                say(f"  case {order.case_id[:12]} not judged: {error.reason}")
+            advance(number, len(orders))
+
+
+def predictions(spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]) -> Predictions:
+    """Return probabilities of labelled cases."""
+    return Predictions(
+        tuple(case.case_id for case in cases),
+        tuple(case.patient_key for case in cases),
+        np.array([case.target for case in cases]),
+        np.array(values),
+        spec.classes,
+        spec.positive,
+    )
+
+
+def _worst_or_best(order: OrderCase, ranked: Sequence[tuple[float, OrderCase]]) -> str:
+    place = [one.case_id for _, one in ranked].index(order.case_id)
+    return "Worst cases" if place < len(ranked) / 2 else "Best cases"

@@ -1,0 +1,314 @@
+"""The champion on new images: loaded once, asked case by case, every answer on record."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+
+from flows import reports
+from flows.console import progress, say
+from flows.evidence import tracker_for
+from flows.home import Home
+from flows.judging import orders_of
+from flows.policy import task
+from flows.settings import Settings, load_settings
+from tasks.archive.audit import append
+from tasks.archive.catalog import Case, cases, open_catalog, quarantine
+from tasks.archive.commits import sides_of_patient
+from tasks.archive.intake import ingest as take_in
+from tasks.archive.nifti import write_nifti
+from tasks.archive.vault import file_refs, open_vault
+from tasks.cohort.select import narrow
+from tasks.errors import BadCase, RadloopError
+from tasks.hashing import digest_json
+from tasks.learn.judge import POSITIVE, Judgement, called, judge_image, judge_rows
+from tasks.learn.model import load_model
+from tasks.serve.ledger import LedgerEntry, append_entries
+from tasks.serve.overlays import most_of, overlay_png
+from tasks.serve.registry import ModelVersionInfo, fetch, get_alias
+from tasks.serve.results import (
+    FAILED,
+    IN_TRAINING,
+    UNLIKE_TRAINING,
+    ModelFacts,
+    PredictionRow,
+    write_predictions,
+)
+
+LEDGER_CASES = 100
+"""Cases after which the ledger is written, so that a killed run leaves a record of its answers."""
+
+
+@flow(name="predict")
+def predict(scenario: str, source: str, sources: bool = True) -> dict[str, Any]:
+    """Apply a scenario's champion to every fitting case of a source.
+
+    Parameters
+    ----------
+    scenario : str
+        Name of the scenario.
+    source : str
+        Alias of the images.
+    sources : bool
+        Whether to write which file each case came from (mode 0600).
+
+    Returns
+    -------
+    dict
+        ``batch`` (folder below ``predictions`` in the home), counts, model version.
+    """
+    return predict_source(scenario, source, sources)
+
+
+@flow(name="predict-staged")
+def predict_staged(scenario: str, source: str = "") -> dict[str, Any]:
+    """Apply the champion to a source that an event names by its alias."""
+    if not source:
+        msg = "the event names no source; its payload needs `source`, a registered alias"
+        raise RadloopError(msg)
+    return predict_source(scenario, source, True)
+
+
+def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]:
+    home = Home(load_settings())
+    body = home.scenario(scenario)
+    tracker = tracker_for(home, scenario)
+    champion = get_alias(tracker, scenario, "champion")
+    if champion is None:
+        msg = f"scenario {scenario} has no champion; run `radloop retrain {scenario}` first"
+        raise RadloopError(msg)
+    model = load_model(fetch(tracker, champion, home.settings.home / "models"))
+    say(f"  champion: version {champion.version}, {model.spec.candidate}")
+    batch = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    out = home.settings.home / "predictions" / scenario / batch
+    out.mkdir(parents=True)
+    with Desk(home) as desk:
+        report = take_in(home.source(source), desk.catalog, desk.vault, home.names)
+        for line in report.lines():
+            say(f"  {line}")
+        kind, table = body.cohort.kind, body.cohort.table
+        found = cases(desk.catalog, kind=kind, source=source)
+        chosen, _ = narrow(found, body.cohort.model_copy(update={"table": table}))
+        if not chosen:
+            msg = (
+                f"source {source} holds no case that scenario {scenario} is about "
+                f"({len(found)} of kind {kind}); see its cohort with `radloop check {scenario}`"
+            )
+            raise RadloopError(msg)
+        rows = list(_answers(home, desk, body, model, champion, chosen, out))
+        rows += _unreadable(desk, rows)
+        origin = _origins(desk, chosen) if sources else None
+    facts = ModelFacts(
+        scenario=scenario,
+        title=body.title,
+        name=champion.name,
+        version=champion.version,
+        digest=champion.digest,
+        task=body.task,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        threshold=model.spec.thresholds.get(POSITIVE),
+        positive=model.spec.positive,
+        classes=model.spec.classes,
+        synthetic=body.synthetic,
+        intended_use=body.intended_use,
+        not_for=body.not_for,
+    )
+    write_predictions(out, rows, facts, origin)
+    flagged = sum(bool(row.flags) for row in rows)
+    failed = sum(row.status == FAILED for row in rows)
+    append(
+        home.settings.audit_path,
+        "predict",
+        scenario=scenario,
+        source=source,
+        version=champion.version,
+        cases=len(rows),
+    )
+    counts = {"cases": len(rows), "flagged": flagged, "failed": failed}
+    reports.table("predictions", [counts | {"version": champion.version}])
+    return counts | {"batch": batch, "version": champion.version, "folder": str(out)}
+
+
+predict_source = task(_predict_source, name="judge a source")
+
+
+class Desk:
+    """A catalog and vault for one prediction, gone when it ends.
+
+    Images to judge are not taken into the archive's own catalog: they have no label, and their
+    patients have given no more than these images.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="predict-", dir=home.settings.home))
+        inside: Settings = home.settings.model_copy(
+            update={"home": self._folder, "catalog_url": "", "vault_url": ""}
+        )
+        self.catalog = open_catalog(inside.catalog)
+        self.vault = open_vault(inside.vault)
+
+    def __enter__(self) -> "Desk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.catalog.dispose()
+        self.vault.dispose()
+        shutil.rmtree(self._folder)
+
+
+def _answers(
+    home: Home,
+    desk: Any,
+    body: Any,
+    model: Any,
+    champion: ModelVersionInfo,
+    chosen: Sequence[Case],
+    out: Path,
+) -> Iterator[PredictionRow]:
+    """Judge the cases, write pictures and masks, and keep the ledger."""
+    kept: list[LedgerEntry] = []
+    ledger = home.settings.home / "ledger.jsonl"
+    patients = {case.case_id: case.patient_key for case in chosen}
+    with progress("judging", total=len(chosen), unit="cases") as advance:
+        for number, (case_id, one) in enumerate(_judged(desk, model, chosen), start=1):
+            row = _failed(case_id, one) if isinstance(one, BadCase) else None
+            if row is None:
+                row = _row(home, model, one, patients[case_id], body, out)
+                kept.append(_entry(body.name, champion, model, one, row, out.name))
+            if len(kept) >= LEDGER_CASES:
+                append_entries(ledger, kept)
+                kept = []
+            advance(number, len(chosen))
+            yield row
+    append_entries(ledger, kept)
+
+
+def _judged(
+    desk: Any, model: Any, chosen: Sequence[Case]
+) -> Iterator[tuple[str, Judgement | BadCase]]:
+    if model.spec.kind == "sklearn":
+        ids = [case.case_id for case in chosen]
+        for one in judge_rows(model, ids, [case.facts for case in chosen]):
+            yield one.case_id, one
+        return
+    for order in orders_of(desk, chosen):
+        try:
+            yield order.case_id, judge_image(model, order)
+        except BadCase as error:
+            yield order.case_id, error
+
+
+def _row(
+    home: Home, model: Any, one: Judgement, patient: str, body: Any, out: Path
+) -> PredictionRow:
+    spec = model.spec
+    flags = []
+    if any(side == "train" for _, side, _ in sides_of_patient(home.catalog, patient)):
+        flags.append(IN_TRAINING)
+    if one.unlike:
+        flags.append(UNLIKE_TRAINING)
+    row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance)
+    if one.mask is not None:
+        return _mask_row(row, spec, one, body, out)
+    positive = None if spec.positive is None else spec.classes.index(spec.positive)
+    overlay = None
+    if one.prepared is not None and body.outputs.overlays:
+        shown = int(one.probability.argmax()) if positive is None else positive
+        heat = model.heatmap(one.prepared, shown)
+        middle = one.prepared.shape[0] // 2
+        overlay = f"overlays/{one.case_id}.png"
+        overlay_png(
+            out / overlay, one.prepared[middle], heat=None if heat is None else heat[middle]
+        )
+    score = one.probability.max() if positive is None else one.probability[positive]
+    return replace(
+        row,
+        label=called(spec, one.probability),
+        score=float(score),
+        probabilities={
+            name: float(p) for name, p in zip(spec.classes, one.probability, strict=True)
+        },
+        overlay=overlay,
+    )
+
+
+def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:
+    import numpy as np
+
+    voxel_ml = abs(np.linalg.det(one.affine[:3, :3])) / 1000
+    counts = np.bincount(one.mask.ravel(), minlength=len(spec.classes))
+    volumes = {
+        f"{name} ml": float(counts[number] * voxel_ml)
+        for number, name in enumerate(spec.classes)
+        if number
+    }
+    mask = overlay = None
+    if body.outputs.masks:
+        mask = f"masks/{row.case_id}.nii.gz"
+        (out / "masks").mkdir(exist_ok=True)
+        write_nifti(out / mask, one.mask, one.affine)
+    if body.outputs.overlays:
+        at = most_of(one.mask)
+        overlay = f"overlays/{row.case_id}.png"
+        overlay_png(out / overlay, one.image[at], mask=one.mask[at])
+    return replace(row, measures=volumes, mask=mask, overlay=overlay)
+
+
+def _failed(case_id: str, error: BadCase) -> PredictionRow:
+    return PredictionRow(case_id, status=FAILED, reason=error.reason)
+
+
+def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]:
+    """Return one row for each file that could not even be taken in: nothing is lost."""
+    known = {row.case_id for row in rows}
+    found = []
+    for row in quarantine(desk.catalog):
+        case_id = row.case_id or row.quarantine_id
+        if case_id not in known:
+            found.append(PredictionRow(case_id, status=FAILED, reason=row.reason))
+    return found
+
+
+def _entry(
+    scenario: str,
+    champion: ModelVersionInfo,
+    model: Any,
+    one: Judgement,
+    row: PredictionRow,
+    batch: str,
+) -> LedgerEntry:
+    outcome: dict[str, Any] = {"case_id": row.case_id, "flags": list(row.flags)}
+    if row.label is not None:
+        outcome |= {"label": row.label, "score": row.score}
+    if row.measures:
+        outcome |= dict(row.measures)
+    return LedgerEntry(
+        input_hash=one.input_hash,
+        scenario=scenario,
+        model_name=champion.name,
+        model_version=champion.version,
+        model_digest=champion.digest,
+        thresholds=dict(model.spec.thresholds),
+        outcome=outcome,
+        batch=batch,
+    )
+
+
+def _origins(desk: Any, chosen: Sequence[Case]) -> list[tuple[str, str]]:
+    """Return (case id, first file) for the user's own table of sources."""
+    from tasks.archive.catalog import locators_of
+
+    found = []
+    for case in chosen:
+        if case.kind == "row":
+            found.append((case.case_id, f"row {digest_json(case.case_id)[:8]}"))
+            continue
+        locators = locators_of(desk.catalog, case.case_id)
+        ref = file_refs(desk.vault, locators[:1])[locators[0]]
+        found.append((case.case_id, ref.path if ref.member is None else f"{ref.path}!{ref.member}"))
+    return found

@@ -1,0 +1,215 @@
+"""The gate and the registry: a challenger becomes champion, or does not, with the reason kept."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows import reports
+from flows.cohorts import Ready
+from flows.console import say
+from flows.evidence import code_hash
+from flows.home import Home
+from flows.judging import judge_side
+from tasks.archive.audit import append
+from tasks.errors import BadCase, ModelRefused
+from tasks.evaluate.intervals import Interval, metric_table
+from tasks.learn.job import TrainingJob
+from tasks.learn.judge import POSITIVE
+from tasks.learn.model import ModelSpec, read_spec
+from tasks.scenario import scenario_hash
+from tasks.serve import tracking
+from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
+from tasks.serve.gate import Scored, Verdict, decide
+from tasks.serve.manifest import write_manifest
+from tasks.serve.outcome import CandidateOutcome, Scores
+from tasks.serve.registry import (
+    fetch,
+    get_alias,
+    register_model,
+    set_alias,
+    tag_version,
+    write_mlmodel,
+)
+
+
+def decide_and_register(
+    home: Home,
+    ready: Ready,
+    job: TrainingJob,
+    tracker: tracking.Tracker,
+    run_id: str,
+    *,
+    folder: Path,
+    spec: ModelSpec,
+    scores: Scores,
+    test: Mapping[str, Interval],
+    outcomes: Sequence[CandidateOutcome],
+    chosen: CandidateOutcome,
+    figures: Sequence[Mapping[str, str]],
+    uses: int,
+    header: str | None,
+) -> dict[str, Any]:
+    """Compare with the present champion on the same edition, register, and move the aliases."""
+    scenario = ready.scenario
+    edition = str(ready.edition)
+    champion, champion_test = champion_scores(home, ready, job, tracker)
+    verdict = decide(
+        champion,
+        Scored(scores, edition, chosen.threshold),
+        scenario.gate,
+        primary=scenario.evaluate.primary,
+    )
+    facts = ReportFacts(
+        scenario=scenario.name,
+        title=scenario.title,
+        task=scenario.task,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        synthetic=scenario.synthetic,
+        header_sentence=header,
+        intended_use=scenario.intended_use,
+        not_for=scenario.not_for,
+        population=scenario.population,
+        funnel=ready.cohort.funnel,
+        split=split_table(ready),
+        edition={
+            "number": ready.edition,
+            "patients": len({c.patient_key for c in job.on("test")}),
+            "uses": uses,
+        },
+        primary=scenario.evaluate.primary,
+        candidates=tuple(
+            {
+                "name": outcome.name,
+                "kind": outcome.kind,
+                "chosen": outcome.name == chosen.name,
+                "metrics": outcome.figures,
+            }
+            for outcome in outcomes
+        ),
+        test={"challenger": test, "champion": champion_test},
+        gate=verdict.to_dict(),
+        operating_point=operating_point(ready, spec),
+        figures=tuple(figures),
+        model={
+            "name": scenario.name,
+            "candidate": spec.candidate,
+            "kind": spec.kind,
+            "folds": spec.n_folds,
+        },
+        hashes=ready.hashes | {"scenario_hash": scenario_hash(scenario), "code_hash": code_hash()},
+        recipe=tuple(
+            f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
+        ),
+        next_steps=next_steps(verdict, scenario.name),
+    )
+    write_card(folder, facts)
+    write_mlmodel(folder, *signature(spec), metadata={"scenario": scenario.name, "run": run_id})
+    write_manifest(folder)
+    tags = {"edition": edition, "candidate": chosen.name, "synthetic": scenario.synthetic}
+    version = register_model(tracker, folder, scenario.name, run_id, tags)
+    set_alias(tracker, scenario.name, "challenger", version.version)
+    said = {"gate_verdict": verdict.verdict, "gate_reason": verdict.reason}
+    tag_version(tracker, version, said)
+    tracking.set_tags(tracker, run_id, said | {"edition_uses": uses})
+    if verdict.action == "promote":
+        set_alias(tracker, scenario.name, "champion", version.version)
+    tracking.log_figures(tracker, run_id, [Path(one["path"]) for one in figures])
+    with tempfile.TemporaryDirectory() as scratch:
+        report = write_report(Path(scratch) / REPORT_HTML, facts)
+        tracking.log_file(tracker, run_id, report)
+        kept = home.settings.home / "reports" / scenario.name / f"{run_id}.html"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(report.read_text())
+    say(f"  {verdict.verdict}: {verdict.reason}")
+    reports.text("gate", f"**{verdict.verdict}** {verdict.reason}")
+    append(
+        home.settings.audit_path,
+        "gate",
+        scenario=scenario.name,
+        run_id=run_id,
+        verdict=verdict.verdict,
+        version=version.version,
+    )
+    return {
+        "run_id": run_id,
+        "chosen": chosen.name,
+        "verdict": verdict.verdict,
+        "action": verdict.action,
+        "reason": verdict.reason,
+        "version": version.version,
+        "test": {name: (i.value, i.lo, i.hi) for name, i in test.items()},
+        "candidates": {
+            o.name: {name: (i.value, i.lo, i.hi) for name, i in o.figures.items()} for o in outcomes
+        },
+        "report": str(kept),
+    }
+
+
+def champion_scores(
+    home: Home, ready: Ready, job: TrainingJob, tracker: tracking.Tracker
+) -> tuple[Scored | None, Mapping[str, Interval] | None]:
+    """Score the present champion on the same cases; None when there is none to score."""
+    present = get_alias(tracker, job.scenario, "champion")
+    if present is None:
+        return None, None
+    try:
+        folder = fetch(tracker, present, home.settings.home / "models")
+        with tempfile.TemporaryDirectory() as scratch:
+            scores, _ = judge_side(home, ready, job.on("test"), folder, Path(scratch))
+    except (ModelRefused, BadCase, ValueError) as error:
+        say(f"  the champion cannot be scored and is set aside: {error}")
+        return None, None
+    threshold = read_spec(folder).thresholds.get(POSITIVE)
+    figures = metric_table(scores, threshold, replicates=ready.scenario.evaluate.bootstrap)
+    return Scored(scores, str(ready.edition), threshold), figures
+
+
+def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
+    """Return patients, cases and classes of each side."""
+    table: dict[str, dict[str, Any]] = {}
+    for side in ("train", "test", "reserve"):
+        cases = ready.cases_on(side)
+        classes: dict[str, int] = {}
+        for case in cases:
+            target = ready.cohort.targets.get(case.case_id)
+            if target is not None:
+                classes[target] = classes.get(target, 0) + 1
+        patients = len({case.patient_key for case in cases})
+        table[side] = {"patients": patients, "cases": len(cases), "classes": classes}
+    return table
+
+
+def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
+    """Return how positive is called, and where that was chosen."""
+    if POSITIVE not in spec.thresholds:
+        return None
+    rule = ready.scenario.evaluate.operating_point
+    return {
+        "rule": rule.rule,
+        "at least": rule.at_least,
+        "threshold": spec.thresholds[POSITIVE],
+        "chosen on": "out-of-fold predictions of the training side",
+    }
+
+
+def signature(spec: ModelSpec) -> tuple[Any, Any]:
+    """Return inputs and outputs for MLflow's pages."""
+    names = [(f"p/{name}", "double") for name in spec.classes]
+    if spec.kind == "sklearn":
+        return [(name, "string") for name in spec.features], names
+    shape = [-1, 1, *spec.plan.patch]
+    if spec.task == "segmentation":
+        out = {"dtype": "float32", "shape": [-1, len(spec.classes), -1, -1, -1]}
+        return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out
+    return {"dtype": "float32", "shape": shape}, names
+
+
+def next_steps(verdict: Verdict, scenario: str) -> tuple[str, ...]:
+    """Return what a person may do now."""
+    if verdict.action == "promote":
+        return (f"radloop predict {scenario} SOURCE --out DIR applies this model",)
+    if verdict.needed_patients:
+        return (f"about {verdict.needed_patients} test patients would decide this",)
+    return ("the present champion stays",)

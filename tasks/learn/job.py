@@ -1,0 +1,311 @@
+"""A training, written down: what a worker needs to fit one fold of one candidate.
+
+The coordinator writes the job to a folder; a task gets the folder's key, a candidate's name and a
+fold. The key is a hash of everything that matters, so a run that was killed finds its folds again.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.hashing import digest_json
+from tasks.learn.candidate import TabularCandidate
+from tasks.learn.header import header_frame
+from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+
+JOB_FILE = "job.json"
+
+Candidate = NetworkCandidate | TabularCandidate
+
+
+@dataclass(frozen=True)
+class JobCase:
+    """A labelled case and where its prepared image lies."""
+
+    case_id: str
+    patient_key: str
+    side: str
+    """``train`` or ``test`` (the current edition)."""
+    fold: int | None
+    target: int | None = None
+    """Class number, for a classification."""
+    part_path: str | None = None
+    label_part_path: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Header fields of an image, columns of a table's row."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything a training depends on; its :attr:`key` changes when any of it does."""
+
+    scenario: str
+    task: str
+    classes: tuple[str, ...]
+    """Of a segmentation the foreground ones, in the order of their label values."""
+    positive: str | None
+    primary: str
+    candidates: tuple[Mapping[str, Any], ...]
+    cases: tuple[JobCase, ...]
+    shape: tuple[int, int, int] = (1, 1, 1)
+    """(z, y, x) the recipe ends in, else the median prepared training shape."""
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    recipe: Mapping[str, Any] | None = None
+    leave_out: tuple[str, ...] = ()
+    """Columns of a table that hold the label or the split."""
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        """Id of this training."""
+        return digest_json(asdict(self))
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of the cross-validation folds."""
+        return tuple(sorted({case.fold for case in self.on("train")}))
+
+    def on(self, side: str) -> tuple[JobCase, ...]:
+        """Cases of one side, in the order of the job."""
+        return tuple(case for case in self.cases if case.side == side)
+
+    def candidate(self, name: str) -> Candidate:
+        """Return one candidate's config."""
+        (body,) = (body for body in self.candidates if body["name"] == name)
+        kind = NetworkCandidate if body["kind"] == "network" else TabularCandidate
+        return kind.model_validate(dict(body))
+
+    def plan(self, candidate: NetworkCandidate) -> NetworkPlan:
+        """Make a network candidate definite for this job's images."""
+        background = self.task == "segmentation"
+        return plan_network(
+            candidate,
+            task=self.task,
+            shape=self.shape,
+            n_classes=len(self.classes) + background,
+            spacing=self.spacing,
+            n_cases=len(self.on("train")),
+        )
+
+    def save(self, folder: Path) -> Path:
+        """Write the job into its own folder below ``folder`` and return that."""
+        place = folder / self.key
+        place.mkdir(parents=True, exist_ok=True)
+        beside = place / f".{JOB_FILE}"
+        beside.write_text(json.dumps(asdict(self)))
+        beside.replace(place / JOB_FILE)
+        return place
+
+
+def load_job(place: Path) -> TrainingJob:
+    """Read the job of a training's folder."""
+    body = json.loads((place / JOB_FILE).read_text())
+    for name in ("classes", "candidates", "shape", "spacing", "leave_out"):
+        body[name] = tuple(body[name])
+    body["cases"] = tuple(JobCase(**case) for case in body["cases"])
+    return TrainingJob(**body)
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """What one fold of one candidate gave; small enough to travel between tasks."""
+
+    candidate: str
+    fold: int
+    case_ids: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    """(n, k) class probabilities, or Dice of each foreground class."""
+    empty: tuple[tuple[int, ...], ...] | None = None
+    ood: tuple[float, ...] | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    """Relative to the training's folder."""
+    seconds: float = 0.0
+    device: str = "cpu"
+    resumed: int = 0
+
+
+def fit_fold(
+    place: Path,
+    store_root: str,
+    name: str,
+    fold: int,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> FoldRecord:
+    """Fit one fold of one candidate, or go on with it where a killed run left it.
+
+    Parameters
+    ----------
+    place : Path
+        Folder of the training.
+    store_root : str
+    name : str
+        The candidate's.
+    fold : int
+    on_epoch : callable, optional
+        Gets each epoch's record of a network.
+    """
+    job = load_job(place)
+    candidate = job.candidate(name)
+    if candidate.kind == "network":
+        return _fit_network(job, candidate, place, store_root, fold, on_epoch)
+    return _fit_table(job, candidate, fold)
+
+
+def _fit_network(
+    job: TrainingJob,
+    candidate: NetworkCandidate,
+    place: Path,
+    store_root: str,
+    fold: int,
+    on_epoch: Callable[[dict[str, Any]], None] | None,
+) -> FoldRecord:
+    from tasks.learn.train import train_fold
+
+    training = job.on("train")
+    result = train_fold(
+        job.plan(candidate),
+        store_root,
+        training_cases(training),
+        [case.case_id for case in training if case.fold != fold],
+        [case.case_id for case in training if case.fold == fold],
+        place / candidate.name / f"fold{fold}",
+        seed=candidate.seed + job.seed,
+        on_epoch=on_epoch,
+    )
+    values = result.val_probability if job.task == "classification" else result.val_dice
+    return FoldRecord(
+        candidate=candidate.name,
+        fold=fold,
+        case_ids=result.val_ids,
+        values=_rows(values),
+        empty=_rows(result.val_empty),
+        ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
+        history=result.history,
+        params={"best_epoch": result.best_epoch, "batch": result.batch},
+        weights=str(Path(result.weights_path).relative_to(place)),
+        seconds=result.seconds,
+        device=result.device,
+        resumed=result.resumed,
+    )
+
+
+def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> FoldRecord:
+    from tasks.learn.tabular import fit_fold as fit_table_fold
+
+    training = job.on("train")
+    found = fit_table_fold(
+        candidate,
+        frame(job, candidate, training),
+        np.array([case.target for case in training]),
+        np.array([case.patient_key for case in training]),
+        np.array([case.fold for case in training]),
+        fold,
+        job.seed,
+        primary=search_score(job.primary),
+        n_classes=len(job.classes),
+    )
+    return FoldRecord(
+        candidate=candidate.name,
+        fold=fold,
+        case_ids=tuple(training[row].case_id for row in found.rows),
+        values=_rows(found.probability),
+        params=dict(found.params),
+        seconds=found.seconds,
+    )
+
+
+def frame(job: TrainingJob, candidate: TabularCandidate, cases: Sequence[JobCase]) -> Any:
+    """Return the candidate's table: a few header fields, or the row's own columns."""
+    from tasks.learn.tabular import table_frame
+
+    facts = [case.facts for case in cases]
+    if candidate.kind == "header":
+        return header_frame(facts)
+    return table_frame(facts, candidate.features, job.leave_out)
+
+
+def search_score(primary: str) -> str:
+    """Return what an inner search maximises: the primary metric where it can, else AUROC."""
+    known = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "log_loss")
+    return primary if primary in known else "auroc"
+
+
+def typical_image(
+    store_root: str, cases: Sequence[JobCase]
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Return the median shape (z, y, x) and spacing (mm) of prepared images."""
+    from tasks.store.read import open_part
+
+    shapes, spacings, opened = [], [], {}
+    for case in cases:
+        if case.part_path not in opened:
+            opened[case.part_path] = open_part(store_root, case.part_path)
+        part = opened[case.part_path]
+        shapes.append(part.shape(case.case_id))
+        affine = np.asarray(part.info(case.case_id).affine)
+        spacings.append(np.linalg.norm(affine[:3, :3], axis=0))
+    shape = np.ceil(np.median(shapes, axis=0)).astype(int)
+    return tuple(shape.tolist()), tuple(np.round(np.median(spacings, axis=0), 4).tolist())
+
+
+def training_cases(cases: Sequence[JobCase]) -> list[Any]:
+    """Return the cases as the network's data set wants them."""
+    from tasks.learn.dataset import TrainingCase
+
+    return [
+        TrainingCase(c.case_id, c.patient_key, c.part_path, c.target, c.label_part_path)
+        for c in cases
+    ]
+
+
+def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | DiceScores:
+    """Put a candidate's folds together: each training case judged by a model that never saw it.
+
+    Raises
+    ------
+    ValueError
+        When a training case was not judged exactly once.
+    """
+    found = {}
+    for record in records:
+        for row, case_id in enumerate(record.case_ids):
+            empty = record.empty[row] if record.empty else None
+            if case_id in found:
+                raise ValueError(f"case {case_id[:12]} was judged by two folds")
+            found[case_id] = (record.values[row], empty)
+    cases = job.on("train")
+    missing = len({case.case_id for case in cases} - found.keys())
+    if missing:
+        raise ValueError(f"{missing} of {len(cases)} training cases were judged by no fold")
+    return judged(
+        job,
+        cases,
+        [found[case.case_id][0] for case in cases],
+        [found[case.case_id][1] for case in cases],
+    )
+
+
+def judged(
+    job: TrainingJob,
+    cases: Sequence[JobCase],
+    values: Sequence[Sequence[float]],
+    empty: Sequence[Sequence[int] | None],
+) -> Predictions | DiceScores:
+    """Return values (n, k) of cases as predictions or Dice scores."""
+    ids = tuple(case.case_id for case in cases)
+    patients = tuple(case.patient_key for case in cases)
+    if job.task == "segmentation":
+        return DiceScores(ids, patients, job.classes, np.array(values), np.array(empty))
+    target = np.array([case.target for case in cases])
+    return Predictions(ids, patients, target, np.array(values), job.classes, job.positive)
+
+
+def _rows(values: np.ndarray | None) -> tuple[tuple[Any, ...], ...] | None:
+    return None if values is None else tuple(tuple(row) for row in values.tolist())

@@ -1,0 +1,155 @@
+"""One case through a model, from its source files to an answer on its own grid.
+
+`predict` and the test side of a training take this same path, so that what was measured is what is
+applied: read, obey the model's own fitted recipe, ask, calibrate, bring masks back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tasks.archive.orders import OrderCase
+from tasks.archive.volume import read_volume
+from tasks.evaluate.calibrate import apply_calibration
+from tasks.hashing import digest_json
+from tasks.imaging.recipe import FittedRecipe, Image, apply, invert
+from tasks.learn.header import header_frame
+from tasks.learn.model import Model, ModelSpec, TabularModel
+
+POSITIVE = "positive"
+"""Name of the operating point among a model's thresholds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What a model says about one case."""
+
+    case_id: str
+    input_hash: str
+    """Hash of the digests of the files, or of the row."""
+    probability: np.ndarray | None = None
+    """(k,) calibrated, of a classification."""
+    mask: np.ndarray | None = None
+    """(z, y, x) uint8 on the source's own grid, of a segmentation."""
+    image: np.ndarray | None = None
+    """(z, y, x) the source in real units."""
+    affine: np.ndarray | None = None
+    prepared: np.ndarray | None = None
+    """(z, y, x) what the model saw."""
+    traces: tuple[Mapping[str, Any], ...] = ()
+    distance: float | None = None
+    unlike: bool | None = None
+
+
+def judge_image(model: Model, case: OrderCase) -> Judgement:
+    """Judge one image.
+
+    Parameters
+    ----------
+    model : Model
+        With the fitted recipe in its specification.
+    case : OrderCase
+
+    Raises
+    ------
+    BadCase
+        When the files cannot be read or a step of the recipe refuses them.
+    """
+    recipe = FittedRecipe.from_dict(model.spec.recipe)
+    volume = read_volume(case.kind, case.files)
+    prepared, traces = apply(recipe, Image(volume.array, volume.affine))
+    answer = model.predict(prepared.array)
+    distance = model.ood_score(prepared.array)
+    limit = model.spec.ood_threshold
+    classifies = model.spec.task == "classification"
+    return Judgement(
+        case_id=case.case_id,
+        input_hash=digest_json([ref.digest for ref in case.files]),
+        probability=calibrated(model.spec, answer[None])[0] if classifies else None,
+        mask=None if classifies else source_mask(recipe, traces, answer),
+        image=volume.array,
+        affine=volume.affine,
+        prepared=prepared.array,
+        traces=traces,
+        distance=distance,
+        unlike=None if distance is None or limit is None else distance > limit,
+    )
+
+
+def judge_rows(
+    model: TabularModel, case_ids: Sequence[str], facts: Sequence[Mapping[str, Any]]
+) -> list[Judgement]:
+    """Judge rows of a table, or images by their header alone.
+
+    Parameters
+    ----------
+    model : TabularModel
+    case_ids : sequence of str
+    facts : sequence of mapping
+        Columns of each row.
+
+    Raises
+    ------
+    ValueError
+        When a column the model was fitted on is missing.
+    """
+    from tasks.learn.tabular import predict_table, table_frame
+
+    frame = header_frame(facts) if is_header_model(model.spec) else table_frame(facts)
+    probability = predict_table(model.pipeline, frame, len(model.spec.classes))
+    return [
+        Judgement(case_id, digest_json(dict(row)), probability=p)
+        for case_id, row, p in zip(
+            case_ids, facts, calibrated(model.spec, probability), strict=True
+        )
+    ]
+
+
+def is_header_model(spec: ModelSpec) -> bool:
+    """Whether a model sees header facts of images instead of a table's row."""
+    return spec.kind == "sklearn" and spec.recipe is not None
+
+
+def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
+    """Return probabilities (n, k) after the calibration frozen in the model."""
+    return apply_calibration(spec.calibration or {"method": "none"}, probability)
+
+
+def source_mask(
+    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], maps: np.ndarray
+) -> np.ndarray:
+    """Return the most probable class on the source grid.
+
+    Each class's map is brought back alone and only the best so far is kept: all classes of a large
+    volume at once would need many times its memory.
+
+    Parameters
+    ----------
+    recipe : FittedRecipe
+    traces : sequence of mapping
+    maps : (k, z, y, x) float32
+        On the grid after the recipe; background first.
+
+    Returns
+    -------
+    (z, y, x) uint8
+    """
+    best = invert(recipe, traces, maps[0], kind="probability")
+    found = np.zeros(best.shape, np.uint8)
+    for number, probability in enumerate(maps[1:], start=1):
+        here = invert(recipe, traces, probability, kind="probability")
+        better = here > best
+        found[better] = number
+        best[better] = here[better]
+    return found
+
+
+def called(spec: ModelSpec, probability: np.ndarray) -> str:
+    """Return the class at the model's operating point."""
+    threshold = spec.thresholds.get(POSITIVE)
+    if threshold is None or spec.positive is None or len(spec.classes) != 2:
+        return spec.classes[int(probability.argmax())]
+    positive = spec.classes.index(spec.positive)
+    return spec.classes[positive if probability[positive] >= threshold else 1 - positive]

@@ -1,0 +1,219 @@
+"""What a training found: figures of the candidates, the challenger as a model, pictures, report."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.evaluate.calibrate import (
+    EvaluateConfig,
+    apply_calibration,
+    choose_threshold,
+    fit_calibration,
+)
+from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.leakage import better_than_header
+from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold, search_score
+from tasks.learn.judge import POSITIVE
+from tasks.learn.model import ModelSpec, save_model
+from tasks.serve.names import metric_name
+
+Scores = Predictions | DiceScores
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateOutcome:
+    """A candidate's cross-validation."""
+
+    name: str
+    kind: str
+    scores: Scores
+    """Out of fold, calibrated."""
+    threshold: float | None
+    calibration: Mapping[str, Any]
+    figures: Mapping[str, Interval]
+    records: tuple[FoldRecord, ...]
+
+
+def sum_up(
+    job: TrainingJob, name: str, records: Sequence[FoldRecord], config: EvaluateConfig
+) -> CandidateOutcome:
+    """Put a candidate's folds together, choose its operating point on them and measure it.
+
+    Parameters
+    ----------
+    job : TrainingJob
+    name : str
+    records : sequence of FoldRecord
+        All folds of this candidate.
+    config : EvaluateConfig
+    """
+    scores = out_of_fold(job, records)
+    threshold, calibration = None, {"method": "none"}
+    if isinstance(scores, Predictions):
+        calibration = fit_calibration(scores, config.calibration, side="oof")
+        scores = _with(scores, apply_calibration(calibration, scores.probability))
+        if scores.binary:
+            threshold = choose_threshold(
+                scores.truth, scores.score, config.operating_point, side="oof"
+            )
+    figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
+    kind = job.candidate(name).kind
+    ordered = tuple(sorted(records, key=lambda record: record.fold))
+    return CandidateOutcome(name, kind, scores, threshold, calibration, figures, ordered)
+
+
+def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: str) -> str | None:
+    """Return the sentence that opens the report when headers alone do as well as the images."""
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    rivals = [outcome for outcome in outcomes if outcome.kind == "header"]
+    if not rivals or not isinstance(by_name[chosen].scores, Predictions):
+        return None
+    rival = max(rivals, key=lambda outcome: outcome.figures[primary].value)
+    check = better_than_header(by_name[chosen].scores, rival.scores, metric=primary)
+    return None if check.clearly_better else check.sentence
+
+
+def build_model(
+    job: TrainingJob,
+    place: Path,
+    outcome: CandidateOutcome,
+    folder: Path,
+    hashes: Mapping[str, str],
+) -> ModelSpec:
+    """Write the challenger: the folds of a network, or a table's model refitted on all of them."""
+    thresholds = {} if outcome.threshold is None else {POSITIVE: outcome.threshold}
+    spec = ModelSpec(
+        name=job.scenario,
+        candidate=outcome.name,
+        task=job.task,
+        kind="network" if outcome.kind == "network" else "sklearn",
+        classes=job.classes if job.task == "classification" else ("background", *job.classes),
+        positive=job.positive,
+        recipe=dict(job.recipe) if job.recipe else None,
+        calibration=dict(outcome.calibration),
+        thresholds=thresholds,
+        hashes=dict(hashes),
+    )
+    if outcome.kind == "network":
+        from tasks.learn.ood import ood_threshold
+
+        distances = [d for record in outcome.records for d in record.ood or ()]
+        plan = job.plan(job.candidate(outcome.name))
+        limit = ood_threshold(distances) if distances else None
+        spec = spec.model_copy(update={"plan": plan, "ood_threshold": limit})
+        return save_model(folder, spec, folds=[place / r.weights for r in outcome.records])
+    return _refit_table(job, outcome, folder, spec)
+
+
+def _refit_table(
+    job: TrainingJob, outcome: CandidateOutcome, folder: Path, spec: ModelSpec
+) -> ModelSpec:
+    from tasks.learn.tabular import fit_final, save_skops
+
+    candidate, cases = job.candidate(outcome.name), job.on("train")
+    table = frame(job, candidate, cases)
+    model = fit_final(
+        candidate,
+        table,
+        np.array([case.target for case in cases]),
+        np.array([case.patient_key for case in cases]),
+        job.seed,
+        primary=search_score(job.primary),
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.skops"
+        save_skops(model, path)
+        spec = spec.model_copy(update={"features": tuple(table.columns)})
+        return save_model(folder, spec, skops=path)
+
+
+def named(side: str, figures: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Return figures under the names of the table: ``test/auroc``, ``oof/dice/anterior``."""
+    found = {}
+    for name, interval in figures.items():
+        metric, _, of_class = name.partition("/")
+        found[metric_name(side, metric, of_class or None)] = interval
+    return found
+
+
+def draw(
+    folder: Path, side: str, scores: Scores, threshold: float | None, title: str
+) -> list[dict[str, str]]:
+    """Draw the pictures of one side and return them as the report wants them."""
+    from tasks.evaluate import figures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(scores, DiceScores):
+        path = figures.draw_dice_box(folder / f"{side}-dice.png", scores, title=title)
+        caption = "Each dot is a patient; the box holds half of them."
+        return [{"path": str(path), "title": f"Dice, {side}", "caption": caption}]
+    drawn = [
+        ("roc", "ROC", figures.draw_roc, True),
+        ("pr", "Precision and recall", figures.draw_precision_recall, True),
+        ("reliability", "Reliability", figures.draw_reliability, False),
+        ("confusion", "Confusion", figures.draw_confusion, True),
+    ]
+    if scores.binary:
+        drawn.append(("scores", "Probabilities", figures.draw_score_histogram, True))
+    found = []
+    for name, text, function, takes_threshold in drawn:
+        options = {"threshold": threshold} if takes_threshold else {}
+        path = function(folder / f"{side}-{name}.png", scores, title=title, **options)
+        found.append({"path": str(path), "title": f"{text}, {side}", "caption": _caption(side)})
+    return found
+
+
+def draw_learning(folder: Path, outcome: CandidateOutcome) -> list[dict[str, str]]:
+    """Draw the learning curves of a network's folds."""
+    from tasks.evaluate.figures import draw_learning_curve
+
+    histories = {f"fold {r.fold}": list(r.history) for r in outcome.records if r.history}
+    if not histories:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    path = draw_learning_curve(
+        folder / f"learning-{outcome.name}.png", histories, title=f"{outcome.name}, all folds"
+    )
+    caption = "Loss and the figure that chose the best epoch, fold by fold."
+    return [{"path": str(path), "title": "Learning curves", "caption": caption}]
+
+
+def epochs(record: FoldRecord, primary: str) -> list[dict[str, Any]]:
+    """Return a fold's history under the names of the table."""
+    found = []
+    for row in record.history:
+        if "loss" not in row:
+            continue
+        found.append(
+            {
+                "epoch": row["epoch"],
+                "train/loss": row["loss"],
+                "val/loss": row.get("val_loss"),
+                "val/primary": row.get(f"val_{primary}"),
+                "data_wait": row.get("data_wait"),
+                "epoch_seconds": row.get("seconds"),
+            }
+        )
+    return found
+
+
+def _caption(side: str) -> str:
+    if side == "oof":
+        return "Out of fold: each patient judged by a model that never saw this patient."
+    return "The test edition, scored once in this training."
+
+
+def _with(scores: Predictions, probability: np.ndarray) -> Predictions:
+    return Predictions(
+        scores.case_ids,
+        scores.patient_keys,
+        scores.target,
+        probability,
+        scores.classes,
+        scores.positive,
+    )

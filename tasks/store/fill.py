@@ -1,0 +1,108 @@
+"""Do one part: read each case of a work order, obey the recipe, write the part.
+
+Runs on a worker that opens neither catalog nor vault: everything it may know is in the order.
+"""
+
+from collections.abc import Callable
+
+from tasks.archive.orders import OrderCase, WorkOrder
+from tasks.archive.volume import read_mask, read_volume
+from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
+from tasks.errors import BadCase
+from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output_dtype, replay
+from tasks.store.read import open_part
+from tasks.store.write import PartRecord, Prepared, write_part
+
+LABEL_DTYPE = "uint8"
+"""Masks hold at most 255 classes here."""
+
+
+def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
+    """Read one case and obey the recipe.
+
+    Raises
+    ------
+    BadCase
+        When it cannot be read or a step refuses it.
+    """
+    volume = read_volume(case.kind, case.files)
+    image, traces = apply(recipe, Image(volume.array, volume.affine))
+    return Prepared(image.array, image.affine, traces, volume.certificate, volume.facts)
+
+
+def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...]) -> Prepared:
+    """Read one case's mask and put it on the grid of its prepared image.
+
+    Parameters
+    ----------
+    case : OrderCase
+        With its mask.
+    recipe : FittedRecipe
+    traces : tuple of dict
+        What :func:`prepare_case` did to the image.
+    """
+    if case.mask is None:
+        raise BadCase("no_mask", "the label set holds no mask for this case")
+    volume = read_volume(case.kind, case.files)
+    mask = read_mask(case.mask, volume)
+    label = replay(recipe, traces, Image(mask, volume.affine))
+    return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, {})
+
+
+def write_image_part(
+    root: str,
+    order: WorkOrder,
+    recipe: FittedRecipe,
+    on_case: Callable[[str], None] | None = None,
+) -> PartRecord:
+    """Make the image part of a work order under the store ``root``."""
+    cases = {case.case_id: case for case in order.cases}
+    return write_part(
+        root,
+        order.part_id,
+        "image",
+        order.recipe_id,
+        tuple(cases),
+        lambda case_id: prepare_case(cases[case_id], recipe),
+        fixed_shape=fixed_shape(recipe),
+        dtype=output_dtype(recipe),
+        on_case=on_case,
+    )
+
+
+def write_label_part(
+    root: str,
+    order: WorkOrder,
+    recipe: FittedRecipe,
+    image_path: str,
+    label_set_id: str,
+    on_case: Callable[[str], None] | None = None,
+) -> PartRecord:
+    """Make the label part that lies on the grid of the image part at ``image_path``."""
+    cases = {case.case_id: case for case in order.cases}
+    images = open_part(root, image_path)
+    return write_part(
+        root,
+        order.part_id,
+        "label",
+        order.recipe_id,
+        tuple(cases),
+        lambda case_id: prepare_label(cases[case_id], recipe, images.info(case_id).traces),
+        fixed_shape=fixed_shape(recipe),
+        dtype=LABEL_DTYPE,
+        label_set_id=label_set_id,
+        on_case=on_case,
+    )
+
+
+def fingerprint_order(order: WorkOrder) -> list[CaseFingerprint]:
+    """Measure the cases of an order, leaving out those that cannot be read."""
+    found = []
+    for case in order.cases:
+        try:
+            volume = read_volume(case.kind, case.files)
+            mask = read_mask(case.mask, volume) if case.mask else None
+        except BadCase:
+            continue
+        found.append(case_fingerprint(volume.array, volume.affine, mask))
+    return found
