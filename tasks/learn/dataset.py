@@ -4,11 +4,12 @@ Sample ``j`` of an epoch depends on (seed, epoch, j) alone, never on what was dr
 how many threads read. So a training goes on after a kill with the very samples it would have had.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from tasks.learn.augment import draw_params
 from tasks.learn.plan import NetworkPlan
+
+if TYPE_CHECKING:
+    from tasks.store.read import Part
 
 PRELOAD_BYTES = 2 << 30
 """Images and masks that fit in this are held in memory; larger sets are read patch by patch."""
@@ -43,6 +47,9 @@ class TrainingCase:
     """Class number, for a classification."""
     label_part_path: str | None = None
     """Label part, for a segmentation."""
+    part_digest: str | None = None
+    """Of the part's manifest, from the catalog; checked when given."""
+    label_part_digest: str | None = None
 
 
 class CaseSource(Protocol):
@@ -86,46 +93,46 @@ class ArrayCases:
 
 
 class StoreCases:
-    """Cases in the parts of a store, each part opened once."""
+    """Cases in the parts of a store; each thread opens a part once."""
 
     def __init__(self, root: str, cases: Sequence[TrainingCase]) -> None:
         self._root = root
         self._cases = {case.case_id: case for case in cases}
-        self._parts: dict[str, Any] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        # An open part keeps a table of handles that two threads must not change at once.
+        self._own = threading.local()
 
-    def _part(self, path: str | None, case_id: str) -> Any:
+    def _part(self, case_id: str, *, label: bool = False) -> "Part":
         from tasks.store.read import open_part
 
+        case = self._cases[case_id]
+        path = case.label_part_path if label else case.part_path
+        digest = case.label_part_digest if label else case.part_digest
         if path is None:
             raise ValueError(f"case {case_id} has no label part; preprocess its labels first")
-        if path not in self._parts:
-            self._parts[path] = open_part(self._root, path)
-        return self._parts[path]
+        parts = self._own.__dict__.setdefault("parts", {})
+        if path not in parts:
+            parts[path] = open_part(self._root, path, digest)
+        return parts[path]
 
     def shape(self, case_id: str) -> tuple[int, ...]:
         """Return (z, y, x)."""
-        if case_id not in self._shapes:
-            self._shapes[case_id] = self.image(case_id).shape
-        return self._shapes[case_id]
+        return self._part(case_id).shape(case_id)
 
     def image(self, case_id: str) -> np.ndarray:
         """Return the image (z, y, x)."""
-        return self._part(self._cases[case_id].part_path, case_id).read(case_id)
+        return self._part(case_id).read(case_id)
 
     def label(self, case_id: str) -> np.ndarray:
         """Return the mask (z, y, x)."""
-        return self._part(self._cases[case_id].label_part_path, case_id).read(case_id)
+        return self._part(case_id, label=True).read(case_id)
 
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the image."""
-        part = self._part(self._cases[case_id].part_path, case_id)
-        return part.read_patch(case_id, tuple(start), tuple(stop))
+        return self._part(case_id).read_patch(case_id, tuple(start), tuple(stop))
 
     def label_patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the mask."""
-        part = self._part(self._cases[case_id].label_part_path, case_id)
-        return part.read_patch(case_id, tuple(start), tuple(stop))
+        return self._part(case_id, label=True).read_patch(case_id, tuple(start), tuple(stop))
 
 
 def _box(start: Sequence[int], stop: Sequence[int]) -> tuple[slice, ...]:

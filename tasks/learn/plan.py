@@ -162,9 +162,9 @@ def plan_network(
     ValueError
         If network and task do not fit each other.
     """
-    settings = _settings(candidate, task)
     shape = tuple(int(n) for n in shape)
     _check_fit(candidate.network, task, shape)
+    settings = _settings(candidate, task)
     if candidate.network == "unet2d":
         shape = (1, shape[1], shape[2])
     dims = 2 if shape[0] == 1 else 3
