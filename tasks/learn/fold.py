@@ -11,7 +11,7 @@ import torch
 from tasks.evaluate.overlap import dice_per_class
 from tasks.hashing import digest_json
 from tasks.learn import checkpoint
-from tasks.learn.dataset import CaseSource
+from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import classify, features, label_map, segment
 from tasks.learn.networks import build_network
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
@@ -89,14 +89,14 @@ def finish_fold(
     network = network.to(device).eval()
     arrays: dict[str, np.ndarray] = {}
     if fold.plan.task == "classification":
-        images = np.stack([fold.source.image(c) for c in fold.val_ids])
+        images = Images(fold.source, fold.val_ids)
         arrays["val.probability"] = classify([network], fold.plan, images, device)
     else:
         arrays["val.dice"], arrays["val.empty"] = _dice(fold, network, device)
-    seen = features(network, fold.plan, _Images(fold.source, _spaced(fold.train_ids)), device)
+    seen = features(network, fold.plan, Images(fold.source, _spaced(fold.train_ids)), device)
     if (model := fit_ood(seen)) is not None:
         arrays |= {f"ood.{name}": a for name, a in model.arrays().items()}
-        looked = features(network, fold.plan, _Images(fold.source, fold.val_ids), device)
+        looked = features(network, fold.plan, Images(fold.source, fold.val_ids), device)
         arrays["val.ood"] = model.score(looked)
     tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
     history = training.history
@@ -165,19 +165,6 @@ def _dice(
         rows.append(dice_per_class(truth, label_map(probability), fold.plan.n_classes - 1))
     dice, empty = zip(*rows, strict=True)
     return np.stack(dice), np.stack(empty)
-
-
-class _Images:
-    """Images of cases read one at a time, for a large set need not fit in memory."""
-
-    def __init__(self, source: CaseSource, case_ids: tuple[str, ...]) -> None:
-        self._source, self._case_ids = source, case_ids
-
-    def __len__(self) -> int:
-        return len(self._case_ids)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._source.image(self._case_ids[index])
 
 
 def _spaced(case_ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,17 +2,17 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from tasks.learn.dataset import PAD_VALUE
 from tasks.learn.device import mixed_precision
 from tasks.learn.networks import SmallCNN, to_network
 from tasks.learn.plan import NetworkPlan
+from tasks.learn.samples import PAD_VALUE
 
 WHOLE_IMAGE_FACTOR = 3.0
 """An image of up to this many patches is asked for whole: tiles at half overlap cost as much."""
@@ -27,7 +27,10 @@ IMAGES_AT_ONCE = 64
 
 
 def classify(
-    networks: Sequence[nn.Module], plan: NetworkPlan, images: np.ndarray, device: torch.device
+    networks: Sequence[nn.Module],
+    plan: NetworkPlan,
+    images: Sequence[np.ndarray],
+    device: torch.device,
 ) -> np.ndarray:
     """Return the mean class probabilities over networks and mirrorings.
 
@@ -36,7 +39,8 @@ def classify(
     networks : sequence of Module
         In evaluation mode, on ``device``.
     plan : NetworkPlan
-    images : (n, z, y, x) array
+    images : n arrays (z, y, x)
+        Read a few at a time.
     device : torch.device
 
     Returns
@@ -48,7 +52,7 @@ def classify(
 
 
 def logits_of(
-    network: nn.Module, plan: NetworkPlan, images: np.ndarray, device: torch.device
+    network: nn.Module, plan: NetworkPlan, images: Sequence[np.ndarray], device: torch.device
 ) -> Tensor:
     """Return the logits (n, k) of one network, on the CPU, without mirroring."""
     rows = []
@@ -58,14 +62,16 @@ def logits_of(
     return torch.cat(rows)
 
 
-def _image_batches(plan: NetworkPlan, images: np.ndarray) -> list[Tensor]:
-    if images.shape[1:] != tuple(plan.patch):
-        raise ValueError(
-            f"images have shape {images.shape[1:]}, the network was trained on {plan.patch}; "
-            "apply the model's own recipe first"
-        )
-    tensor = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[:, None]
-    return list(tensor.split(IMAGES_AT_ONCE))
+def _image_batches(plan: NetworkPlan, images: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        stop = min(start + IMAGES_AT_ONCE, len(images))
+        few = [np.asarray(images[i], dtype=np.float32) for i in range(start, stop)]
+        if wrong := [image.shape for image in few if image.shape != tuple(plan.patch)]:
+            raise ValueError(
+                f"an image has shape {wrong[0]}, the network was trained on {plan.patch}; "
+                "apply the model's own recipe first"
+            )
+        yield torch.from_numpy(np.stack(few))[:, None]
 
 
 def _mean_softmax(

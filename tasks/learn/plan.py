@@ -16,7 +16,7 @@ NETWORKS = ("small_cnn", "unet2d", "unet3d")
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "small_cnn": {
-        "epochs": 20, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
+        "epochs": 12, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
         "augment": "radiograph", "patience": 10, "monitor": "loss",
     },
     "unet2d": {
@@ -36,7 +36,7 @@ class NetworkCandidate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     kind: Literal["network"] = "network"
     network: str = "small_cnn"
     """``small_cnn``, ``unet2d``, ``unet3d`` or ``module:function``."""

@@ -10,7 +10,6 @@ import torch
 from tasks.learn.dataset import (
     PRELOAD_BYTES,
     CaseSource,
-    Samples,
     StoreCases,
     TrainingCase,
     preload,
@@ -18,6 +17,7 @@ from tasks.learn.dataset import (
 from tasks.learn.device import device_name, pick_device, repeatable
 from tasks.learn.fold import Fold, FoldResult, finish_fold, read_fold
 from tasks.learn.plan import NetworkPlan
+from tasks.learn.samples import Samples
 from tasks.learn.training import Training
 from tasks.learn.validate import validate
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tasks.learn import checkpoint
 from tasks.learn.augment import apply
-from tasks.learn.dataset import READERS, ArrayCases, Batch, Samples
+from tasks.learn.dataset import ArrayCases
 from tasks.learn.device import half_type, mixed_precision
 from tasks.learn.fold import Fold
 from tasks.learn.loss import (
@@ -23,6 +23,7 @@ from tasks.learn.loss import (
     segmentation_loss,
 )
 from tasks.learn.networks import build_network, to_network
+from tasks.learn.samples import READERS, Batch, Samples
 
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""

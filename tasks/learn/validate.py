@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tasks.evaluate.metrics import auroc
 from tasks.evaluate.overlap import dice_per_class
-from tasks.learn.dataset import CaseSource
+from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import label_map, logits_of, segment
 from tasks.learn.loss import classification_loss
 from tasks.learn.plan import NetworkPlan
@@ -33,8 +33,7 @@ def validate(
     """
     network.eval()
     if plan.task == "classification":
-        images = np.stack([source.image(c) for c in val_ids])
-        logits = logits_of(network, plan, images, device)
+        logits = logits_of(network, plan, Images(source, val_ids), device)
         target = torch.tensor([targets[c] for c in val_ids])
         kept = None if weights is None else weights.cpu()
         loss = float(classification_loss(logits, target, kept))

@@ -9,15 +9,9 @@ import torch
 
 from tasks.errors import StoreError
 from tasks.hashing import digest_json
-from tasks.learn.dataset import (
-    PAD_VALUE,
-    ArrayCases,
-    Samples,
-    StoreCases,
-    TrainingCase,
-    preload,
-)
+from tasks.learn.dataset import ArrayCases, StoreCases, TrainingCase, preload
 from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.samples import PAD_VALUE, Samples
 from tasks.learn.train import train_fold
 from tasks.store.write import Prepared, write_part
 from tests.learn import small_fold

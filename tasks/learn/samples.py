@@ -1,0 +1,170 @@
+"""Training samples: which case, which patch and which change, all by number.
+
+Sample ``j`` of an epoch depends on (seed, epoch, j) alone, never on what was drawn before it or on
+how many threads read. So a training goes on after a kill with the very samples it would have had.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.learn.augment import draw_params
+from tasks.learn.dataset import CaseSource
+from tasks.learn.plan import NetworkPlan
+
+FOREGROUND_SAMPLES = 1000
+"""Foreground positions remembered per class and case to centre forced patches on (nnU-Net 10,000;
+three 16-bit numbers each, so a thousand cost 6 kB)."""
+
+READERS = 4
+"""Threads that read samples ahead; the store's reader releases the interpreter lock."""
+
+PAD_VALUE = 0.0
+"""Image value outside the image: the mean, after the recipe's normalisation (nnU-Net)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one step, before augmentation."""
+
+    image: Tensor
+    """(n, 1, z, y, x) float32."""
+    mask: Tensor | None
+    """(n, z, y, x) int64."""
+    target: Tensor | None
+    """(n,) int64."""
+    params: tuple[dict[str, Any], ...]
+    """What augmentation does to each sample."""
+
+
+class Samples:
+    """Numbered training samples of a fold.
+
+    Parameters
+    ----------
+    plan : NetworkPlan
+    source : CaseSource
+    case_ids : sequence of str
+        The training side of the fold.
+    targets : mapping of case id to class number
+        Empty for a segmentation.
+    seed : int
+    """
+
+    def __init__(
+        self,
+        plan: NetworkPlan,
+        source: CaseSource,
+        case_ids: Sequence[str],
+        targets: Mapping[str, int],
+        seed: int,
+    ) -> None:
+        if not case_ids:
+            raise ValueError("no training case in this fold; use fewer folds or a wider cohort")
+        self._plan, self._source, self._seed = plan, source, seed
+        self._case_ids, self._targets = tuple(case_ids), targets
+        self._segments = plan.task == "segmentation"
+        self._foreground = (
+            {case_id: _positions(source.label(case_id), seed) for case_id in case_ids}
+            if self._segments
+            else {}
+        )
+
+    def steps(self, batch: int) -> int:
+        """Return the batches of an epoch: as planned, else one pass over the cases."""
+        return self._plan.steps_per_epoch or max(1, len(self._case_ids) // batch)
+
+    def batches(self, epoch: int, batch: int, *, readers: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch; ``readers`` threads read ahead without changing them."""
+        numbers = range(self.steps(batch))
+        if readers == 0:
+            yield from (self.batch(epoch, step, batch) for step in numbers)
+            return
+        with ThreadPoolExecutor(readers) as pool:
+            waiting = [pool.submit(self.batch, epoch, s, batch) for s in numbers[:readers]]
+            for step in numbers:
+                ready = waiting.pop(0)
+                if step + readers < len(numbers):
+                    waiting.append(pool.submit(self.batch, epoch, step + readers, batch))
+                yield ready.result()
+
+    def batch(self, epoch: int, step: int, batch: int) -> Batch:
+        """Return one batch: the same one whenever asked for."""
+        drawn = [self._sample(epoch, step * batch + slot, slot, batch) for slot in range(batch)]
+        images, masks, targets, params = zip(*drawn, strict=True)
+        mask = torch.from_numpy(np.stack(masks).astype(np.int64)) if self._segments else None
+        target = None if self._segments else torch.tensor(targets, dtype=torch.int64)
+        image = torch.from_numpy(np.stack(images).astype(np.float32, copy=False))[:, None]
+        return Batch(image, mask, target, params)
+
+    def _sample(self, epoch: int, number: int, slot: int, batch: int) -> tuple:
+        case_id = self._case(epoch, number)
+        rng = np.random.default_rng([self._seed, epoch, number])
+        size = self._plan.patch
+        if self._segments:
+            # nnU-Net's rule: the last third of a batch is centred on foreground.
+            forced = slot >= round(batch * (1 - self._plan.foreground))
+            image, mask = self._cut(rng, case_id, forced)
+            return image, mask, None, draw_params(rng, self._plan.augment, size)
+        image = self._source.image(case_id)
+        if image.shape != tuple(size):
+            raise ValueError(
+                f"image of case {case_id} has shape {image.shape}, the network was planned for "
+                f"{tuple(size)}; end the recipe with a resize or pad to that shape"
+            )
+        return image, None, self._targets[case_id], draw_params(rng, self._plan.augment, size)
+
+    def _case(self, epoch: int, number: int) -> str:
+        # Passes over all cases in ever new orders, whatever the length of an epoch.
+        turn, place = divmod(number, len(self._case_ids))
+        return self._case_ids[_order(self._seed, epoch, turn, len(self._case_ids))[place]]
+
+    def _cut(
+        self, rng: np.random.Generator, case_id: str, forced: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        shape, size = self._source.shape(case_id), self._plan.patch
+        centre = None
+        if forced and any(n > p for n, p in zip(shape, size, strict=True)):
+            classes = self._foreground[case_id]
+            if classes:
+                points = classes[int(rng.integers(len(classes)))]
+                centre = points[int(rng.integers(len(points)))]
+        start = [_start(rng, n, p, None if centre is None else int(centre[a]))
+                 for a, (n, p) in enumerate(zip(shape, size, strict=True))]  # fmt: skip
+        low = [max(0, s) for s in start]
+        high = [min(n, s + p) for n, s, p in zip(shape, start, size, strict=True)]
+        margin = [(a - s, s + p - b) for a, b, s, p in zip(low, high, start, size, strict=True)]
+        image = np.asarray(self._source.patch(case_id, low, high), dtype=np.float32)
+        mask = self._source.label_patch(case_id, low, high)
+        return np.pad(image, margin, constant_values=PAD_VALUE), np.pad(mask, margin)
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, turn: int, n: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch, turn, 1]).permutation(n)
+
+
+def _start(rng: np.random.Generator, n: int, patch: int, centre: int | None) -> int:
+    """Return where a patch begins on an axis: inside, or with the image in its middle."""
+    if n <= patch:
+        return -((patch - n) // 2)
+    if centre is None:
+        return int(rng.integers(0, n - patch + 1))
+    return min(max(centre - patch // 2, 0), n - patch)
+
+
+def _positions(label: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
+    """Return up to FOREGROUND_SAMPLES positions (m, 3) of each class that is present."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for value in np.unique(label[label > 0]):
+        flat = np.flatnonzero(label == value)
+        chosen = rng.choice(flat, min(len(flat), FOREGROUND_SAMPLES), replace=False)
+        found.append(np.column_stack(np.unravel_index(chosen, label.shape)).astype(np.uint16))
+    return tuple(found)
