@@ -215,7 +215,10 @@ def _source(parser: argparse.ArgumentParser) -> None:
     add = actions.add_parser("add", help="register a source")
     add.add_argument("alias")
     add.add_argument("place")
-    actions.add_parser("list", help="registered sources, without their places")
+    shown = actions.add_parser("list", help="registered sources, without their places")
+    for action in (add, shown):
+        # Also after the action; without SUPPRESS its default would undo the one given before it.
+        action.add_argument("--home", type=Path, default=argparse.SUPPRESS, help="home to use")
 
 
 def _quarantine(parser: argparse.ArgumentParser) -> None:

@@ -24,8 +24,14 @@ ZOMBIE_SECONDS = 90
 _AUTOMATION = "radloop: a run without heartbeat is crashed"
 
 
-def crash_zombies() -> None:
-    """Make the server set runs without a heartbeat to CRASHED, unless it already does."""
+def crash_zombies(seconds: int = ZOMBIE_SECONDS) -> None:
+    """Make the server set runs without a heartbeat to CRASHED, unless it already does.
+
+    Parameters
+    ----------
+    seconds : int
+        Silence after which a run counts as dead; more than one heartbeat interval.
+    """
     from prefect.automations import Automation
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import EventTrigger, Posture
@@ -46,7 +52,7 @@ def crash_zombies() -> None:
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 threshold=1,
-                within=timedelta(seconds=ZOMBIE_SECONDS),
+                within=timedelta(seconds=seconds),
             ),
             actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat")],
         ).create()

@@ -132,7 +132,7 @@ def least_memory(address: str) -> int:
         ]
     if not limits:
         msg = (
-            f"the Dask scheduler at {address} has no worker; start one with `radloop worker --dask`"
+            f"the Dask scheduler at {address} has no worker; start one with `dask worker {address}`"
         )
         raise RadloopError(msg)
     return min(limits)

@@ -1,8 +1,9 @@
 """The servers a home runs for itself: Prefect's and MLflow's, on loopback, started once and reused.
 
 A server is a plain process whose facts stand in a small file under the home. A stale file (the
-process is gone, or its number belongs to another process) is recognised by the process's start
-time; a busy port is answered by taking the next free one; each home has servers of its own.
+process is gone, its number belongs to another process, or the home was copied) is recognised by the
+process's start time and the home's place; a busy port is answered by taking the next free one; each
+home has servers of its own.
 """
 
 import fcntl
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.settings import Settings, child_environment
+from flows.settings import Settings, child_environment, console_level
 from tasks.errors import RadloopError
 
 LOOPBACK = "127.0.0.1"
@@ -32,6 +33,9 @@ START_SECONDS = 120
 """Time a server may take to answer; a cold Prefect server needs 10 to 20 s on two cores."""
 
 STOP_SECONDS = 10
+
+START_TRIES = 5
+"""Ports tried when other homes start servers in the same moment."""
 
 _FIRST_PORT = {"prefect": 4210, "mlflow": 5010}
 _HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
@@ -47,6 +51,8 @@ class Server:
     pid: int
     started: float
     port: int
+    home: str = ""
+    """The home it serves: a copied home must not take over, or end, the first one's server."""
 
     @property
     def url(self) -> str:
@@ -74,8 +80,11 @@ def ensure_server(settings: Settings, name: str) -> tuple[Server, bool]:
     """
     with _lock(settings.home, name):
         server = running_server(settings, name)
-        if server is not None:
+        # A start that was interrupted leaves a server that is still coming up.
+        if server is not None and _comes_up(server):
             return server, False
+        if server is not None:
+            _end(server)
         return _start(settings, name), True
 
 
@@ -86,7 +95,7 @@ def running_server(settings: Settings, name: str) -> Server | None:
         server = Server(**json.loads(record.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return None
-    if _alive(server):
+    if server.home in ("", str(settings.home)) and _alive(server):
         return server
     record.unlink(missing_ok=True)
     return None
@@ -98,13 +107,7 @@ def stop_server(settings: Settings, name: str) -> bool:
         server = running_server(settings, name)
         if server is None:
             return False
-        family = [psutil.Process(server.pid)]
-        family += family[0].children(recursive=True)
-        for process in family:
-            _send(process, signal.SIGTERM)
-        _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for process in left:
-            _send(process, signal.SIGKILL)
+        _end(server)
         _record(settings.home, name).unlink(missing_ok=True)
         return True
 
@@ -127,7 +130,10 @@ def free_port(wanted: int, first: int) -> int:
     for port in range(first, first + 200):
         if _is_free(port):
             return port
-    msg = f"no free port from {first} to {first + 199}; set RADLOOP_{{PREFECT,MLFLOW}}_PORT"
+    msg = (
+        f"no free port from {first} to {first + 199}; "
+        "set RADLOOP_PREFECT_PORT or RADLOOP_MLFLOW_PORT"
+    )
     raise RadloopError(msg)
 
 
@@ -141,36 +147,86 @@ def answers(url: str, seconds: float = 2.0) -> bool:
 
 
 def _start(settings: Settings, name: str) -> Server:
-    chosen = settings.prefect_port if name == "prefect" else settings.mlflow_port
-    port = free_port(chosen, _FIRST_PORT[name])
-    folder = settings.home / name
-    folder.mkdir(parents=True, exist_ok=True)
-    log_path = folder / "server.log"
+    wanted = settings.prefect_port if name == "prefect" else settings.mlflow_port
+    first = _FIRST_PORT[name]
+    log_path = settings.home / name / "server.log"
+    for _ in range(START_TRIES):
+        server = _launch(settings, name, free_port(wanted, first), log_path)
+        if _comes_up(server):
+            return server
+        _end(server)
+        _record(settings.home, name).unlink(missing_ok=True)
+        # Another home may have taken the port between our look and our server's own bind.
+        if wanted or _is_free(server.port):
+            break
+        first = server.port + 1
+    msg = (
+        f"the {name} server did not answer on port {server.port} within {START_SECONDS} s; "
+        f"see {log_path}"
+    )
+    raise RadloopError(msg)
+
+
+def _launch(settings: Settings, name: str, port: int, log_path: Path) -> Server:
+    log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log_file:
         process = subprocess.Popen(
             _command(settings, name, port),
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=subprocess.STDOUT,
-            env=child_environment(PREFECT_API_URL=""),
-            cwd=folder,
+            # Our console may be quiet; the server's own log file is where people look for reasons.
+            env=child_environment(PREFECT_API_URL="", **console_level("WARNING")),
+            cwd=log_path.parent,
             start_new_session=True,
             # A shell that starts us with `&` leaves SIGINT ignored, and then SIGTERM never ends it.
             preexec_fn=_default_interrupt,
         )
-    server = Server(name, process.pid, psutil.Process(process.pid).create_time(), port)
+    started = psutil.Process(process.pid).create_time()
+    server = Server(name, process.pid, started, port, str(settings.home))
     _write_record(settings.home, server)
+    return server
+
+
+def _comes_up(server: Server) -> bool:
+    """Wait until the server itself (nobody else on its port) answers; False when it does not."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        if answers(server.url + _HEALTH[name]):
-            return server
+    while _alive(server) and time.monotonic() < deadline:
+        if answers(server.url + _HEALTH[server.name]) and server.port in _ports_of(server):
+            return True
         time.sleep(0.2)
-    _record(settings.home, name).unlink(missing_ok=True)
-    process.kill()
-    msg = f"the {name} server did not answer on port {port} in {START_SECONDS} s; see {log_path}"
-    raise RadloopError(msg)
+    return False
+
+
+def _family(server: Server) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(server.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _ports_of(server: Server) -> set[int]:
+    """Return the ports on which the server and its children listen."""
+    ports = set()
+    for process in _family(server):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found = process.net_connections("tcp")
+            ports |= {c.laddr.port for c in found if c.status == psutil.CONN_LISTEN}
+    return ports
+
+
+def _end(server: Server) -> None:
+    """End a server and its children, the hard way after :data:`STOP_SECONDS`."""
+    if not _alive(server):
+        return
+    family = _family(server)
+    for process in family:
+        _send(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
+    for process in left:
+        _send(process, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=STOP_SECONDS)
 
 
 def _command(settings: Settings, name: str, port: int) -> list[str]:

@@ -175,6 +175,19 @@ def point_to_prefect(api_url: str) -> None:
     os.environ["PREFECT_API_URL"] = api_url
 
 
+def console_level(level: str) -> dict[str, str]:
+    """Return the variables that set what the engines print; what they send to the server stays.
+
+    Levels of their loggers do not serve: Prefect, distributed and MLflow set them anew at import.
+    """
+    return {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": level, "MLFLOW_LOGGING_LEVEL": level}
+
+
+def quiet_engines() -> None:
+    """Let the engines print only errors in this process and its children."""
+    os.environ.update(console_level("ERROR"))
+
+
 def child_environment(**more: str) -> dict[str, str]:
     """Return the environment for a child process of ours, with ``more`` set."""
     return {**os.environ, **more}

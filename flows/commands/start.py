@@ -7,7 +7,13 @@ import time
 from flows.console import say
 from flows.home import Home
 from flows.server import ensure_server
-from flows.settings import Settings, load_settings, point_to_prefect, prepare_environment
+from flows.settings import (
+    Settings,
+    load_settings,
+    point_to_prefect,
+    prepare_environment,
+    quiet_engines,
+)
 
 _QUIET = ("prefect", "distributed", "dask", "mlflow", "alembic", "httpx", "fsspec")
 
@@ -43,6 +49,7 @@ def open_engine(args: argparse.Namespace) -> Home:
 
 def silence_engines() -> None:
     """Let the engines speak only of errors; our own lines say what happens."""
+    quiet_engines()
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.ERROR)
 
