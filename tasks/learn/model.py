@@ -246,11 +246,15 @@ class Model:
         (k,) float64 for a classification, (k, z, y, x) float32 for a segmentation
             Not calibrated.
         """
+        return self.predict_many([image])[0]
+
+    def predict_many(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return :meth:`predict` of several images; a classifier takes them in batches."""
         from tasks.learn.infer import classify, segment
 
         if self.spec.task == "segmentation":
-            return segment(self._networks, self._plan, image, self.device)
-        return classify(self._networks, self._plan, np.asarray(image)[None], self.device)[0]
+            return [segment(self._networks, self._plan, x, self.device) for x in images]
+        return list(classify(self._networks, self._plan, images, self.device))
 
     def ood_score(self, image: np.ndarray) -> float | None:
         """Return how far an image lies from the training cases, None if that was not measured.
@@ -298,4 +302,4 @@ class TabularModel:
 
 def predict_cases(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return :meth:`Model.predict` of many images (z, y, x) by case id."""
-    return {case_id: model.predict(image) for case_id, image in arrays.items()}
+    return dict(zip(arrays, model.predict_many(list(arrays.values())), strict=True))

@@ -1,5 +1,6 @@
 """Training one fold of one network: seeded, checkpointed every epoch, exact after a kill -9."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,8 @@ def train_fold(
     """
     by_id = {case.case_id: case for case in cases}
     _check_sides(by_id, train_ids, val_ids)
+    if plan.task == "classification":
+        _check_targets(by_id, (*train_ids, *val_ids), plan.n_classes)
     source = StoreCases(root, cases) if isinstance(root, str) else root
     ids = (*train_ids, *val_ids)
     targets = {c: t for c in ids if (t := by_id[c].target) is not None}
@@ -90,7 +93,8 @@ def train_fold(
         fold = Fold(plan, held, targets, fold.train_ids, fold.val_ids, seed)
         training = _run(fold, Path(out_dir), where, tell)
         result = finish_fold(fold, training, Path(out_dir), where, device_name(device))
-    (Path(out_dir) / CHECKPOINT).unlink(missing_ok=True)
+    for left in (Path(out_dir) / CHECKPOINT, *Path(out_dir).glob(f".{CHECKPOINT}.*")):
+        left.unlink(missing_ok=True)  # a kill while writing leaves the file beside
     return result
 
 
@@ -104,6 +108,17 @@ def _check_sides(
     both = {by_id[c].patient_key for c in train_ids} & {by_id[c].patient_key for c in val_ids}
     if both:
         raise ValueError(f"{len(both)} patients stand on both sides of the fold; split by patient")
+
+
+def _check_targets(
+    by_id: Mapping[str, TrainingCase], case_ids: Sequence[str], n_classes: int
+) -> None:
+    wrong = [c for c in case_ids if by_id[c].target not in range(n_classes)]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} cases have no class number from 0 to {n_classes - 1}; "
+            "attach their labels or leave them out of the fold"
+        )
 
 
 def _run(
@@ -147,6 +162,11 @@ def _epoch(training: Training, fold: Fold, samples: Samples, path: Path) -> dict
         training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
         training.weights,
     )  # fmt: skip
+    if not math.isfinite(record["val_loss"]):
+        raise FloatingPointError(
+            f"the validation loss is {record['val_loss']} in epoch {record['epoch']}; "
+            f"lower lr {fold.plan.lr:g}"
+        )
     record["seconds"] = time.perf_counter() - began
     if training.device.type == "cuda":
         record["memory_gb"] = torch.cuda.max_memory_allocated(training.device) / 1e9

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tasks.learn.plan import NetworkCandidate, plan_network
 from tasks.learn.train import CHECKPOINT, train_fold
 from tests.learn import small_fold
 
-KILL_AFTER_EPOCH = 2
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -84,8 +85,10 @@ def test_a_training_killed_with_sigkill_ends_with_the_bits_of_an_undisturbed_one
 ):
     command = [sys.executable, "-m", "tests.learn.small_fold", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, "60"], stdout=subprocess.PIPE, text=True, env=environment)
-    # The program rests after its first record; a second start is killed in the middle of epoch 2.
+    process = subprocess.Popen(
+        [*command, "60"], stdout=subprocess.PIPE, text=True, env=environment, cwd=CHECKOUT
+    )
+    # The program rests after each record, so it dies with one epoch on disk.
     assert process.stdout.readline().strip() == "1"
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
@@ -119,7 +122,7 @@ def test_a_crash_in_the_middle_of_an_epoch_repeats_that_epoch_exactly(
         _train(tmp_path)
     monkeypatch.undo()
     result = _train(tmp_path)
-    assert result.resumed == KILL_AFTER_EPOCH
+    assert result.resumed == 2
     assert _same_bits(_weights(undisturbed), _weights(result))
 
 
@@ -197,6 +200,21 @@ def test_a_class_without_training_cases_is_refused(tmp_path):
     ids = [case.case_id for case in cases]
     with pytest.raises(ValueError, match="class 1 of 2 has no training case"):
         train_fold(small_fold.classifier_plan(), source, cases, ids[0:8:2], ids[1::2], tmp_path, 0)
+
+
+def test_a_case_without_a_class_is_refused(tmp_path):
+    source, cases = small_fold.bright_square_cases(12)
+    ids = [case.case_id for case in cases]
+    cases[3] = replace(cases[3], target=None)
+    cases[4] = replace(cases[4], target=2)
+    with pytest.raises(ValueError, match="2 cases have no class number from 0 to 1"):
+        train_fold(small_fold.classifier_plan(), source, cases, ids[:8], ids[8:], tmp_path, 0)
+
+
+def test_a_file_left_by_a_kill_while_writing_is_cleared_away(tmp_path):
+    (tmp_path / f".{CHECKPOINT}.123").write_bytes(b"half")
+    _train(tmp_path, small_fold.classifier_plan(epochs=1))
+    assert [p.name for p in tmp_path.iterdir()] == ["fold.safetensors"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
