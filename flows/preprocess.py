@@ -123,7 +123,7 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
     fingerprint = None
     if needs_fit(steps):
         cases = ready.cases_on("train")[:FINGERPRINT_CASES]
-        fingerprint = merge(_measure(home, ready, cases, address), [c.case_id for c in cases])
+        fingerprint = merge(_measure(home, ready, cases, address))
         say(f"  recipe fitted on {fingerprint.n_cases} training cases")
     recipe = fit(steps, fingerprint)
     key = recipe_id(recipe)

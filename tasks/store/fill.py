@@ -104,5 +104,5 @@ def fingerprint_order(order: WorkOrder) -> list[CaseFingerprint]:
             mask = read_mask(case.mask, volume) if case.mask else None
         except BadCase:
             continue
-        found.append(case_fingerprint(volume.array, volume.affine, mask))
+        found.append(case_fingerprint(volume.array, volume.affine, mask, case.case_id))
     return found
