@@ -24,7 +24,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "dropout": 0.0, "augment": "radiograph", "patience": 20, "monitor": "dice",
     },
     "unet3d": {
-        "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
+        "epochs": 80, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
         "dropout": 0.0, "augment": "volume", "patience": 20, "monitor": "dice",
     },
 }  # fmt: skip
@@ -170,8 +170,10 @@ def plan_network(
     dims = 2 if shape[0] == 1 else 3
     features = tuple(settings["features"])
     if task == "classification":
-        patch, strides = shape, tuple((2,) * 3 for _ in features)
-        channels = features
+        # Each block halves every axis, so the shortest one says how many there can be.
+        blocks = max(1, int(math.log2(min(n for n in shape[3 - dims :]))))
+        channels = features[:blocks]
+        patch, strides = shape, tuple((2,) * 3 for _ in channels)
         batch = settings["batch"]
     else:
         gb = gpu_memory_gb or candidate.gpu_memory_gb

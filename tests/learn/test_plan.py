@@ -30,6 +30,20 @@ def test_a_bare_classifier_gets_the_defaults_and_the_whole_image():
     assert plan.augment.flip == ()  # radiographs keep their sides
 
 
+@pytest.mark.parametrize(
+    ("shape", "blocks"), [((1, 96, 96), 4), ((1, 8, 30), 3), ((28, 28, 28), 4), ((5, 64, 64), 2)]
+)
+def test_a_classifier_has_as_many_blocks_as_its_shortest_axis_can_be_halved(shape, blocks):
+    import torch
+
+    from tasks.learn.networks import build_network, to_network
+
+    plan = plan_network(NetworkCandidate(name="c"), task="classification", shape=shape, n_classes=3)
+    assert len(plan.channels) == blocks
+    network = build_network(plan).eval()
+    assert network(to_network(torch.zeros(2, 1, *shape), plan.dims)).shape == (2, 3)
+
+
 def test_a_plan_survives_json():
     candidate = NetworkCandidate(name="u", network="unet3d", augment=["flip", {"rotate": 5}])
     plan = plan_network(candidate, task="segmentation", shape=(36, 50, 35), n_classes=3)
