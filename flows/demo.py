@@ -16,7 +16,7 @@ from tasks.learn.wisconsin import wisconsin_table
 from tasks.phantom.write import write_limb_archive
 
 PATIENTS = 240
-"""Invented patients: enough for a small network to learn a fracture line, few enough for minutes."""
+"""Invented patients: enough to learn a fracture line, few enough for minutes."""
 
 NEW_PATIENTS = 12
 BROKEN = 5

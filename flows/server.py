@@ -176,7 +176,12 @@ def _launch(settings: Settings, name: str, port: int, log_path: Path) -> Server:
             stdout=log_file,
             stderr=subprocess.STDOUT,
             # Our console may be quiet; the server's own log file is where people look for reasons.
-            env=child_environment(PREFECT_API_URL="", **console_level("WARNING")),
+            env=child_environment(
+                PREFECT_API_URL="",
+                # MLflow would start more processes, for jobs of its language-model features.
+                MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+                **console_level("WARNING"),
+            ),
             cwd=log_path.parent,
             start_new_session=True,
             # A shell that starts us with `&` leaves SIGINT ignored, and then SIGTERM never ends it.
