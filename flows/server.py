@@ -40,6 +40,9 @@ START_TRIES = 5
 _FIRST_PORT = {"prefect": 4210, "mlflow": 5010}
 _HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
 
+_started: list[subprocess.Popen[bytes]] = []
+"""Servers outlive us on purpose; kept here, Python does not warn of a child left running."""
+
 log = logging.getLogger(__name__)
 
 
@@ -187,6 +190,7 @@ def _launch(settings: Settings, name: str, port: int, log_path: Path) -> Server:
             # A shell that starts us with `&` leaves SIGINT ignored, and then SIGTERM never ends it.
             preexec_fn=_default_interrupt,
         )
+    _started.append(process)
     started = psutil.Process(process.pid).create_time()
     server = Server(name, process.pid, started, port, str(settings.home))
     _write_record(settings.home, server)
