@@ -1,20 +1,27 @@
 """A home, opened: its databases, its pseudonyms and its scenarios."""
 
+import re
+import secrets
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from flows.data import data_folder
 from flows.settings import Settings
 from tasks.archive.catalog import open_catalog
 from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.leases import acquire_lease, heartbeat_lease, lease_holder, release_lease
 from tasks.archive.vault import get_source, open_vault, project_key, put_source
-from tasks.errors import RadloopError
+from tasks.errors import LeaseHeld, RadloopError
 
 if TYPE_CHECKING:
     from tasks.archive.sources import Source
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60
 """A lease whose owner has not beaten for this long may be taken over."""
+
+_held: ContextVar[Mapping[str, int]] = ContextVar("held_leases", default={})  # noqa: B039 (read only)
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,19 @@ class Home:
 
 
 @contextmanager
-def lease(home: Home, name: str, owner: str) -> Iterator[int]:
+def lease(home: Home, name: str, role: str) -> Iterator[int]:
     """Hold a named lease while the block runs, so that two runs never overlap.
+
+    A lease whose owner was a process of this host that is gone is taken over at once; an owner on
+    another host is waited for until its heartbeat is too old.
+
+    Parameters
+    ----------
+    home : Home
+    name : str
+        What is leased, e.g. ``store chest-xray``.
+    role : str
+        What the run is, for the message another run gets.
 
     Yields
     ------
@@ -105,9 +125,8 @@ def lease(home: Home, name: str, owner: str) -> Iterator[int]:
     LeaseHeld
         When another run holds it and is alive.
     """
-    from tasks.archive.commits import acquire_lease, heartbeat_lease, release_lease
-
-    fence = acquire_lease(home.catalog, name, owner, ttl_s=LEASE_SECONDS)
+    owner = f"{role} {_process_token(psutil.Process())} {secrets.token_hex(4)}"
+    fence = _acquire(home, name, owner)
     done = Event()
 
     def beat() -> None:
@@ -119,9 +138,43 @@ def lease(home: Home, name: str, owner: str) -> Iterator[int]:
 
     thread = Thread(target=beat, name="lease", daemon=True)
     thread.start()
+    token = _held.set({**_held.get(), name: fence})
     try:
         yield fence
     finally:
+        _held.reset(token)
         done.set()
         thread.join(timeout=5)
         release_lease(home.catalog, name, owner, fence)
+
+
+def held_lease(name: str) -> tuple[str, int] | None:
+    """Return a lease this run holds, as commits want it, or None."""
+    fence = _held.get().get(name)
+    return None if fence is None else (name, fence)
+
+
+def _acquire(home: Home, name: str, owner: str) -> int:
+    try:
+        return acquire_lease(home.catalog, name, owner, ttl_s=LEASE_SECONDS)
+    except LeaseHeld:
+        holder = lease_holder(home.catalog, name)
+        if holder is None or not _is_dead(holder[0]):
+            raise
+        release_lease(home.catalog, name, *holder)
+        return acquire_lease(home.catalog, name, owner, ttl_s=LEASE_SECONDS)
+
+
+def _process_token(process: psutil.Process) -> str:
+    return f"on {socket.gethostname()} process {process.pid} of {process.create_time():.2f}"
+
+
+def _is_dead(owner: str) -> bool:
+    """Whether an owner was a process of this host that no longer runs."""
+    found = re.search(r"on (\S+) process (\d+) of ", owner)
+    if found is None or found[1] != socket.gethostname():
+        return False
+    try:
+        return _process_token(psutil.Process(int(found[2]))) not in owner
+    except psutil.NoSuchProcess:
+        return True

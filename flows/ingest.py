@@ -69,7 +69,7 @@ def ingest(source: str, scenario: str | None = None, retry: bool = False) -> dic
         Counts of what was seen, new, unchanged and quarantined.
     """
     home = Home(load_settings())
-    with lease(home, "ingest", owner=f"ingest {source}"):
+    with lease(home, "ingest", f"ingest {source}"):
         counts = take_in_source(source, retry)
         labels = attach_scenario_labels(source, scenario) if scenario else None
     append(home.settings.audit_path, "ingest", source=source)

@@ -12,7 +12,7 @@ from prefect.futures import as_completed
 from flows import reports
 from flows.cohorts import Ready, settle, voxels_of
 from flows.console import progress, say
-from flows.home import Home, lease
+from flows.home import Home, held_lease, lease
 from flows.policy import PART_TAG, task
 from flows.runners import least_memory, runner, workers
 from flows.settings import load_settings
@@ -89,7 +89,7 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
     ready = settle(home, home.scenario(scenario), source)
     if ready.scenario.cohort.kind == "row":
         return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
-    with lease(home, f"store {scenario}", owner="preprocess"), workers(home.settings) as address:
+    with lease(home, f"store {scenario}", "preprocess"), workers(home.settings) as address:
         recipe_key, recipe = fitted_recipe(home, ready, address)
         records = _image_parts(home, ready, recipe_key, recipe, address)
         if ready.scenario.task == "segmentation":
@@ -175,15 +175,13 @@ def _image_parts(
     if not pending:
         say("  nothing new to preprocess")
         return []
-    needs = [_need(case) for case in pending]
-    plan = plan_parts(needs, recipe, recipe_key)
+    plan = _plan(home, recipe_key, recipe, pending)
     for line in describe(plan, memory_limit=least_memory(address)):
         say(f"  {line}")
     records: list[PartRecord] = []
-    for wave in waves(plan):
-        path = _keep_plan(home, recipe_key, wave)
+    for number, _ in enumerate(waves(plan)):
         records += image_wave.with_options(task_runner=runner(address))(
-            ready.scenario.name, recipe_key, path.stem
+            ready.scenario.name, recipe_key, number
         )
     return records
 
@@ -208,20 +206,19 @@ def _label_parts(home: Home, ready: Ready, recipe_key: str, address: str) -> lis
 
 
 @flow(name="image-wave", persist_result=False)
-def image_wave(scenario: str, recipe_key: str, plan: str) -> list[PartRecord]:
-    """Make the image parts of one plan, at most 256, and commit each as it is done."""
+def image_wave(scenario: str, recipe_key: str, number: int) -> list[PartRecord]:
+    """Make the image parts of one wave of the plan, at most 256, and commit each as it is done."""
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario))
     by_id = {case.case_id: case for case in ready.cohort.cases}
     _, body = recipe_for(home.catalog, scenario)
-    wave = json.loads(_plan_path(home, plan).read_text())
     futures = []
-    for part in wave:
-        cases = [by_id[case_id] for case_id in part["case_ids"]]
-        order = _order(home, ready, part["part_id"], recipe_key, cases)
+    for part in waves(_kept_plan(home, recipe_key))[number]:
+        cases = [by_id[case_id] for case_id in part.case_ids]
+        order = _order(home, ready, part.part_id, recipe_key, cases)
         token = seal(order, home.settings.order_key)
         futures.append(make_image_part.submit(token, body["recipe"]))
-    return _finalise(home, futures, recipe_key, None, {})
+    return _finalise(home, futures, scenario, recipe_key, None, {})
 
 
 @flow(name="label-wave", persist_result=False)
@@ -241,12 +238,13 @@ def label_wave(scenario: str, recipe_key: str, image_parts: list[str]) -> list[P
         order = _order(home, ready, key, recipe_key, [by_id[c] for c in labelled])
         token = seal(order, home.settings.order_key)
         futures.append(make_label_part.submit(token, body["recipe"], row.path, ready.label_set))
-    return _finalise(home, futures, recipe_key, ready.label_set, images)
+    return _finalise(home, futures, scenario, recipe_key, ready.label_set, images)
 
 
 def _finalise(
     home: Home,
     futures: Sequence[Any],
+    scenario: str,
     recipe_key: str,
     label_set: str | None,
     images: dict[str, str],
@@ -274,7 +272,7 @@ def _finalise(
                 bytes=record.bytes,
                 digest=record.digest,
             )
-            commit_part(home.catalog, row, record.failures)
+            commit_part(home.catalog, row, record.failures, lease=held_lease(f"store {scenario}"))
             records.append(record)
             advance(len(records), len(futures))
     if lost:
@@ -315,16 +313,42 @@ def _need(case: Case) -> CaseNeed:
     return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
 
 
-def _keep_plan(home: Home, recipe_key: str, wave: Sequence[PartPlan]) -> Path:
-    rows = [asdict(part) for part in wave]
-    path = _plan_path(home, digest_json([recipe_key, [row["part_id"] for row in rows]]))
+def _plan(
+    home: Home, recipe_key: str, recipe: FittedRecipe, pending: Sequence[Case]
+) -> tuple[PartPlan, ...]:
+    """Plan the pending cases, taking up the parts an interrupted run had planned.
+
+    Staging and part ids hang on which cases a part holds, so a plan once made is kept until its
+    parts are committed: another cut of the same cases would leave half-made parts behind.
+    """
+    left = {case.case_id: case for case in pending}
+    kept = []
+    for part in _kept_plan(home, recipe_key):
+        if part.case_ids and left.keys() >= set(part.case_ids):
+            kept.append(part)
+            for case_id in part.case_ids:
+                del left[case_id]
+    fresh = plan_parts([_need(case) for case in left.values()], recipe, recipe_key) if left else ()
+    plan = (*kept, *fresh)
+    path = _plan_path(home, recipe_key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows))
-    return path
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps([asdict(part) for part in plan]))
+    beside.replace(path)
+    return plan
 
 
-def _plan_path(home: Home, plan: str) -> Path:
-    return home.settings.home / "plans" / f"{plan}.json"
+def _kept_plan(home: Home, recipe_key: str) -> tuple[PartPlan, ...]:
+    """Return the parts of the last plan under a recipe, done or not."""
+    try:
+        rows = json.loads(_plan_path(home, recipe_key).read_text())
+    except FileNotFoundError:
+        return ()
+    return tuple(PartPlan(**{**row, "case_ids": tuple(row["case_ids"])}) for row in rows)
+
+
+def _plan_path(home: Home, recipe_key: str) -> Path:
+    return home.settings.home / "plans" / f"{recipe_key}.json"
 
 
 def _row(record: PartRecord) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def retrain(scenario: str, source: str | None = None, force: bool = False) -> di
     """
     home = Home(load_settings())
     body = home.scenario(scenario)
-    with lease(home, f"scenario {scenario}", owner="retrain"):
+    with lease(home, f"scenario {scenario}", "retrain"):
         found: dict[str, Any] = {"scenario": scenario}
         if source is not None:
             heading("1  archive to catalog")

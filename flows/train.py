@@ -78,7 +78,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
     check_sides(ready)
-    with lease(home, f"train {scenario}", owner="train"):
+    with lease(home, f"train {scenario}", "train"):
         job = write_job(home, ready)
         place = job.save(home.settings.home / "training" / scenario)
         tracker = tracker_for(home, scenario)

@@ -66,6 +66,14 @@ def acquire_lease(catalog: Engine, name: str, owner: str, ttl_s: float = 60.0) -
     )
 
 
+def lease_holder(catalog: Engine, name: str) -> tuple[str, int] | None:
+    """Return (owner, fencing number) of whoever holds a lease, or None."""
+    query = select(leases.c.owner, leases.c.fence).filter_by(name=name)
+    with catalog.connect() as connection:
+        row = connection.execute(query).one_or_none()
+    return None if row is None or row.owner is None else (row.owner, row.fence)
+
+
 def heartbeat_lease(catalog: Engine, name: str, owner: str, fence: int) -> None:
     """Say that the owner lives.
 
