@@ -14,6 +14,7 @@ from flows.ingest import ingest
 from flows.preprocess import preprocess
 from flows.settings import load_settings
 from flows.train import train
+from tasks.archive.catalog import quarantine
 from tasks.scenario import scenario_hash
 from tasks.serve.registry import get_version, versions
 from tasks.serve.tracking import client_of
@@ -87,7 +88,10 @@ def is_due(home: Home, scenario: Any, source: str | None) -> tuple[bool, str]:
     if run.data.tags.get("scenario_hash") != scenario_hash(scenario):
         return True, "the scenario changed since the last training"
     ready = settle(home, scenario, source)
-    now = sum(row.side == "train" for row in ready.sides.values())
+    # A case that cannot be read is on a side and in no training: it must not count as new for ever.
+    refused = {row.case_id for row in quarantine(home.catalog)}
+    usable = [case for case in ready.cases_on("train") if case.case_id not in refused]
+    now = len({case.patient_key for case in usable})
     then = int(run.data.params.get("n_train_patients", 0))
     age = (datetime.now(UTC) - datetime.fromtimestamp(run.info.start_time / 1000, UTC)).days
     trigger = scenario.trigger
