@@ -1,0 +1,118 @@
+"""Running the real command in processes of its own, and looking at what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+LONGEST = 280
+"""Seconds one command may take on a loaded machine before the test gives up on it."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One finished command."""
+
+    words: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def document(self) -> Any:
+        """Standard output, which has to be one JSON document and nothing else."""
+        return json.loads(self.out)
+
+    def ok(self) -> "Ran":
+        """Return itself, or fail with what the command said."""
+        assert self.code == 0, f"{' '.join(self.words)} ended {self.code}\n{self.out}\n{self.err}"
+        return self
+
+
+@dataclass(frozen=True)
+class Place:
+    """A home with a user folder and a temporary folder of its own, so that nothing escapes a sweep."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        """RADLOOP_HOME."""
+        return self.folder / "home"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a user who set nothing but the home."""
+        ours = ("RADLOOP_", "PREFECT_", "MLFLOW_", "DASK_", "DISTRIBUTED_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        for name in ("user", "tmp"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        return kept | {
+            "RADLOOP_HOME": str(self.home),
+            "RADLOOP_WORKERS": "2",
+            "HOME": str(self.folder / "user"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
+
+    def start(self, *words: object, **options: Any) -> subprocess.Popen:
+        """Start the command in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows", *map(str, words)],
+            cwd=self.folder / "user",
+            env=self.environment(),
+            start_new_session=True,
+            text=True,
+            **options,
+        )
+
+    def radloop(self, *words: object, timeout: float = LONGEST) -> Ran:
+        """Run the command to its end."""
+        begun = time.monotonic()
+        environment = self.environment()
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *map(str, words)],
+            cwd=self.folder / "user",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        shown = tuple(map(str, words))
+        return Ran(shown, done.returncode, done.stdout, done.stderr, time.monotonic() - begun)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes that were started for this home, whoever their parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("RADLOOP_HOME") == str(self.home):
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return [process for process in found if process.pid != os.getpid()]
+
+    def close(self) -> list[str]:
+        """End this home's servers; return what is still running for it ten seconds later."""
+        self.radloop("ui", "--stop").ok()
+        _, left = psutil.wait_procs(self.processes(), timeout=10)
+        names = [_described(process) for process in left]
+        for process in left:
+            process.kill()
+        return names
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return "(gone meanwhile)"
