@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
@@ -109,7 +111,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
         "SQLite breaks there: set RADLOOP_CATALOG_URL, RADLOOP_VAULT_URL and RADLOOP_MLFLOW_URI "
         "to PostgreSQL"
     )
-    embedded = settings.catalog.startswith("sqlite") or settings.vault.startswith("sqlite")
+    databases = (settings.catalog, settings.vault, settings.tracking_uri)
+    embedded = any(url.startswith("sqlite") for url in databases)
     bad = embedded and not local
     yield Finding("home's file system", "fail" if bad else "ok", kind, remedy if bad else "")
     vault = settings.home / "vault.db"
@@ -123,14 +126,14 @@ def _servers(settings: Settings) -> Iterator[Finding]:
     if settings.prefect_api_url:
         up = answers(settings.prefect_api_url.rstrip("/") + "/health")
         remedy = "" if up else "start that server, or unset PREFECT_API_URL to use one of our own"
-        yield Finding("Prefect", "ok" if up else "fail", settings.prefect_api_url, remedy)
+        yield Finding("Prefect", "ok" if up else "fail", _shown(settings.prefect_api_url), remedy)
     else:
         server = running_server(settings, "prefect")
         yield Finding("Prefect", "ok", server.url if server else "starts when a flow runs")
     if settings.mlflow_uri.startswith("http"):
         up = answers(settings.mlflow_uri.rstrip("/") + "/health")
         remedy = "" if up else "start that server, or unset RADLOOP_MLFLOW_URI"
-        yield Finding("MLflow", "ok" if up else "fail", settings.mlflow_uri, remedy)
+        yield Finding("MLflow", "ok" if up else "fail", _shown(settings.mlflow_uri), remedy)
     else:
         server = running_server(settings, "mlflow")
         yield Finding("MLflow", "ok", server.url if server else "starts with `radloop ui`")
@@ -141,13 +144,23 @@ def _servers(settings: Settings) -> Iterator[Finding]:
         if port and _busy(port) and not running_server(settings, name.split("_")[1].lower()):
             yield Finding(f"port {port}", "fail", "taken", f"set {name} to another port or to 0")
     if settings.dask_address:
-        host, _, port = settings.dask_address.split("://")[-1].rpartition(":")
-        up = _busy(int(port), host)
+        up = _reachable(settings.dask_address, 8786)
         remedy = "" if up else "start the scheduler, or unset RADLOOP_DASK_ADDRESS"
-        yield Finding("Dask", "ok" if up else "fail", settings.dask_address, remedy)
+        yield Finding("Dask", "ok" if up else "fail", _shown(settings.dask_address), remedy)
 
 
-_LOOKS = (_python, _pins, _machine, _home, _servers)
+def _databases(settings: Settings) -> Iterator[Finding]:
+    for what, url, name in (
+        ("catalog", settings.catalog_url, "RADLOOP_CATALOG_URL"),
+        ("vault", settings.vault_url, "RADLOOP_VAULT_URL"),
+    ):
+        if url.startswith("postgresql"):
+            up = _reachable(url, 5432)
+            remedy = "" if up else f"start that PostgreSQL, or unset {name} to use SQLite"
+            yield Finding(what, "ok" if up else "fail", _shown(url), remedy)
+
+
+_LOOKS = (_python, _pins, _machine, _home, _servers, _databases)
 
 
 def file_system(path: object, mounts: str | None = None) -> str:
@@ -158,6 +171,8 @@ def file_system(path: object, mounts: str | None = None) -> str:
     best = ("", "unknown")
     for line in mounts.splitlines():
         _, place, kind, *_ = line.split()
+        # The kernel writes a space in a place as \\040.
+        place = place.replace("\\040", " ")
         inside = str(path) == place or str(path).startswith(place.rstrip("/") + "/")
         if inside and len(place) >= len(best[0]):
             best = (place, kind)
@@ -171,6 +186,25 @@ def _bar(what: str, have: float, need: float, unit: str, remedy: str) -> Finding
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+def _shown(url: str) -> str:
+    """Return an address without the account that may stand in it."""
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+def _reachable(url: str, usual_port: int) -> bool:
+    """Return whether something accepts connections at an address; a broken one is not reachable."""
+    try:
+        parts = urlsplit(url)
+        if parts.hostname is None:
+            # PostgreSQL's form for a socket in a folder: ?host=/var/run/postgresql
+            folders = parse_qs(parts.query).get("host", [])
+            return any(next(Path(folder).glob(".s.PGSQL.*"), None) for folder in folders)
+        return _busy(parts.port or usual_port, parts.hostname)
+    except (ValueError, OSError):
+        return False
 
 
 def _busy(port: int, host: str = LOOPBACK) -> bool:

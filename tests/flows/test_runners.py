@@ -1,5 +1,6 @@
 """Workers: one compute thread each, children allowed, a device each, gone and come back."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client
 
@@ -34,8 +36,6 @@ WAIT = 120
 
 def _environment() -> dict[str, Any]:
     """Return what this worker sees (runs on the worker)."""
-    import dask
-
     return {
         "pid": os.getpid(),
         "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -70,6 +70,38 @@ def _die_once(marker: str) -> int:
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return os.getpid()
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[str]:
+    """A scheduler that somebody else runs, without a worker."""
+    started = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"),
+            *("--port", "0", "--no-dashboard"),
+            *("--scheduler-file", str(tmp_path / "scheduler.json")),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for("the scheduler", (tmp_path / "scheduler.json").exists)
+    time.sleep(0.2)
+    try:
+        yield json.loads((tmp_path / "scheduler.json").read_text())["address"]
+    finally:
+        started.terminate()
+        started.wait(timeout=30)
+
+
+# Before the module's own cluster stands, since inner flows would use that one.
+def test_a_given_scheduler_is_used_and_one_without_workers_is_refused(
+    scheduler: str, tmp_path: Path
+) -> None:
+    with workers(Settings(home=tmp_path, dask_address=scheduler)) as address:
+        assert address == scheduler
+        with pytest.raises(RadloopError, match=r"has no worker; start one with `dask worker"):
+            least_memory(address)
+    # It is not ours: it runs on.
+    assert offered(scheduler) == {}
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +170,6 @@ def test_a_task_whose_worker_is_killed_is_run_again(cluster: Any, tmp_path: Path
 
 def test_four_devices_make_four_workers_and_four_folds_run_on_them(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, workers=2)
-    import dask
-
     with (
         dask.config.set(DASK_CONFIG),
         local_cluster(settings, gpus=DEVICES) as four,
@@ -150,9 +180,25 @@ def test_four_devices_make_four_workers_and_four_folds_run_on_them(tmp_path: Pat
         assert sorted(one["device"] for one in seen.values()) == sorted(DEVICES)
         assert offered(four.scheduler_address) == {"GPU": 4.0}
         assert need_resource(four.scheduler_address, "GPU", 4) == {"GPU": 4}
+        # Longer than a worker needs to take the next, so that one could not do another's.
+        want = need_resource(four.scheduler_address, "GPU")
+        folds = [client.submit(_device_of, fold, resources=want) for fold in range(4)]
+        assert sorted(client.gather(folds)) == sorted(DEVICES)
+
+
+def _device_of(fold: int) -> str:
+    """Hold this worker's device for a while (runs on the worker)."""
+    time.sleep(2)
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_folds_of_a_flow_run_on_four_devices(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "cluster", workers=2)
+    with dask.config.set(DASK_CONFIG), local_cluster(settings, gpus=DEVICES) as four:
         used = python(
-            environment(tmp_path / "home"),
-            FOLDS_FLOW.format(address=four.scheduler_address),
+            environment(tmp_path / "home"), FOLDS_FLOW.format(address=four.scheduler_address)
         )
     assert sorted(used) == sorted(DEVICES)
 
@@ -196,34 +242,3 @@ def test_as_many_devices_as_the_setting_allows_are_offered(tmp_path: Path) -> No
     with local_cluster(settings, gpus=DEVICES) as one, Client(one) as client:
         client.wait_for_workers(1, timeout=WAIT)
         assert [w["device"] for w in client.run(_environment).values()] == DEVICES[:1]
-
-
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[str]:
-    """A scheduler that somebody else runs, without a worker."""
-    started = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-        + ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
-        + ["--scheduler-file", str(tmp_path / "scheduler.json")],
-        stderr=subprocess.DEVNULL,
-    )
-    import json
-
-    wait_for("the scheduler", (tmp_path / "scheduler.json").exists)
-    time.sleep(0.2)
-    try:
-        yield json.loads((tmp_path / "scheduler.json").read_text())["address"]
-    finally:
-        started.terminate()
-        started.wait(timeout=30)
-
-
-def test_a_given_scheduler_is_used_and_one_without_workers_is_refused(
-    scheduler: str, tmp_path: Path
-) -> None:
-    with workers(Settings(home=tmp_path, dask_address=scheduler)) as address:
-        assert address == scheduler
-        with pytest.raises(RadloopError, match=r"has no worker; start one with `dask worker"):
-            least_memory(address)
-    # It is not ours: it runs on.
-    assert offered(scheduler) == {}
