@@ -77,9 +77,9 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
-    check_sides(ready)
     with lease(home, f"train {scenario}", "train"):
         job = write_job(home, ready)
+        check_sides(job)
         place = job.save(home.settings.home / "training" / scenario)
         tracker = tracker_for(home, scenario)
         run_id = open_run(tracker, ready, job)
@@ -123,12 +123,19 @@ def train_wave(scenario: str, key: str, resources: list[str]) -> dict[str, list[
     return found
 
 
-def check_sides(ready: Ready) -> None:
-    """Refuse a cohort in which a patient stands on two sides."""
-    sides: dict[str, set[str]] = {}
-    for patient, row in ready.sides.items():
-        sides.setdefault(row.side, set()).add(patient)
-    check_disjoint(sides)
+def check_sides(job: TrainingJob) -> None:
+    """Refuse a job in which a patient stands on two sides, or in two folds.
+
+    It looks at the very cases that will be trained on and scored, not at the assignments, which
+    hold one side a patient by their form.
+    """
+    check_disjoint(
+        {side: {case.patient_key for case in job.on(side)} for side in ("train", "test")}
+    )
+    folds: dict[str, set[str]] = {}
+    for case in job.on("train"):
+        folds.setdefault(f"fold {case.fold}", set()).add(case.patient_key)
+    check_disjoint(folds)
 
 
 def write_job(home: Home, ready: Ready) -> TrainingJob:
