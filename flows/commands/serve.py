@@ -1,8 +1,12 @@
 """Commands that keep something running: pages, workers, deployments; and the doctor."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
+import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,15 @@ import yaml
 from flows.commands.start import mlflow_page, open_engine, open_home
 from flows.console import say
 from flows.data import data_folder
-from flows.server import running_server, stop_server
-from flows.settings import child_environment
+from flows.server import START_SECONDS, answers, running_server, stop_server
+from flows.settings import Settings, child_environment, console_level
 from tasks.errors import RadloopError
 
 POOLS = ("radloop", "gpu")
 """Work pools: flows that need no GPU, and those a scenario sends to one."""
+
+MOST_SHOWN = 2000
+"""Characters of Prefect's own words after a refusal; its panels are long."""
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -46,13 +53,22 @@ def ui(args: argparse.Namespace) -> None:
     print(f"MLflow   {mlflow_page(settings)}")
 
 
-def worker(args: argparse.Namespace) -> int:
+def worker(args: argparse.Namespace) -> None:
     """Serve a work pool until interrupted."""
     home = open_engine(args)
+    _watch(home.settings)
     _make_pool(args.pool)
     say(f"serving work pool {args.pool}, {args.limit} flow runs at once; Ctrl-C ends it")
     command = ["worker", "start", "--pool", args.pool, "--limit", str(args.limit)]
-    return _prefect(command, cwd=home.settings.home)
+    # The worker takes our place: a container's or unit's SIGTERM must reach it, not a parent that
+    # knows nothing of runs. A shell's `&` leaves SIGINT ignored, and Prefect ends itself by SIGINT.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.chdir(home.settings.home)
+    os.execve(
+        sys.executable,
+        [sys.executable, "-m", "prefect", *command],
+        child_environment(**console_level("INFO")),
+    )
 
 
 def deploy(args: argparse.Namespace) -> int:
@@ -72,13 +88,10 @@ def deploy(args: argparse.Namespace) -> int:
     known = {source.alias for source in home.sources()}
     for alias in sorted({row["parameters"].get("source") for row in wanted} - known - {None}):
         say(f"no source is called {alias} yet: `radloop source add {alias} PLACE` before it runs")
+    _watch(home.settings)
     for pool in POOLS:
         _make_pool(pool)
-    code = _prefect(
-        ["--no-prompt", "deploy", "--all", "--prefect-file", str(path)], cwd=path.parent
-    )
-    if code:
-        raise RadloopError(f"Prefect refused the deployments in {path} (exit code {code})")
+    _apply(path)
     for row in given["deployments"]:
         say(f"  {row['name']}: {_when(row)}")
     say("run `radloop worker` where they shall run")
@@ -105,34 +118,72 @@ def deployments_of(
     source : str, optional
         Alias to read; by default the alias is called like the scenario.
     """
-    pattern = shipped_scenarios(given)[0]
+    shipped = shipped_scenarios(given)
+    pattern = scenario.name if scenario.name in shipped else shipped[0]
     chosen = []
     for row in given["deployments"]:
         if row["parameters"].get("scenario") != pattern:
             continue
-        copy = yaml.safe_load(yaml.safe_dump(row))
-        copy["name"] = row["name"].replace(pattern, scenario.name)
+        flow = row["name"].split("-")[0]
+        if flow == "preprocess" and scenario.cohort.kind == "row":
+            continue
+        copy = deepcopy(row) | {"name": f"{flow}-{scenario.name}"}
         copy["parameters"]["scenario"] = scenario.name
-        if "source" in copy["parameters"] and "{{" not in str(copy["parameters"]["source"]):
+        if "source" in copy["parameters"]:
             copy["parameters"]["source"] = source or scenario.name
-        flow = copy["name"].split("-")[0]
-        cron = (scenario.schedule or {}).get(flow)
+        for trigger in copy.get("triggers", ()):
+            # Without this, another scenario's event would start it.
+            trigger["match"]["radloop.scenario"] = scenario.name
+        cron = getattr(scenario.schedule, flow, None)
         if cron and copy.get("schedules"):
             copy["schedules"][0]["cron"] = cron
         chosen.append(copy)
     return chosen
 
 
+def _watch(settings: Settings) -> None:
+    """Let the server, also one that is not ours, crash runs whose process is gone."""
+    if not settings.prefect_api_url:
+        return
+    health = settings.prefect_api_url.rstrip("/") + "/health"
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(health):
+        if time.monotonic() > deadline:
+            msg = (
+                f"the Prefect server at PREFECT_API_URL does not answer after {START_SECONDS} s; "
+                "start it, or unset PREFECT_API_URL to use one of our own"
+            )
+            raise RadloopError(msg)
+        time.sleep(1)
+    from flows.policy import crash_zombies
+
+    crash_zombies()
+
+
 def _make_pool(pool: str) -> None:
-    _prefect(["--no-prompt", "work-pool", "create", pool, "--type", "process"], quiet=True)
+    # Fails when it exists, which is well; a server that is away shows in the next command.
+    _prefect(["--no-prompt", "work-pool", "create", pool, "--type", "process"])
 
 
-def _prefect(arguments: list[str], cwd: Path | None = None, quiet: bool = False) -> int:
-    sink = subprocess.DEVNULL if quiet else None
-    command = [sys.executable, "-m", "prefect", *arguments]
+def _apply(path: Path) -> None:
+    done = _prefect(
+        ["--no-prompt", "deploy", "--all", "--prefect-file", str(path)], cwd=path.parent
+    )
+    if done.returncode:
+        print(done.stdout[-MOST_SHOWN:], done.stderr[-MOST_SHOWN:], file=sys.stderr)
+        msg = f"Prefect refused the deployments in {path} (exit code {done.returncode})"
+        raise RadloopError(msg)
+
+
+def _prefect(arguments: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=cwd, env=child_environment(), stdout=sink, stderr=sink, check=False
-    ).returncode
+        [sys.executable, "-m", "prefect", *arguments],
+        cwd=cwd,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _when(row: dict[str, Any]) -> str:
