@@ -32,7 +32,7 @@ labels: {format: column, column: target, classes: [well, ill], positive: ill}
 split: {source: keyed, test: 0.25, folds: 2, key: public, strata: [target]}
 candidates:
   - {name: logistic, kind: tabular, estimator: logistic}
-evaluate: {primary: auroc, bootstrap: 100}
+evaluate: {primary: auroc, bootstrap: 200}
 gate: {margin: 0.05, undecidable: refuse}
 trigger: {new_labelled_patients: 50, max_age_days: 90}
 """
@@ -77,6 +77,15 @@ def run(command: list[str], env: Mapping[str, str], **options: Any) -> str:
 def radloop(env: Mapping[str, str], *arguments: str) -> str:
     """Run the command line."""
     return run([script("radloop"), *arguments], env)
+
+
+@contextmanager
+def own_servers(env: Mapping[str, str]) -> Iterator[None]:
+    """End the home's own servers after the block, also when it fails."""
+    try:
+        yield
+    finally:
+        radloop(env, "ui", "--stop")
 
 
 def python(env: Mapping[str, str], code: str) -> Any:
