@@ -3,6 +3,7 @@
 import base64
 import gzip
 import io
+import json
 import re
 import sqlite3
 import tarfile
@@ -32,7 +33,8 @@ BAD_SLOPE = "ZQSLOPE77"
 FREE_TEXT = (
     "ZQINSTITUTION", "ZQDEPARTMENT", "ZQREFERRER", "ZQOPERATOR", "ZQSTUDYTEXT", "ZQSERIESTEXT",
     "ZQCOMMENT", "ZQADDRESS", "ZQPHONENUM", "ZQREQUEST", "ZQPROTOCOL", "ZQPRIVATE", "ZQNESTED",
-    "ZQSTATION", "ZQSERIAL", "ZQMODELNAME", "ZQMAKERNAME", "ZQBODYPART", "ZQVIEWPOS", "ZQCODEVAL", "ZQHISTORY",
+    "ZQSTATION", "ZQSERIAL", "ZQMODELNAME", "ZQMAKERNAME", "ZQBODYPART", "ZQVIEWPOS", "ZQCODEVAL",
+    "ZQHISTORY",
 )  # fmt: skip
 """One for each place of :func:`talkative`."""
 
@@ -161,8 +163,11 @@ def _forms(token: str) -> Iterator[tuple[str, bytes]]:
         # A name of plain letters in UTF-16 is lower-cased by bytes.lower() as well.
         yield encoding, lower.encode(encoding).lower()
     if not token.isascii():
-        yield "latin-1", lower.encode("latin-2", "replace").lower()
-        yield "json", lower.encode("ascii", "backslashreplace").lower()
+        yield "latin-2", lower.encode("iso8859-2")
+        yield "json", json.dumps(lower)[1:-1].encode()
+        yield "python", lower.encode("ascii", "backslashreplace")
+        # bytes.lower() leaves letters beyond ASCII as they are.
+        yield "upper", lower.upper().encode().lower()
     raw = token.encode()
     yield "hex", raw.hex().encode()
     for shift in range(3):
@@ -181,15 +186,14 @@ def _unpacked(data: bytes) -> Iterator[tuple[str, bytes]]:
     if data[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in archive.namelist():
-                yield name, name.encode() + b"\n" + archive.read(name)
+                yield "name", name.encode()
+                yield name, archive.read(name)
     if data[257:262] == b"ustar":
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             for member in archive:
                 content = archive.extractfile(member)
-                yield (
-                    member.name,
-                    member.name.encode() + b"\n" + (content.read() if content else b""),
-                )
+                yield "name", member.name.encode()
+                yield member.name, content.read() if content else b""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         yield from _png_texts(data)
     for number, packed in enumerate(re.findall(rb"base64,([A-Za-z0-9+/=]{40,})", data)):

@@ -38,9 +38,11 @@ class Ran:
 
 @dataclass(frozen=True)
 class Place:
-    """A home with a user folder and a temporary folder of its own, so that nothing escapes a sweep."""
+    """A home with user and temporary folders of its own, so that nothing escapes a sweep."""
 
     folder: Path
+    api: str = ""
+    """Prefect server to use; by default the command starts one of its own."""
 
     @property
     def home(self) -> Path:
@@ -53,6 +55,8 @@ class Place:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         for name in ("user", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if self.api:
+            kept["PREFECT_API_URL"] = self.api
         return kept | {
             "RADLOOP_HOME": str(self.home),
             "RADLOOP_WORKERS": "2",
