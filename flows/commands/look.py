@@ -129,9 +129,16 @@ def compare(args: argparse.Namespace) -> None:
 
     home = open_home(args)
     scenario = home.scenario(args.scenario)
-    tracker = tracker_for(home, scenario.name)
     edition = args.edition or _newest_edition(home, scenario)
-    rows = comparable_runs(tracker, scenario.name, edition)
+    rows = []
+    if _has_runs(home):
+        rows = comparable_runs(tracker_for(home, scenario.name), scenario.name, edition)
+    if not rows:
+        msg = (
+            f"scenario {scenario.name} has no finished training of test edition {edition}; "
+            f"run `radloop retrain {scenario.name}` first"
+        )
+        raise RadloopError(msg)
     shown = [
         {"run": row.name, "kind": row.kind, "id": row.run_id}
         | {name: value for name, value in sorted(row.metrics.items()) if "/" in name}
@@ -259,13 +266,13 @@ def export(args: argparse.Namespace) -> int:
 def _models(home: Home) -> list[dict[str, Any]]:
     from flows.evidence import models
 
-    if home.settings.tracking_uri.startswith("sqlite") and not _database(home).exists():
-        return []
-    return models(home)
+    return models(home) if _has_runs(home) else []
 
 
-def _database(home: Home) -> Path:
-    return Path(home.settings.tracking_uri.removeprefix("sqlite:///"))
+def _has_runs(home: Home) -> bool:
+    """Whether MLflow's database is there; looking must not make one."""
+    uri = home.settings.tracking_uri
+    return not uri.startswith("sqlite") or Path(uri.removeprefix("sqlite:///")).exists()
 
 
 def _newest_edition(home: Home, scenario: Any) -> int:
