@@ -105,6 +105,11 @@ class Place:
                 continue
         return [process for process in found if process.pid != os.getpid()]
 
+    def api_of_server(self) -> str:
+        """Return the address of the Prefect server that runs for this home."""
+        record = json.loads((self.home / "prefect" / "server.json").read_text())
+        return f"http://127.0.0.1:{record['port']}/api"
+
     def close(self) -> list[str]:
         """End this home's servers; return what is still running for it ten seconds later."""
         self.radloop("ui", "--stop").ok()

@@ -67,16 +67,12 @@ def write_lucky(path: Path) -> dict[str, np.ndarray]:
 
 def test_a_candidate_that_is_best_on_test_only_is_not_chosen(table_loop, tmp_path):
     """From a table through the command: the better test figure is there to be had and not taken."""
-    import json
-
-    record = json.loads((table_loop.home / "prefect" / "server.json").read_text())
-    place = Place(tmp_path, api=f"http://127.0.0.1:{record['port']}/api")
-    columns = write_lucky(tmp_path / "lucky.csv")
+    place = Place(tmp_path, api=table_loop.place.api_of_server())
+    table = tmp_path / "lucky.csv"
+    columns = write_lucky(table)
     (tmp_path / "lucky-test.yaml").write_text(SCENARIO)
-    place.radloop("preprocess", tmp_path / "lucky-test.yaml")  # a table has nothing to preprocess
-    place.radloop("ingest", tmp_path / "lucky.csv").ok()
-    out = place.radloop("retrain", tmp_path / "lucky-test.yaml").ok().out
-    place.close()
+    out = place.radloop("retrain", tmp_path / "lucky-test.yaml", "--source", table).ok().out
+    assert not place.close()
 
     truth, tested = columns["ill"].astype(int), columns["tested"]
     on_test = {name: auroc(truth[tested], columns[name][tested]) for name in ("lucky", "steady")}

@@ -4,6 +4,7 @@ import csv
 import json
 import pickletools
 import re
+import shutil
 import stat
 import warnings
 from collections import Counter
@@ -19,7 +20,8 @@ from tasks.serve.manifest import verify_manifest
 from tasks.serve.names import load_names
 from tasks.serve.results import FAILED, IN_TRAINING
 from tasks.serve.tracking import HASH_TAGS, Tracker, children_of, client_of, search
-from tests.flows.conftest import BROKEN
+from tests.flows.conftest import BROKEN, write_table
+from tests.flows.running import Place
 
 NOTHING_NEW_SECONDS = 90
 """15 s on a quiet machine with the server running; the bound is for a loaded one."""
@@ -352,3 +354,36 @@ def test_nothing_half_done_is_left(home):
     assert not list((home.home / "store" / "staging").glob("*")) or home.name == "small-table"
     assert not list(home.home.glob("predict-*"))
     assert not list((home.home / "predictions").rglob("*.csv"))
+
+
+def test_later_patients_retrain_against_the_champion_on_the_same_edition(table_loop, tmp_path):
+    """New rows meet the trigger, new test turns wait in reserve, both trainings can be compared."""
+    later = Place(tmp_path / "later", api=table_loop.place.api_of_server())
+    shutil.copytree(
+        table_loop.home, later.home, ignore=shutil.ignore_patterns("prefect", "mlflow", "*.lock")
+    )
+    before = table_loop.radloop("split", "small-table").ok().out
+    table = tmp_path / "tiny.csv"
+    write_table(table, patients=210)
+    later.radloop("source", "add", alias_of(later), table).ok()
+    ran = later.radloop("retrain", "small-table", "--source", alias_of(later)).ok()
+    assert re.search(r"\d\d new labelled patients \(trigger 10\)", ran.err)
+    assert re.search(r"^gate: (promote|refuse|undecidable)\. .*champion", ran.out, re.M)
+    assert not later.close()
+    after = later.radloop("split", "small-table").ok().out
+    assert sides_in(after)["test"] == sides_in(before)["test"]
+    assert sides_in(after)["train"] > sides_in(before)["train"]
+    assert sides_in(after)["reserve"] > 0
+    assert sum(sides_in(after).values()) == 210
+    assert "edition 1: used 2 times" in after
+    compared = later.radloop("compare", "small-table", "--json").ok().document
+    assert sum(run["kind"] == "training" for run in compared["runs"]) == 2
+
+
+def alias_of(place: Place) -> str:
+    return place.radloop("source", "list").ok().out.split()[0]
+
+
+def sides_in(text: str) -> dict[str, int]:
+    found = re.findall(r"^(train|test|reserve) +(\d+) patients", text, re.M)
+    return {side: int(count) for side, count in found}

@@ -49,7 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def copy_of(prepared: Place) -> Callable[[Path], Place]:
     """Copies of the prepared home: same project key, so same cases and same parts."""
-    api = f"{server_of(prepared)}/api"
+    api = prepared.api_of_server()
 
     def copy(folder: Path) -> Place:
         place = Place(folder, api)
@@ -69,11 +69,6 @@ def calm(copy_of, tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = copy_of(tmp_path_factory.mktemp("calm"))
     place.radloop("preprocess", "small-limb").ok()
     return place
-
-
-def server_of(place: Place) -> str:
-    record = json.loads((place.home / "prefect" / "server.json").read_text())
-    return f"http://127.0.0.1:{record['port']}"
 
 
 def _checkpointed(path: Path) -> None:
