@@ -52,10 +52,11 @@ class Ready:
     def hashes(self) -> dict[str, str]:
         """What the evidence hangs on: data, split, labels."""
         cases = sorted(case.case_id for case in self.cohort.cases)
-        sides = sorted((key, a.side, a.edition, a.fold) for key, a in self.sides.items())
         return {
             "data_hash": digest_json(cases),
-            "split_hash": digest_json(sides),
+            # The split's id, not its rows: these grow with every new training patient, while an
+            # edition of a split never changes, and that is what makes two trainings comparable.
+            "split_hash": self.split,
             "label_hash": self.label_set or digest_json(sorted(self.cohort.targets.items())),
         }
 
