@@ -175,6 +175,8 @@ def _is_dead(owner: str) -> bool:
     if found is None or found[1] != socket.gethostname():
         return False
     try:
-        return _process_token(psutil.Process(int(found[2]))) not in owner
+        process = psutil.Process(int(found[2]))
+        # A killed process that nobody has waited for keeps its number and does nothing any more.
+        return process.status() == psutil.STATUS_ZOMBIE or _process_token(process) not in owner
     except psutil.NoSuchProcess:
         return True
