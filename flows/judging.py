@@ -1,6 +1,6 @@
 """Judging cases with a model: the way to the files is the coordinator's, the answer the model's."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tasks.errors import BadCase
 from tasks.evaluate.overlap import dice_per_class
 from tasks.evaluate.predictions import DiceScores, Predictions
 from tasks.learn.job import JobCase
-from tasks.learn.judge import Judgement, called, judge_image, judge_rows
+from tasks.learn.judge import Judgement, called, judge_image, judge_images, judge_rows
 from tasks.learn.model import load_model
 from tasks.serve.overlays import most_of, overlay_png
 
@@ -71,7 +71,7 @@ def _judge_classes(
 ) -> tuple[Predictions, list[dict[str, str]]]:
     kept, values, right = [], [], []
     orders = list(orders)
-    for order, one in _judged(lambda o: judge_image(model, o), orders):
+    for order, one in _judged(model, orders):
         case = truth[order.case_id]
         kept.append(case)
         values.append(one.probability)
@@ -99,7 +99,7 @@ def _judge_masks(
     kept, dice, empty, order_of = [], [], [], []
     classes = model.spec.classes[1:]
     orders = list(orders)
-    for order, one in _judged(lambda o: judge_image(model, o), orders):
+    for order, one in _judged(model, orders):
         mask = read_mask(order.mask, read_volume(order.kind, order.files))
         found, none = dice_per_class(mask, one.mask, len(classes))
         kept.append(truth[order.case_id])
@@ -128,17 +128,14 @@ def _judge_masks(
     return scores, drawn
 
 
-def _judged(
-    judge: Callable[[OrderCase], Judgement], orders: Sequence[OrderCase]
-) -> Iterator[tuple[OrderCase, Judgement]]:
-    refused = 0
+def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase, Judgement]]:
+    """Give the judgements that could be made, and say which could not."""
     with progress("judging", total=len(orders), unit="cases") as advance:
-        for number, order in enumerate(orders, start=1):
-            try:
-                yield order, judge(order)
-            except BadCase as error:
-                refused += 1
-                say(f"  case {order.case_id[:12]} not judged: {error.reason}")
+        for number, (order, one) in enumerate(judge_images(model, orders), start=1):
+            if isinstance(one, BadCase):
+                say(f"  case {order.case_id[:12]} not judged: {one.reason}")
+            else:
+                yield order, one
             advance(number, len(orders))
 
 

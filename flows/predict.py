@@ -26,7 +26,7 @@ from tasks.archive.vault import file_refs, open_vault
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.hashing import digest_json
-from tasks.learn.judge import POSITIVE, Judgement, called, judge_image, judge_rows
+from tasks.learn.judge import POSITIVE, Judgement, called, judge_images, judge_rows
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.overlays import most_of, overlay_png
@@ -196,11 +196,8 @@ def _judged(
         for one in judge_rows(model, ids, [case.facts for case in chosen]):
             yield one.case_id, one
         return
-    for order in orders_of(desk, chosen):
-        try:
-            yield order.case_id, judge_image(model, order)
-        except BadCase as error:
-            yield order.case_id, error
+    for order, one in judge_images(model, orders_of(desk, chosen)):
+        yield order.case_id, one
 
 
 def _row(

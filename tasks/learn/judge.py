@@ -4,19 +4,24 @@
 applied: read, obey the model's own fitted recipe, ask, calibrate, bring masks back.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import read_volume
+from tasks.archive.volume import Volume, read_volume
+from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe, Image, apply, invert
 from tasks.learn.header import header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
+
+IMAGES_TOGETHER = 16
+"""Images a classifier is asked about at once: batches are several times faster, and small."""
 
 POSITIVE = "positive"
 """Name of the operating point among a model's thresholds."""
@@ -46,22 +51,68 @@ class Judgement:
 def judge_image(model: Model, case: OrderCase) -> Judgement:
     """Judge one image.
 
-    Parameters
-    ----------
-    model : Model
-        With the fitted recipe in its specification.
-    case : OrderCase
-
     Raises
     ------
     BadCase
         When the files cannot be read or a step of the recipe refuses them.
     """
+    ((_, answer),) = judge_images(model, [case])
+    if isinstance(answer, BadCase):
+        raise answer
+    return answer
+
+
+def judge_images(
+    model: Model, cases: Iterable[OrderCase]
+) -> Iterator[tuple[OrderCase, Judgement | BadCase]]:
+    """Judge images one after the other, classifiers some at a time.
+
+    Parameters
+    ----------
+    model : Model
+        With the fitted recipe in its specification.
+    cases : iterable of OrderCase
+
+    Yields
+    ------
+    OrderCase
+    Judgement or BadCase
+        BadCase where the files cannot be read or a step of the recipe refuses them.
+    """
     recipe = FittedRecipe.from_dict(model.spec.recipe)
-    volume = read_volume(case.kind, case.files)
-    prepared, traces = apply(recipe, Image(volume.array, volume.affine))
-    answer = model.predict(prepared.array)
-    distance = model.ood_score(prepared.array)
+    together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
+    waiting = iter(cases)
+    while chunk := list(itertools.islice(waiting, together)):
+        ready = [_prepare(recipe, case) for case in chunk]
+        seen = [one[1].array for one in ready if not isinstance(one, BadCase)]
+        answers = iter(model.predict_many(seen) if seen else ())
+        for case, one in zip(chunk, ready, strict=True):
+            if isinstance(one, BadCase):
+                yield case, one
+            else:
+                yield case, _judgement(model, recipe, case, one, next(answers))
+
+
+def _prepare(
+    recipe: FittedRecipe, case: OrderCase
+) -> tuple[Volume, Image, tuple[dict, ...]] | BadCase:
+    try:
+        volume = read_volume(case.kind, case.files)
+        image, traces = apply(recipe, Image(volume.array, volume.affine))
+    except BadCase as error:
+        return error
+    return volume, image, traces
+
+
+def _judgement(
+    model: Model,
+    recipe: FittedRecipe,
+    case: OrderCase,
+    prepared: tuple[Volume, Image, tuple[dict, ...]],
+    answer: np.ndarray,
+) -> Judgement:
+    volume, image, traces = prepared
+    distance = model.ood_score(image.array)
     limit = model.spec.ood_threshold
     classifies = model.spec.task == "classification"
     return Judgement(
@@ -71,7 +122,7 @@ def judge_image(model: Model, case: OrderCase) -> Judgement:
         mask=None if classifies else source_mask(recipe, traces, answer),
         image=volume.array,
         affine=volume.affine,
-        prepared=prepared.array,
+        prepared=image.array,
         traces=traces,
         distance=distance,
         unlike=None if distance is None or limit is None else distance > limit,

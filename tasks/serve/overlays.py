@@ -63,7 +63,7 @@ def overlay_png(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
-    picture.resize(_size(grey.shape, spacing), Image.Resampling.BILINEAR).save(path, optimize=True)
+    picture.resize(_size(grey.shape, spacing), Image.Resampling.BILINEAR).save(path)
     return path
 
 
