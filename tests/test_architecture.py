@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,13 @@ OWNERS = {
     "highdicom": ("tasks/labels", "tasks/phantom", "tasks/serve/dicom_out.py"),
     "zarr": ("tasks/store",),
     "tensorstore": ("tasks/store",),
-    "torch": ("tasks/learn", "tasks/evaluate/explain.py", "tasks/imaging", "flows/gpu_check.py"),
+    "torch": (
+        "tasks/learn",
+        "tasks/evaluate/explain.py",
+        "tasks/imaging",
+        "flows/gpu_check.py",
+        "flows/gpu_page.py",
+    ),
     "monai": ("tasks/learn",),
     "mlflow": ("tasks/serve/tracking.py", "tasks/serve/registry.py"),
     "prefect": ("flows",),
@@ -40,12 +46,20 @@ def modules(*folders: str) -> list[Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Return what a module imports when it runs; names for type checkers alone do not count."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = []
+    found: list[str] = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
+            found.append(node.module)
+    return tuple(found)
 
 
 def loaded(statement: str) -> set[str]:
