@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.radloop-installed
 EXTRAS ?= learn,dev
+# Processes the tests run in; what shares a server stays in one.
+JOBS ?= 2
 # Wall-clock limits live in each test; the workers share the cores, so compute stays on one thread.
 export OMP_NUM_THREADS ?= 1
 
@@ -36,7 +38,7 @@ demo: install
 	@$(BIN)/radloop demo
 
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow

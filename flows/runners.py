@@ -5,12 +5,13 @@ specifications in ``infra/`` differ.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import dask
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
 from prefect_dask import DaskTaskRunner
 
 from flows.settings import Settings, visible_gpus
@@ -154,3 +155,28 @@ def need_resource(address: str, name: str, amount: float = 1) -> dict[str, float
         )
         raise RadloopError(msg)
     return {name: amount}
+
+
+@contextmanager
+def listening(address: str, topic: str, hear: Callable[[Any], None]) -> Iterator[None]:
+    """Call ``hear`` with what workers say on a topic while the block runs.
+
+    Workers say it with :func:`tell`. A word may be lost when a worker dies; what must not be lost
+    is returned by the task.
+    """
+
+    def handler(event: tuple[float, Any]) -> None:
+        hear(event[1])
+
+    with Client(address, set_as_default=False) as client:
+        client.subscribe_topic(topic, handler)
+        yield
+        client.unsubscribe_topic(topic)
+
+
+def tell(topic: str, word: Any) -> None:
+    """Say something to whoever listens; does nothing outside a Dask worker."""
+    try:
+        get_worker().log_event(topic, word)
+    except ValueError:
+        return

@@ -1,6 +1,7 @@
 """Zarr and tables to a gated, registered model: candidates by cross-validation, the test once."""
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from flows.judging import judge_side
 from flows.policy import TRAIN_TAG, task
 from flows.preprocess import current_recipe
 from flows.promote import decide_and_register
-from flows.runners import offered, runner, workers
+from flows.runners import listening, offered, runner, tell, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import part_of_case, parts, use_edition
@@ -49,11 +50,40 @@ from tasks.serve.outcome import (
     sum_up,
 )
 
+EPOCHS = "radloop-epochs"
+"""Topic on which workers tell each epoch's figures."""
+
+LINE_SECONDS = 20
+
 
 def _fit(scenario: str, key: str, candidate: str, fold: int) -> FoldRecord:
     settings = load_settings()
     place = settings.home / "training" / scenario / key
-    return fit_fold(place, settings.store_root, candidate, fold)
+
+    def on_epoch(record: dict[str, Any]) -> None:
+        tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
+
+    return fit_fold(place, settings.store_root, candidate, fold, on_epoch)
+
+
+class EpochLines:
+    """Says now and then how far the networks are; a person would else wait in silence."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Print an epoch's line when the last one is long enough ago."""
+        now = time.monotonic()
+        if now - self._last < LINE_SECONDS or "loss" not in record:
+            return
+        self._last = now
+        shown = [f"loss {record['loss']:.3f}"]
+        shown += [f"{n} {v:.3f}" for n, v in record.items() if n.startswith("val_")]
+        say(
+            f"  {record['candidate']} fold {record['fold']}, epoch {record['epoch']}: "
+            f"{', '.join(shown)}, data wait {record['data_wait']:.0%}"
+        )
 
 
 fit_one_fold = task(_fit, name="fold", tags=[TRAIN_TAG], retries=1)
@@ -84,7 +114,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
         tracker = tracker_for(home, scenario)
         run_id = open_run(tracker, ready, job)
         try:
-            with workers(home.settings) as address:
+            with workers(home.settings) as address, listening(address, EPOCHS, EpochLines()):
                 say(f"  {len(job.candidates)} candidates, {len(job.folds)} folds each")
                 records = train_wave.with_options(task_runner=runner(address))(
                     scenario, job.key, sorted(offered(address))

@@ -13,3 +13,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no ../shared/data beside the checkout: tests on real images are not run")
     return SHARED_DATA
+
+
+LOOPS = ("loop", "table_loop")
+"""Session fixtures that take a minute: all tests that read one run in one process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares an expensive fixture, else a file, in one process of a parallel run."""
+    for item in items:
+        shared = [name for name in LOOPS if name in getattr(item, "fixturenames", ())]
+        group = shared[0] if shared else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
