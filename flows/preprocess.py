@@ -91,9 +91,9 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
         return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
     with lease(home, f"store {scenario}", "preprocess"), workers(home.settings) as address:
         recipe_key, recipe = fitted_recipe(home, ready, address)
-        records = _image_parts(home, ready, recipe_key, recipe, address)
+        records = _image_parts(home, ready, source, recipe_key, recipe, address)
         if ready.scenario.task == "segmentation":
-            records += _label_parts(home, ready, recipe_key, address)
+            records += _label_parts(home, ready, source, recipe_key, address)
     images = [record for record in records if record.kind == "image"]
     failures = [failure for record in images for failure in record.failures]
     append(home.settings.audit_path, "preprocess", scenario=scenario, recipe_id=recipe_key)
@@ -116,7 +116,8 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
     refitted by itself, since parts and models rest on the fit.
     """
     steps = ready.scenario.recipe
-    asked = digest_json([step.model_dump(mode="json") for step in steps])
+    # With the defaults filled in: a default that is spelt out asks for nothing new.
+    asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
     kept = recipe_for(home.catalog, ready.scenario.name)
     if kept and kept[1]["asked"] == asked:
         return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
@@ -127,6 +128,8 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
         say(f"  recipe fitted on {fingerprint.n_cases} training cases")
     recipe = fit(steps, fingerprint)
     key = recipe_id(recipe)
+    if kept and kept[0] == key:
+        return key, recipe
     body = {"asked": asked, "recipe": recipe.to_dict()}
     put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on)
     return key, recipe
@@ -167,7 +170,12 @@ def measure_wave(tokens: list[bytes]) -> list[Any]:
 
 
 def _image_parts(
-    home: Home, ready: Ready, recipe_key: str, recipe: FittedRecipe, address: str
+    home: Home,
+    ready: Ready,
+    source: str | None,
+    recipe_key: str,
+    recipe: FittedRecipe,
+    address: str,
 ) -> list[PartRecord]:
     by_id = {case.case_id: case for case in ready.cohort.cases}
     want_cases(home.catalog, recipe_key, list(by_id))
@@ -175,18 +183,20 @@ def _image_parts(
     if not pending:
         say("  nothing new to preprocess")
         return []
-    plan = _plan(home, recipe_key, recipe, pending)
+    plan = _plan(home, ready.scenario.name, recipe_key, recipe, pending)
     for line in describe(plan, memory_limit=least_memory(address)):
         say(f"  {line}")
     records: list[PartRecord] = []
     for number, _ in enumerate(waves(plan)):
         records += image_wave.with_options(task_runner=runner(address))(
-            ready.scenario.name, recipe_key, number
+            ready.scenario.name, recipe_key, number, source
         )
     return records
 
 
-def _label_parts(home: Home, ready: Ready, recipe_key: str, address: str) -> list[PartRecord]:
+def _label_parts(
+    home: Home, ready: Ready, source: str | None, recipe_key: str, address: str
+) -> list[PartRecord]:
     done = {
         row.image_part_id
         for row in parts(
@@ -201,19 +211,21 @@ def _label_parts(home: Home, ready: Ready, recipe_key: str, address: str) -> lis
     if not wanted:
         return []
     return label_wave.with_options(task_runner=runner(address))(
-        ready.scenario.name, recipe_key, wanted
+        ready.scenario.name, recipe_key, wanted, source
     )
 
 
 @flow(name="image-wave", persist_result=False)
-def image_wave(scenario: str, recipe_key: str, number: int) -> list[PartRecord]:
+def image_wave(
+    scenario: str, recipe_key: str, number: int, source: str | None = None
+) -> list[PartRecord]:
     """Make the image parts of one wave of the plan, at most 256, and commit each as it is done."""
     home = Home(load_settings())
-    ready = settle(home, home.scenario(scenario))
+    ready = settle(home, home.scenario(scenario), source)
     by_id = {case.case_id: case for case in ready.cohort.cases}
     _, body = recipe_for(home.catalog, scenario)
     futures = []
-    for part in waves(_kept_plan(home, recipe_key))[number]:
+    for part in waves(_kept_plan(home, scenario, recipe_key))[number]:
         cases = [by_id[case_id] for case_id in part.case_ids]
         order = _order(home, ready, part.part_id, recipe_key, cases)
         token = seal(order, home.settings.order_key)
@@ -222,10 +234,12 @@ def image_wave(scenario: str, recipe_key: str, number: int) -> list[PartRecord]:
 
 
 @flow(name="label-wave", persist_result=False)
-def label_wave(scenario: str, recipe_key: str, image_parts: list[str]) -> list[PartRecord]:
+def label_wave(
+    scenario: str, recipe_key: str, image_parts: list[str], source: str | None = None
+) -> list[PartRecord]:
     """Make the label parts that belong to image parts, and commit each as it is done."""
     home = Home(load_settings())
-    ready = settle(home, home.scenario(scenario))
+    ready = settle(home, home.scenario(scenario), source)
     by_id = {case.case_id: case for case in ready.cohort.cases}
     _, body = recipe_for(home.catalog, scenario)
     rows = {r.part_id: r for r in parts(home.catalog, recipe_id=recipe_key, kind="image")}
@@ -280,7 +294,7 @@ def _finalise(
             f"{len(lost)} of {len(futures)} parts were not made ({', '.join(sorted(set(lost)))}); "
             f"the other {len(records)} are committed, run the same command again to go on"
         )
-        raise RuntimeError(msg)
+        raise RadloopError(msg)
     return records
 
 
@@ -314,7 +328,7 @@ def _need(case: Case) -> CaseNeed:
 
 
 def _plan(
-    home: Home, recipe_key: str, recipe: FittedRecipe, pending: Sequence[Case]
+    home: Home, scenario: str, recipe_key: str, recipe: FittedRecipe, pending: Sequence[Case]
 ) -> tuple[PartPlan, ...]:
     """Plan the pending cases, taking up the parts an interrupted run had planned.
 
@@ -323,14 +337,14 @@ def _plan(
     """
     left = {case.case_id: case for case in pending}
     kept = []
-    for part in _kept_plan(home, recipe_key):
+    for part in _kept_plan(home, scenario, recipe_key):
         if part.case_ids and left.keys() >= set(part.case_ids):
             kept.append(part)
             for case_id in part.case_ids:
                 del left[case_id]
     fresh = plan_parts([_need(case) for case in left.values()], recipe, recipe_key) if left else ()
     plan = (*kept, *fresh)
-    path = _plan_path(home, recipe_key)
+    path = _plan_path(home, scenario, recipe_key)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps([asdict(part) for part in plan]))
@@ -338,17 +352,18 @@ def _plan(
     return plan
 
 
-def _kept_plan(home: Home, recipe_key: str) -> tuple[PartPlan, ...]:
-    """Return the parts of the last plan under a recipe, done or not."""
+def _kept_plan(home: Home, scenario: str, recipe_key: str) -> tuple[PartPlan, ...]:
+    """Return the parts of a scenario's last plan under a recipe, done or not."""
     try:
-        rows = json.loads(_plan_path(home, recipe_key).read_text())
+        rows = json.loads(_plan_path(home, scenario, recipe_key).read_text())
     except FileNotFoundError:
         return ()
     return tuple(PartPlan(**{**row, "case_ids": tuple(row["case_ids"])}) for row in rows)
 
 
-def _plan_path(home: Home, recipe_key: str) -> Path:
-    return home.settings.home / "plans" / f"{recipe_key}.json"
+def _plan_path(home: Home, scenario: str, recipe_key: str) -> Path:
+    # Two scenarios with one recipe share its key and may run at once.
+    return home.settings.home / "plans" / scenario / f"{recipe_key}.json"
 
 
 def _row(record: PartRecord) -> dict[str, Any]:
