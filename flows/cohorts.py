@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.home import Home
-from tasks.archive.catalog import cases, label_sets, latest_label_set
+from tasks.archive.catalog import cases, label_sets, latest_label_set, quarantine
 from tasks.archive.commits import (
     assign,
     assignments,
@@ -157,6 +157,9 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         kept = recipe_for(home.catalog, scenario.name)
         ids = [case.case_id for case in cohort.cases]
         done = set(part_of_case(home.catalog, kept[0], ids)) if kept else set()
+        if kept:
+            refused = [row for row in quarantine(home.catalog) if row.recipe_id == kept[0]]
+            done |= {row.case_id for row in refused}
         new = [case for case in cohort.cases if case.case_id not in done]
         voxels = sum(voxels_of(case) for case in new)
         lines.append(

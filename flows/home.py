@@ -59,11 +59,17 @@ class Home:
         """Where scenarios are looked for: under the home first, then radloop's own."""
         return self.settings.home / "scenarios", data_folder("deployments") / "scenarios"
 
-    def scenario(self, name: str) -> "Scenario":
-        """Read a scenario by name (or from a file, which is then kept under the home)."""
+    def scenario(self, name: str, *, keep: bool = True) -> "Scenario":
+        """Read a scenario by name, or from a file, which is then kept under the home.
+
+        Flows know scenarios by name only, so a file must be kept before one runs; a command that
+        only looks reads without keeping.
+        """
         from tasks.scenario import load_scenario, scenario_hash
 
         scenario = load_scenario(name, self.scenario_folders)
+        if not keep:
+            return scenario
         path = Path(name)
         if path.suffix in (".yaml", ".yml") and path.is_file():
             self._keep(path, f"{scenario.name}.yaml")

@@ -1,5 +1,6 @@
 """The champion on new images: loaded once, asked case by case, every answer on record."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from prefect import flow
 
 from flows import reports
@@ -18,14 +20,15 @@ from flows.judging import orders_of
 from flows.policy import task
 from flows.settings import Settings, load_settings
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case, cases, open_catalog, quarantine
+from tasks.archive.catalog import Case, cases, locators_of, open_catalog, quarantine
 from tasks.archive.commits import sides_of_patient
 from tasks.archive.intake import ingest as take_in
 from tasks.archive.nifti import write_nifti
+from tasks.archive.sources import Source
+from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, open_vault
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
-from tasks.hashing import digest_json
 from tasks.learn.judge import POSITIVE, Judgement, called, judge_images, judge_rows
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
@@ -102,7 +105,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
             raise RadloopError(msg)
         rows = list(_answers(home, desk, body, model, champion, chosen, out))
         rows += _unreadable(desk, rows)
-        origin = _origins(desk, chosen) if sources else None
+        origin = _origins(home, desk, home.source(source), chosen) if sources else None
     facts = ModelFacts(
         scenario=scenario,
         title=body.title,
@@ -145,7 +148,12 @@ class Desk:
     """
 
     def __init__(self, home: Home) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="predict-", dir=home.settings.home))
+        for left in home.settings.home.glob("predict-*-*"):
+            # A killed prediction leaves its desk, vault and all; its process is in the name.
+            if not psutil.pid_exists(int(left.name.split("-")[1])):
+                shutil.rmtree(left, ignore_errors=True)
+        prefix = f"predict-{os.getpid()}-"
+        self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=home.settings.home))
         inside: Settings = home.settings.model_copy(
             update={"home": self._folder, "catalog_url": "", "vault_url": ""}
         )
@@ -176,10 +184,11 @@ def _answers(
     patients = {case.case_id: case.patient_key for case in chosen}
     with progress("judging", total=len(chosen), unit="cases") as advance:
         for number, (case_id, one) in enumerate(_judged(desk, model, chosen), start=1):
-            row = _failed(case_id, one) if isinstance(one, BadCase) else None
-            if row is None:
+            if isinstance(one, BadCase):
+                row = PredictionRow(case_id, status=FAILED, reason=one.reason)
+            else:
                 row = _row(home, model, one, patients[case_id], body, out)
-                kept.append(_entry(body.name, champion, model, one, row, out.name))
+            kept.append(_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)
                 kept = []
@@ -256,10 +265,6 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
     return replace(row, measures=volumes, mask=mask, overlay=overlay)
 
 
-def _failed(case_id: str, error: BadCase) -> PredictionRow:
-    return PredictionRow(case_id, status=FAILED, reason=error.reason)
-
-
 def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]:
     """Return one row for each file that could not even be taken in: nothing is lost."""
     known = {row.case_id for row in rows}
@@ -275,17 +280,19 @@ def _entry(
     scenario: str,
     champion: ModelVersionInfo,
     model: Any,
-    one: Judgement,
+    one: Judgement | BadCase,
     row: PredictionRow,
     batch: str,
 ) -> LedgerEntry:
-    outcome: dict[str, Any] = {"case_id": row.case_id, "flags": list(row.flags)}
+    outcome: dict[str, Any] = {"status": row.status, "flags": list(row.flags)}
+    if row.reason is not None:
+        outcome["reason"] = row.reason
     if row.label is not None:
         outcome |= {"label": row.label, "score": row.score}
     if row.measures:
         outcome |= dict(row.measures)
     return LedgerEntry(
-        input_hash=one.input_hash,
+        input_hash=row.case_id if isinstance(one, BadCase) else one.input_hash,
         scenario=scenario,
         model_name=champion.name,
         model_version=champion.version,
@@ -296,15 +303,15 @@ def _entry(
     )
 
 
-def _origins(desk: Any, chosen: Sequence[Case]) -> list[tuple[str, str]]:
-    """Return (case id, first file) for the user's own table of sources."""
-    from tasks.archive.catalog import locators_of
-
+def _origins(
+    home: Home, desk: Desk, source: Source, chosen: Sequence[Case]
+) -> list[tuple[str, str]]:
+    """Return (case id, first file, or file and line of a table) for the user's own list."""
+    if source.kind == "table":
+        lines = row_lines(source, home.names)
+        return [(c.case_id, f"{source.location} line {lines[c.case_id]}") for c in chosen]
     found = []
     for case in chosen:
-        if case.kind == "row":
-            found.append((case.case_id, f"row {digest_json(case.case_id)[:8]}"))
-            continue
         locators = locators_of(desk.catalog, case.case_id)
         ref = file_refs(desk.vault, locators[:1])[locators[0]]
         found.append((case.case_id, ref.path if ref.member is None else f"{ref.path}!{ref.member}"))

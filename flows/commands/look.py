@@ -106,7 +106,7 @@ def check(args: argparse.Namespace) -> int:
 
     home = open_home(args)
     place = home.source(args.source).alias if args.source else None
-    found = forecast(home, home.scenario(args.scenario), place)
+    found = forecast(home, home.scenario(args.scenario, keep=False), place)
     if args.json:
         print(json.dumps(found))
         return 0 if not found["problems"] else 1

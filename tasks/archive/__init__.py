@@ -1,1 +1,1 @@
-"""From an archive of images to facts, pseudonyms and volumes: the only wing that sees identities."""
+"""From an archive to facts, pseudonyms and volumes: the only wing that sees identities."""

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.archive.catalog import TableRow
@@ -60,6 +60,8 @@ class MappedTable:
     """Columns left out because they might name somebody."""
     identities: tuple[tuple[str, str, str], ...]
     """(kind, key, value) for the vault."""
+    lines: Mapping[str, int]
+    """case_id -> line in the file, so that an answer finds its row again."""
 
 
 def guess_mapping(columns: Sequence[str]) -> TableMapping:
@@ -130,8 +132,9 @@ def map_rows(
         else:
             problems.append((line, f"another row than line {first[0]} under the same id"))
     rows = tuple(row for _, row in found.values())
+    lines = {row.case_id: line for line, row in found.values()}
     return MappedTable(
-        name, rows, duplicates, tuple(sorted(problems)), dropped, tuple(identities.values())
+        name, rows, duplicates, tuple(sorted(problems)), dropped, tuple(identities.values()), lines
     )
 
 

@@ -1,11 +1,13 @@
 """Tables into the catalog: the table is the truth, so rows that left it leave the catalog."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import delete, select
 
 from tasks.archive.catalog import upsert_table_rows
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
+from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake_run import STAGE, Intake
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
@@ -18,7 +20,7 @@ from tasks.archive.rows import (
     parse_mapping,
     table_name,
 )
-from tasks.archive.sources import digest_of
+from tasks.archive.sources import Source, digest_of
 from tasks.archive.tablefile import read_table
 from tasks.archive.tables import table_rows
 from tasks.archive.vault import FileSeen, put_files, remember
@@ -44,10 +46,8 @@ def ingest_table(run: Intake, mapping: TableMapping | None) -> IntakeReport:
     known = run.known.get(("", ""))
     if known and known.digest == digest and known.outcome == "instance":
         return IntakeReport(seen=1, unchanged=1, quarantined={})
-    table = read_table(data, place.name)
-    chosen = mapping or guess_mapping(table.columns)
-    name = table_name(place.name, run.source.alias, chosen)
-    mapped = map_rows(table, chosen, run.names, run.source.alias, name)
+    mapped = _mapped(run.source, data, mapping, run.names)
+    name = mapped.name
     new = upsert_table_rows(run.catalog, name, run.source.alias, mapped.rows)
     removed = _remove_gone(run, mapped)
     remember(run.vault, mapped.identities)
@@ -62,6 +62,23 @@ def ingest_table(run: Intake, mapping: TableMapping | None) -> IntakeReport:
         rows_refused=len(mapped.problems),
         rows_removed=removed,
         columns_left_out=mapped.dropped,
+    )
+
+
+def row_lines(source: Source, names: Pseudonymiser) -> Mapping[str, int]:
+    """Return the line of each row of a table source, by case id."""
+    place = Path(source.location)
+    return _mapped(source, place.read_bytes(), _sidecar(place), names).lines
+
+
+def _mapped(
+    source: Source, data: bytes, mapping: TableMapping | None, names: Pseudonymiser
+) -> MappedTable:
+    place = Path(source.location)
+    table = read_table(data, place.name)
+    chosen = mapping or guess_mapping(table.columns)
+    return map_rows(
+        table, chosen, names, source.alias, table_name(place.name, source.alias, chosen)
     )
 
 

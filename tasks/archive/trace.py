@@ -21,6 +21,10 @@ from tasks.archive.tables import (
     table_rows,
     work,
 )
+from tasks.hashing import ID_LENGTH
+
+SHORTEST_START = 6
+"""Characters of an id that are asked for at least; messages show twelve."""
 
 MAX_REFERENCES = 200
 """References listed of one kind; ``n`` counts them all."""
@@ -106,11 +110,33 @@ def trace(catalog: Engine, id: str) -> list[Trace]:  # noqa: A002 (the field's w
         The catalog.
     id : str
         Key of a patient, study, accession, series or instance, or id of a case, part, recipe,
-        label set or split.
+        label set or split; the first `SHORTEST_START` characters or more will do.
+
+    Raises
+    ------
+    ValueError
+        When a start is too short, or fits several ids.
     """
     with catalog.connect() as connection:
-        answers = (look(connection, id) for look in _LOOKS)
+        whole = id if len(id) == ID_LENGTH else _whole_id(connection, id)
+        answers = (look(connection, whole) for look in _LOOKS)
         return [answer for answer in answers if answer is not None]
+
+
+def _whole_id(connection: Connection, start: str) -> str:
+    """Return the one id that starts so, or the start itself when none does."""
+    if len(start) < SHORTEST_START:
+        raise ValueError(
+            f"{start!r} has {len(start)} characters: give at least {SHORTEST_START} of an id"
+        )
+    found: set[str] = set()
+    for column in _ID_COLUMNS:
+        # A range, so that the column's index is used; "g" follows every hexadecimal digit.
+        inside = select(column).where(column >= start, column < start + "g").distinct().limit(2)
+        found.update(value for value in connection.scalars(inside) if value is not None)
+    if len(found) > 1:
+        raise ValueError(f"{start!r} is the start of {len(found)} or more ids: give more of it")
+    return found.pop() if found else start
 
 
 def _references(connection: Connection, relation: str, column, condition) -> References:
@@ -289,3 +315,18 @@ _LOOKS = (
     _label_set,
     _split,
 )
+
+_ID_COLUMNS = (
+    series.c.case_id,
+    series.c.series_key,
+    series.c.study_key,
+    series.c.accession_key,
+    series.c.patient_key,
+    table_rows.c.case_id,
+    table_rows.c.patient_key,
+    parts.c.part_id,
+    recipes.c.recipe_id,
+    label_sets.c.label_set_id,
+    editions.c.split_id,
+)
+"""Columns with ids as text; instances are kept as bytes and are asked for whole."""

@@ -201,7 +201,6 @@ def test_trace_knows_cases_parts_and_nothing_else(loop):
     assert (nothing.code, nothing.document) == (1, [])
 
 
-@pytest.mark.xfail(reason="trace looks for whole ids, while help and messages show their start")
 def test_trace_takes_the_first_characters_of_an_id_as_its_help_says(loop):
     part = next(path.stem for path in (loop.home / "store" / "parts").glob("*.zarr"))
     (found,) = loop.radloop("trace", part[:12], "--json").ok().document
