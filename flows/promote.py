@@ -9,7 +9,6 @@ from typing import Any
 from flows import reports
 from flows.cohorts import Ready
 from flows.console import say
-from flows.evidence import code_hash
 from flows.home import Home
 from flows.judging import judge_side
 from tasks.archive.audit import append
@@ -60,6 +59,7 @@ def decide_and_register(
         Scored(scores, edition, chosen.threshold),
         scenario.gate,
         primary=scenario.evaluate.primary,
+        facts=subgroup_facts(ready, scores),
     )
     facts = ReportFacts(
         scenario=scenario.name,
@@ -98,7 +98,7 @@ def decide_and_register(
             "kind": spec.kind,
             "folds": spec.n_folds,
         },
-        hashes=ready.hashes | {"scenario_hash": scenario_hash(scenario), "code_hash": code_hash()},
+        hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
             f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
         ),
@@ -154,16 +154,27 @@ def champion_scores(
     present = get_alias(tracker, job.scenario, "champion")
     if present is None:
         return None, None
+    # Not among what sets it aside: a champion whose files are away must not be replaced unseen.
+    folder = fetch(tracker, present, home.settings.home / "models")
     try:
-        folder = fetch(tracker, present, home.settings.home / "models")
         with tempfile.TemporaryDirectory() as scratch:
             scores, _ = judge_side(home, ready, job.on("test"), folder, Path(scratch))
     except (ModelRefused, BadCase, ValueError) as error:
         say(f"  the champion cannot be scored and is set aside: {error}")
         return None, None
     threshold = read_spec(folder).thresholds.get(POSITIVE)
-    figures = metric_table(scores, threshold, replicates=ready.scenario.evaluate.bootstrap)
+    config = ready.scenario.evaluate
+    figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
     return Scored(scores, str(ready.edition), threshold), figures
+
+
+def subgroup_facts(ready: Ready, scores: Scores) -> dict[str, list[Any]]:
+    """Return the facts that the gate's subgroup rules name, a value for each scored case."""
+    facts = {case.case_id: case.facts for case in ready.cohort.cases}
+    return {
+        rule.fact: [facts[case_id].get(rule.fact) for case_id in scores.case_ids]
+        for rule in ready.scenario.gate.subgroups
+    }
 
 
 def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
@@ -212,4 +223,6 @@ def next_steps(verdict: Verdict, scenario: str) -> tuple[str, ...]:
         return (f"radloop predict {scenario} SOURCE --out DIR applies this model",)
     if verdict.needed_patients:
         return (f"about {verdict.needed_patients} test patients would decide this",)
-    return ("the present champion stays",)
+    if verdict.against == "champion":
+        return ("the present champion stays",)
+    return ("there is still no champion: improve candidates or data and train again",)

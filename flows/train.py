@@ -29,6 +29,8 @@ from tasks.errors import ScenarioError
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.intervals import metric_table
 from tasks.evaluate.leakage import check_disjoint
+from tasks.hashing import digest_json
+from tasks.imaging.recipe import FittedRecipe
 from tasks.learn.job import (
     FoldRecord,
     JobCase,
@@ -37,7 +39,7 @@ from tasks.learn.job import (
     load_job,
     typical_image,
 )
-from tasks.scenario import scenario_hash
+from tasks.scenario import public_copy, scenario_hash, to_yaml
 from tasks.serve import tracking
 from tasks.serve.outcome import (
     CandidateOutcome,
@@ -49,6 +51,7 @@ from tasks.serve.outcome import (
     named,
     sum_up,
 )
+from tasks.store.schema import recipe_id
 
 EPOCHS = "radloop-epochs"
 """Topic on which workers tell each epoch's figures."""
@@ -116,8 +119,10 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
         try:
             with workers(home.settings) as address, listening(address, EPOCHS, EpochLines()):
                 say(f"  {len(job.candidates)} candidates, {len(job.folds)} folds each")
+                # A worker may say GPU=0: what nobody offers once would be waited for for ever.
+                whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
                 records = train_wave.with_options(task_runner=runner(address))(
-                    scenario, job.key, sorted(offered(address))
+                    scenario, job.key, whole
                 )
             outcomes = [
                 sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate)
@@ -222,6 +227,9 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
         side = ready.sides[case.patient_key]
         current = side.side == "train" or (side.side == "test" and side.edition == ready.edition)
         stored = ready.scenario.cohort.kind == "row" or case.case_id in images
+        if ready.scenario.task == "segmentation":
+            # A mask that could not be read is in quarantine; its image teaches nothing.
+            stored = stored and case.case_id in labels
         if not current or not stored:
             continue
         target = ready.cohort.targets.get(case.case_id)
@@ -252,7 +260,7 @@ def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
     patients = {side: len({c.patient_key for c in job.on(side)}) for side in ("train", "test")}
     tags = {
         **ready.hashes,
-        "recipe_hash": current_key(job),
+        "recipe_hash": recipe_hash(job),
         "code_hash": code_hash(),
         "scenario_hash": scenario_hash(scenario),
         "edition": ready.edition,
@@ -272,9 +280,13 @@ def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
         "n_test_patients": patients["test"],
     }
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    # Only the very same training is taken up again: its tags and parameters are written once.
+    key = digest_json([job.key, tags])
     run_id = tracking.start_training(
-        tracker, scenario.name, tags, params, key=job.key, title=f"training {when}"
+        tracker, scenario.name, tags, params, key=key, title=f"training {when}"
     )
+    text = to_yaml(public_copy(scenario))
+    tracking.client_of(tracker).log_text(run_id, text, "scenario.yaml")
     alias = scenario.name
     for side in ("training", "evaluation"):
         tracking.log_dataset(
@@ -283,11 +295,11 @@ def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
     return run_id
 
 
-def current_key(job: TrainingJob) -> str:
-    """Return the hash of the fitted recipe, or of the table's columns."""
-    from tasks.hashing import digest_json
-
-    return digest_json(job.recipe) if job.recipe else digest_json(["columns", job.leave_out])
+def recipe_hash(job: TrainingJob) -> str:
+    """Return the id of the fitted recipe, as the catalog knows it, or of the table's columns."""
+    if job.recipe:
+        return recipe_id(FittedRecipe.from_dict(job.recipe))
+    return digest_json(["columns", job.leave_out])
 
 
 def conclude(
@@ -308,7 +320,8 @@ def conclude(
     say(f"  chosen by cross-validation: {chosen_name}, {primary} {words(chosen.figures[primary])}")
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         folder, pictures = Path(scratch) / "model", Path(scratch) / "figures"
-        spec = build_model(job, place, chosen, folder, ready.hashes | {"code_hash": code_hash()})
+        hashes = ready.hashes | {"recipe_hash": recipe_hash(job), "code_hash": code_hash()}
+        spec = build_model(job, place, chosen, folder, hashes)
         uses = use_edition(home.catalog, ready.split, ready.edition, run_id, "training")
         scores, shown = judge_side(home, ready, job.on("test"), folder, pictures)
         test = metric_table(
