@@ -26,7 +26,7 @@ from tasks.archive.intake import ingest as take_in
 from tasks.archive.nifti import write_nifti
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
-from tasks.archive.vault import file_refs, open_vault
+from tasks.archive.vault import file_refs, get_source, open_vault
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.judge import POSITIVE, Judgement, called, judge_images, judge_rows
@@ -85,22 +85,23 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
     if champion is None:
         msg = f"scenario {scenario} has no champion; run `radloop retrain {scenario}` first"
         raise RadloopError(msg)
-    model = load_model(fetch(tracker, champion, home.settings.home / "models"))
+    folder = fetch(tracker, champion, home.settings.home / "models")
+    model = load_model(folder, trusted=body.networks)
     say(f"  champion: version {champion.version}, {model.spec.candidate}")
     batch = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     out = home.settings.home / "predictions" / scenario / batch
     out.mkdir(parents=True)
     with Desk(home) as desk:
-        report = take_in(home.source(source), desk.catalog, desk.vault, home.names)
+        report = take_in(get_source(home.vault, source), desk.catalog, desk.vault, home.names)
         for line in report.lines():
             say(f"  {line}")
-        kind, table = body.cohort.kind, body.cohort.table
-        found = cases(desk.catalog, kind=kind, source=source)
-        chosen, _ = narrow(found, body.cohort.model_copy(update={"table": table}))
+        found = cases(desk.catalog, kind=body.cohort.kind, source=source)
+        chosen, _ = narrow(found, body.cohort)
         if not chosen:
             msg = (
                 f"source {source} holds no case that scenario {scenario} is about "
-                f"({len(found)} of kind {kind}); see its cohort with `radloop check {scenario}`"
+                f"({len(found)} of kind {body.cohort.kind}); see its cohort with "
+                f"`radloop check {scenario}`"
             )
             raise RadloopError(msg)
         rows = list(_answers(home, desk, body, model, champion, chosen, out))
@@ -214,7 +215,9 @@ def _row(
 ) -> PredictionRow:
     spec = model.spec
     flags = []
-    if any(side == "train" for _, side, _ in sides_of_patient(home.catalog, patient)):
+    ours = spec.hashes.get("split_hash")
+    found = sides_of_patient(home.catalog, patient)
+    if any(split == ours and side == "train" for split, side, _ in found):
         flags.append(IN_TRAINING)
     if one.unlike:
         flags.append(UNLIKE_TRAINING)

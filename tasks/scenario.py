@@ -119,6 +119,11 @@ class Scenario(BaseModel):
             raise ValueError("; ".join(problems))
         return self
 
+    @property
+    def networks(self) -> frozenset[str]:
+        """Networks it names: only among them is a foreign one that a model wants loaded."""
+        return frozenset(one.network for one in self.candidates if one.kind == "network")
+
     def candidate(self, name: str) -> NetworkCandidate | TabularCandidate:
         """Return the candidate of that name; ScenarioError lists the names there are."""
         for candidate in self.candidates:

@@ -16,7 +16,7 @@ from tasks.archive.volume import Volume, read_volume
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
 from tasks.hashing import digest_json
-from tasks.imaging.recipe import FittedRecipe, Image, apply, invert
+from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, invert
 from tasks.learn.header import header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
 
@@ -55,6 +55,8 @@ def judge_image(model: Model, case: OrderCase) -> Judgement:
     ------
     BadCase
         When the files cannot be read or a step of the recipe refuses them.
+    ValueError
+        When a step has another version than the recipe was fitted with.
     """
     ((_, answer),) = judge_images(model, [case])
     if isinstance(answer, BadCase):
@@ -80,6 +82,7 @@ def judge_images(
         BadCase where the files cannot be read or a step of the recipe refuses them.
     """
     recipe = FittedRecipe.from_dict(model.spec.recipe)
+    fixed_shape(recipe)  # refuses steps of another version before any case is read
     together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
@@ -101,6 +104,9 @@ def _prepare(
         image, traces = apply(recipe, Image(volume.array, volume.affine))
     except BadCase as error:
         return error
+    except Exception as error:
+        # As when a part is made; without the message, which could hold an identifier.
+        return BadCase(f"failed:{type(error).__name__}")
     return volume, image, traces
 
 

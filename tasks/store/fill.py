@@ -102,7 +102,9 @@ def fingerprint_order(order: WorkOrder) -> list[CaseFingerprint]:
         try:
             volume = read_volume(case.kind, case.files)
             mask = read_mask(case.mask, volume) if case.mask else None
-        except BadCase:
+            one = case_fingerprint(volume.array, volume.affine, mask, case.case_id)
+        except Exception:
+            # Making the part meets it again, and puts it into quarantine with its reason.
             continue
-        found.append(case_fingerprint(volume.array, volume.affine, mask, case.case_id))
+        found.append(one)
     return found
