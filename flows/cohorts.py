@@ -20,7 +20,7 @@ from tasks.cohort.check import class_balance, explain_problems
 from tasks.cohort.draft import column_facts, draft_scenario, read_columns
 from tasks.cohort.official import decide_sides
 from tasks.cohort.select import Cohort, select
-from tasks.cohort.split import newest_edition, split_id, split_key
+from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
 from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
@@ -42,11 +42,11 @@ class Ready:
 
     def cases_on(self, side: str) -> list[Any]:
         """Cases of the patients on one side: "train", "test" (current edition) or "reserve"."""
-        return [case for case in self.cohort.cases if self.side_of(case) == side]
+        return [case for case in self.cohort.cases if self._stands(case, side)]
 
-    def side_of(self, case: Any) -> str:
-        """Side of a case's patient."""
-        return self.sides[case.patient_key].side
+    def _stands(self, case: Any, side: str) -> bool:
+        row = self.sides[case.patient_key]
+        return row.side == side and (side != "test" or row.edition == self.edition)
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -86,9 +86,11 @@ def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
     if fresh:
         assign(home.catalog, split, fresh)
         known = assignments(home.catalog, split)
-    if not editions(home.catalog, split):
-        tested = sum(row.side == "test" for row in known.values())
-        open_edition(home.catalog, split, 1, tested)
+    # The first, or one whose patients were moved by a command that was killed before it opened it.
+    newest = max(newest_edition(known), FIRST_EDITION)
+    if newest not in {edition.edition for edition in editions(home.catalog, split)}:
+        tested = sum(row.side == "test" and row.edition == newest for row in known.values())
+        open_edition(home.catalog, split, newest, tested)
     return Ready(scenario, cohort, label_set, split, newest_edition(known), known)
 
 
