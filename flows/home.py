@@ -1,5 +1,6 @@
 """A home, opened: its databases, its pseudonyms and its scenarios."""
 
+import logging
 import re
 import secrets
 import shutil
@@ -21,7 +22,7 @@ from tasks.archive.catalog import open_catalog
 from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.leases import acquire_lease, heartbeat_lease, lease_holder, release_lease
 from tasks.archive.vault import get_source, open_vault, project_key, put_source
-from tasks.errors import LeaseHeld, RadloopError
+from tasks.errors import LeaseHeld
 
 if TYPE_CHECKING:
     from tasks.archive.sources import Source
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60
 """A lease whose owner has not beaten for this long may be taken over."""
+
+log = logging.getLogger(__name__)
 
 _held: ContextVar[Mapping[str, int]] = ContextVar("held_leases", default={})  # noqa: B039 (read only)
 
@@ -139,8 +142,11 @@ def lease(home: Home, name: str, role: str) -> Iterator[int]:
         while not done.wait(LEASE_SECONDS / 4):
             try:
                 heartbeat_lease(home.catalog, name, owner, fence)
-            except RadloopError:
+            except LeaseHeld:
                 return
+            except Exception as error:
+                # A database that is away for a moment must not cost the lease.
+                log.warning("no heartbeat for the lease %s: %s", name, type(error).__name__)
 
     thread = Thread(target=beat, name="lease", daemon=True)
     thread.start()

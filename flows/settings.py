@@ -5,6 +5,7 @@ Everything lives under one home; each piece can be pointed elsewhere with a ``RA
 
 import os
 import secrets
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -207,13 +208,18 @@ def visible_gpus() -> list[str]:
 
 def _kept_key(path: Path) -> bytes:
     """Return the key in a file, making it once; two processes at once agree on one."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+    if not path.exists():
+        beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        with os.fdopen(
+            os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
+        ) as stream:
             stream.write(secrets.token_bytes(_WORKER_KEY_BYTES))
             stream.flush()
             os.fsync(stream.fileno())
-    except FileExistsError:
-        pass
+        # The name appears with the whole key in it, and only once.
+        with suppress(FileExistsError):
+            os.link(beside, path)
+        beside.unlink()
     key = path.read_bytes()
     if len(key) != _WORKER_KEY_BYTES:
         msg = (
