@@ -91,7 +91,8 @@ def local_cluster(settings: Settings, gpus: list[str] | None = None) -> SpecClus
                 "dashboard_address": f"{_LOOPBACK}:0",
                 "memory_limit": settings.worker_memory,
                 "local_directory": str(settings.home / "dask"),
-                "env": ONE_THREAD | ({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
+                # A worker that offers no GPU must not use one behind the back of the one that does.
+                "env": ONE_THREAD | {"CUDA_VISIBLE_DEVICES": device or ""},
                 "resources": {} if device is None else {"GPU": 1},
                 "silence_logs": logging.ERROR,
             },
