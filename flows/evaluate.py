@@ -30,7 +30,7 @@ from tasks.learn.model import read_spec
 from tasks.serve.registry import fetch, get_alias
 
 PREDICTIONS = "predictions.csv"
-"""Columns of another tool's table: `case_id` or the label table's key, and one `p/<class>` each."""
+"""Another tool's table: `case_id` and a column `p/<class>` for each class."""
 
 
 @flow(name="evaluate")
@@ -138,12 +138,12 @@ def _foreign(home: Home, job: TrainingJob, digest: str) -> Predictions:
 
 
 def _probabilities(row: Mapping[str, str], classes: tuple[str, ...]) -> list[float]:
-    if row.get("probabilities"):
-        found = json.loads(row["probabilities"])
-        return [float(found[name]) for name in classes]
     try:
+        if row.get("probabilities"):
+            found = json.loads(row["probabilities"])
+            return [float(found[name]) for name in classes]
         return [float(row[f"p/{name}"]) for name in classes]
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         msg = f"{PREDICTIONS} needs a number in each of {', '.join(f'p/{c}' for c in classes)}"
         raise RadloopError(msg) from error
 

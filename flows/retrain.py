@@ -15,6 +15,7 @@ from flows.preprocess import preprocess
 from flows.settings import load_settings
 from flows.train import train
 from tasks.archive.catalog import quarantine
+from tasks.errors import RadloopError
 from tasks.scenario import scenario_hash
 from tasks.serve.registry import get_version, versions
 from tasks.serve.tracking import client_of
@@ -66,7 +67,7 @@ def train_where(place: str, scenario: str, source: str | None) -> Any:
     run = run_deployment(GPU_DEPLOYMENT, parameters={"scenario": scenario, "source": source})
     if not run.state.is_completed():
         msg = f"training on the work pool gpu ended as {run.state.name}; see its flow run page"
-        raise RuntimeError(msg)
+        raise RadloopError(msg)
     return {"flow_run": str(run.id)}
 
 

@@ -27,10 +27,14 @@ def retry_quarantine(args: argparse.Namespace) -> int:
     """Read quarantined files of every source again."""
     home = open_engine(args)
     from flows.ingest import ingest as flow
+    from tasks.archive.commits import retry_cases
 
     for source in home.sources():
         heading(f"source {source.alias}")
         flow(source.alias, None, True)
+    again = retry_cases(home.catalog)
+    if again:
+        say(f"{again} cases in quarantine are tried again by the next `radloop preprocess`")
     return 0
 
 

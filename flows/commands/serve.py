@@ -76,9 +76,11 @@ def deploy(args: argparse.Namespace) -> int:
     home = open_engine(args)
     given = yaml.safe_load((data_folder("deployments") / "prefect.yaml").read_text())
     names = args.scenario or shipped_scenarios(given)
-    wanted = [
-        row for name in names for row in deployments_of(given, home.scenario(name), args.source)
-    ]
+    source = args.source
+    if source and (os.sep in source or Path(source).exists()):
+        # Prefect keeps parameters in clear: an alias, never a place.
+        source = home.source(source).alias
+    wanted = [row for name in names for row in deployments_of(given, home.scenario(name), source)]
     given["deployments"] = wanted + [
         row for row in given["deployments"] if "scenario" not in row["parameters"]
     ]
