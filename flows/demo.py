@@ -71,18 +71,19 @@ def _data(home: Home, name: str) -> Path:
 
 
 def _predict(home: Home, name: str) -> None:
-    """Apply the champion, if the gate let one pass, to images it has never seen."""
+    """Apply the champion, if the gate let one pass: to new images, or to its own table again."""
     from flows.evidence import tracker_for
     from tasks.serve.registry import get_alias
 
     if get_alias(tracker_for(home, name), name, "champion") is None:
         say("  no champion yet, so nothing is predicted")
         return
-    heading("the champion on new cases")
     place = home.settings.home / "demo" / "new"
     if name == "breast-cancer":
+        heading("the champion on its own table; patients of the training are marked")
         source = home.source(str(home.settings.home / "demo" / "wisconsin.csv"))
     else:
+        heading("the champion on new cases")
         if not (place / "labels.csv").exists():
             write_limb_archive(place, patients=NEW_PATIENTS, seed=SEED + 1, broken=1)
         source = home.source(str(place))
