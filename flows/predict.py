@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -149,11 +150,13 @@ class Desk:
     """
 
     def __init__(self, home: Home) -> None:
-        for left in home.settings.home.glob("predict-*-*"):
-            # A killed prediction leaves its desk, vault and all; its process is in the name.
+        host = socket.gethostname()
+        for left in home.settings.home.glob(f"predict-*-{host}-*"):
+            # A killed prediction leaves its desk, vault and all; its process is in the name. Of
+            # another host, or container, on the same home nobody here can say whether it lives.
             if not psutil.pid_exists(int(left.name.split("-")[1])):
                 shutil.rmtree(left, ignore_errors=True)
-        prefix = f"predict-{os.getpid()}-"
+        prefix = f"predict-{os.getpid()}-{host}-"
         self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=home.settings.home))
         inside: Settings = home.settings.model_copy(
             update={"home": self._folder, "catalog_url": "", "vault_url": ""}
