@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from prefect import flow
 
 from flows import reports
 from flows.cohorts import Ready, settle
 from flows.evidence import tracker_for
 from flows.home import Home
-from flows.judging import judge_side
+from flows.judging import judge_side, predictions
 from flows.settings import load_settings
 from flows.train import write_job
 from tasks.archive.audit import append
@@ -127,14 +126,7 @@ def _foreign(home: Home, job: TrainingJob, digest: str) -> Predictions:
         )
         raise RadloopError(msg)
     values = [_probabilities(rows[case.case_id], job.classes) for case in cases]
-    return Predictions(
-        tuple(case.case_id for case in cases),
-        tuple(case.patient_key for case in cases),
-        np.array([case.target for case in cases]),
-        np.array(values),
-        job.classes,
-        job.positive,
-    )
+    return predictions(job, cases, values)
 
 
 def _probabilities(row: Mapping[str, str], classes: tuple[str, ...]) -> list[float]:

@@ -273,7 +273,9 @@ def _finalise(
             try:
                 record = future.result()
             except Exception as error:
-                lost.append(type(error).__name__)
+                # Our own errors name the remedy; others may quote anything.
+                known = isinstance(error, RadloopError)
+                lost.append(str(error) if known else type(error).__name__)
                 continue
             row = PartRow(
                 part_id=record.part_id,
@@ -291,7 +293,7 @@ def _finalise(
             advance(len(records), len(futures))
     if lost:
         msg = (
-            f"{len(lost)} of {len(futures)} parts were not made ({', '.join(sorted(set(lost)))}); "
+            f"{len(lost)} of {len(futures)} parts were not made ({'; '.join(sorted(set(lost)))}); "
             f"the other {len(records)} are committed, run the same command again to go on"
         )
         raise RadloopError(msg)

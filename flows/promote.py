@@ -20,6 +20,7 @@ from tasks.learn.model import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
+from tasks.serve.comparing import run_url
 from tasks.serve.gate import Scored, Verdict, decide
 from tasks.serve.manifest import write_manifest
 from tasks.serve.outcome import CandidateOutcome, Scores
@@ -122,6 +123,9 @@ def decide_and_register(
         kept = home.settings.home / "reports" / scenario.name / f"{run_id}.html"
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(report.read_text())
+    reports.link("report", kept.as_uri(), f"report of {scenario.name}")
+    if tracker.uri.startswith("http"):
+        reports.link("mlflow run", run_url(tracker.uri, tracker, run_id), "run in MLflow")
     say(f"  {verdict.verdict}: {verdict.reason}")
     reports.text("gate", f"**{verdict.verdict}** {verdict.reason}")
     append(

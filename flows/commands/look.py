@@ -180,10 +180,11 @@ def schema(args: argparse.Namespace) -> None:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Read every part back and check the audit chain."""
+    """Read every part back and check the chains of audit log and ledger."""
     from flows.console import progress
     from tasks.archive.audit import verify_audit
     from tasks.archive.commits import all_parts
+    from tasks.serve.ledger import verify_ledger
     from tasks.store.verify import verify_part
 
     home = open_home(args)
@@ -196,6 +197,9 @@ def verify(args: argparse.Namespace) -> int:
             advance(number, len(rows))
     if home.settings.audit_path.exists():
         problems += [f"audit: {problem}" for problem in verify_audit(home.settings.audit_path)]
+    ledger = home.settings.home / "ledger.jsonl"
+    if ledger.exists():
+        problems += [f"ledger: {problem}" for problem in verify_ledger(ledger)]
     for problem in problems:
         print(problem)
     print(f"{len(rows)} parts read back, {len(problems)} problems")
