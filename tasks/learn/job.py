@@ -14,7 +14,7 @@ import numpy as np
 
 from tasks.evaluate.predictions import DiceScores, Predictions
 from tasks.hashing import digest_json
-from tasks.learn.candidate import TabularCandidate
+from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.header import header_frame
 from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
 
@@ -229,12 +229,6 @@ def frame(job: TrainingJob, candidate: TabularCandidate, cases: Sequence[JobCase
     if candidate.kind == "header":
         return header_frame(facts)
     return table_frame(facts, candidate.features, job.leave_out)
-
-
-def search_score(primary: str) -> str:
-    """Return what an inner search maximises: the primary metric where it can, else AUROC."""
-    known = ("auroc", "average_precision", "balanced_accuracy", "accuracy", "log_loss")
-    return primary if primary in known else "auroc"
 
 
 def typical_image(

@@ -17,7 +17,8 @@ from tasks.evaluate.calibrate import (
 from tasks.evaluate.intervals import Interval, metric_table
 from tasks.evaluate.leakage import better_than_header
 from tasks.evaluate.predictions import DiceScores, Predictions
-from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold, search_score
+from tasks.learn.candidate import search_score
+from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, save_model
 from tasks.serve.names import metric_name
