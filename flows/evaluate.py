@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows import reports
 from flows.cohorts import Ready, settle
@@ -59,7 +60,7 @@ def evaluate(
         what, scores, threshold = _champion(home, ready, job)
     else:
         what, scores, threshold = f"predictions {foreign[:12]}", _foreign(home, job, foreign), None
-    uses = use_edition(home.catalog, ready.split, ready.edition, foreign or what, "evaluate")
+    uses = use_edition(home.catalog, ready.split, ready.edition, flow_run.id, "evaluate")
     config = ready.scenario.evaluate
     table = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
     rows = [{"metric": n, "value": i.value, "from": i.lo, "to": i.hi} for n, i in table.items()]
