@@ -216,7 +216,8 @@ def trace(args: argparse.Namespace) -> int:
         print(json.dumps([asdict(one) for one in found]))
         return 0 if found else 1
     if not found:
-        raise RadloopError(f"nothing in the catalog is called {args.id}")
+        msg = f"nothing in the catalog is called {args.id}; give 6 characters of an id or more"
+        raise RadloopError(msg)
     for one in found:
         print(f"{one.kind} {one.id}")
         for name, value in one.facts.items():
