@@ -1,6 +1,6 @@
 """Who is in and on which side: the decision that preprocess, train, check and predict share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_ke
 from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
+from tasks.imaging.recipe import fit, needs_fit
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
+from tasks.store.plan import CaseNeed, case_ms, output_voxels
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,29 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         voxels = sum(voxels_of(case) for case in new)
         lines.append(
             f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
-            f"{voxels / 1e6:,.0f} million voxels ({4 * voxels / 1e9:.2f} GB as float32)"
+            f"{voxels / 1e6:,.0f} million voxels{_cost(scenario, new)}"
         )
     lines.append(
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )
     return lines
+
+
+def _cost(scenario: Scenario, new: Sequence[Any]) -> str:
+    """Say the bytes and hours of preprocessing, when the recipe needs no fit to say them."""
+    if not new or needs_fit(scenario.recipe):
+        return ""
+    recipe = fit(scenario.recipe, None)
+    needs = [need_of(case) for case in new]
+    seconds = sum(case_ms(need, recipe) for need in needs) / 1000
+    size = sum(4 * output_voxels(need, recipe) for need in needs)
+    return f", {size / 1e9:.2f} GB before compression, about {seconds / 3600:.2f} hours of one core"
+
+
+def need_of(case: Any) -> CaseNeed:
+    """Return what a case costs to prepare, by its header."""
+    voxels = voxels_of(case)
+    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
 
 
 def voxels_of(case: Any) -> int:

@@ -82,7 +82,7 @@ class Home:
             kept.write_text(scenario.model_dump_json(indent=1))
         return scenario
 
-    def source(self, text: str) -> "Source":
+    def source(self, text: str, *, register: bool = True) -> "Source":
         """Return the source an alias or a place stands for, registering a place that is new."""
         from tasks.archive.sources import resolve_source
 
@@ -91,8 +91,8 @@ class Home:
             return known[text]
         source = resolve_source(text)
         same = next((old for old in known.values() if old.location == source.location), None)
-        if same is not None:
-            return same
+        if same is not None or not register:
+            return same or source
         put_source(self.vault, source)
         return get_source(self.vault, source.alias)
 

@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from flows import reports
-from flows.cohorts import Ready, settle, voxels_of
+from flows.cohorts import Ready, need_of, settle
 from flows.console import progress, say
 from flows.home import Home, held_lease, lease
 from flows.policy import PART_TAG, task
@@ -34,7 +34,7 @@ from tasks.errors import RadloopError
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe, fit, needs_fit
 from tasks.store.fill import fingerprint_order, write_image_part, write_label_part
-from tasks.store.plan import CaseNeed, PartPlan, describe, plan_parts, waves
+from tasks.store.plan import PartPlan, describe, plan_parts, waves
 from tasks.store.schema import part_id, recipe_id
 from tasks.store.write import PartRecord
 
@@ -324,11 +324,6 @@ def _order(
     )
 
 
-def _need(case: Case) -> CaseNeed:
-    voxels = voxels_of(case)
-    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
-
-
 def _plan(
     home: Home, scenario: str, recipe_key: str, recipe: FittedRecipe, pending: Sequence[Case]
 ) -> tuple[PartPlan, ...]:
@@ -344,7 +339,9 @@ def _plan(
             kept.append(part)
             for case_id in part.case_ids:
                 del left[case_id]
-    fresh = plan_parts([_need(case) for case in left.values()], recipe, recipe_key) if left else ()
+    fresh = (
+        plan_parts([need_of(case) for case in left.values()], recipe, recipe_key) if left else ()
+    )
     plan = (*kept, *fresh)
     path = _plan_path(home, scenario, recipe_key)
     path.parent.mkdir(parents=True, exist_ok=True)

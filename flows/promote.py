@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,12 @@ def decide_and_register(
     scenario = ready.scenario
     edition = str(ready.edition)
     champion, champion_test = champion_scores(home, ready, job, tracker)
+    both = shared_cases(champion, Scored(scores, edition, chosen.threshold))
     verdict = decide(
-        champion,
-        Scored(scores, edition, chosen.threshold),
+        *both,
         scenario.gate,
         primary=scenario.evaluate.primary,
-        facts=subgroup_facts(ready, scores),
+        facts=subgroup_facts(ready, both[1].predictions),
     )
     facts = ReportFacts(
         scenario=scenario.name,
@@ -179,6 +180,21 @@ def subgroup_facts(ready: Ready, scores: Scores) -> dict[str, list[Any]]:
         rule.fact: [facts[case_id].get(rule.fact) for case_id in scores.case_ids]
         for rule in ready.scenario.gate.subgroups
     }
+
+
+def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | None, Scored]:
+    """Return both on the cases both could judge; a paired comparison needs the same ones."""
+    if champion is None:
+        return None, challenger
+    first, second = champion.predictions, challenger.predictions
+    common = set(first.case_ids) & set(second.case_ids)
+    left_out = len(set(first.case_ids) ^ set(second.case_ids))
+    if left_out:
+        say(f"  {left_out} test cases could be judged by one of the two only and are left out")
+    return tuple(
+        replace(one, predictions=p.take([i for i, c in enumerate(p.case_ids) if c in common]))
+        for one, p in ((champion, first), (challenger, second))
+    )
 
 
 def split_table(ready: Ready) -> dict[str, dict[str, Any]]:

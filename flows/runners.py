@@ -132,6 +132,7 @@ def least_memory(address: str) -> int:
         limits = [
             w["memory_limit"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
         ]
+    limits = [limit for limit in limits if limit] or limits
     if not limits:
         msg = (
             f"the Dask scheduler at {address} has no worker; start one with `dask worker {address}`"

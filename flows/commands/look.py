@@ -105,7 +105,7 @@ def check(args: argparse.Namespace) -> int:
     from flows.cohorts import forecast
 
     home = open_home(args)
-    place = home.source(args.source).alias if args.source else None
+    place = home.source(args.source, register=False).alias if args.source else None
     found = forecast(home, home.scenario(args.scenario, keep=False), place)
     if args.json:
         print(json.dumps(found))

@@ -14,6 +14,7 @@ from tasks.evaluate.calibrate import (
     choose_threshold,
     fit_calibration,
 )
+from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.intervals import Interval, metric_table
 from tasks.evaluate.leakage import better_than_header
 from tasks.evaluate.predictions import DiceScores, Predictions
@@ -74,7 +75,8 @@ def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: 
     rivals = [outcome for outcome in outcomes if outcome.kind == "header"]
     if not rivals or not isinstance(by_name[chosen].scores, Predictions):
         return None
-    rival = max(rivals, key=lambda outcome: outcome.figures[primary].value)
+    best = choose_challenger({o.name: o.figures for o in rivals}, primary)
+    rival = by_name[best]
     check = better_than_header(by_name[chosen].scores, rival.scores, metric=primary)
     return None if check.clearly_better else check.sentence
 
