@@ -15,7 +15,7 @@ from tasks.errors import RadloopError
 from tasks.learn.wisconsin import wisconsin_table
 from tasks.phantom.write import write_limb_archive
 
-PATIENTS = 240
+PATIENTS = 320
 """Invented patients: enough to learn a fracture line, few enough for minutes."""
 
 NEW_PATIENTS = 12

@@ -290,7 +290,11 @@ def _entry(
     row: PredictionRow,
     batch: str,
 ) -> LedgerEntry:
-    outcome: dict[str, Any] = {"status": row.status, "flags": list(row.flags)}
+    outcome: dict[str, Any] = {
+        "case_id": row.case_id,
+        "status": row.status,
+        "flags": list(row.flags),
+    }
     if row.reason is not None:
         outcome["reason"] = row.reason
     if row.label is not None:

@@ -307,8 +307,10 @@ def test_every_answer_is_in_the_ledger_and_its_chain_holds(loop):
         for row in predictions(loop.out(name))
         if row["status"] != FAILED
     ]
-    by_case = {entry["outcome"]["case_id"]: entry for entry in entries}
-    assert len(entries) == len(judged)
+    answered = [entry for entry in entries if entry["outcome"]["status"] != FAILED]
+    by_case = {entry["outcome"]["case_id"]: entry for entry in answered}
+    assert len(answered) == len(judged)
+    assert all(e["outcome"]["reason"] for e in entries if e["outcome"]["status"] == FAILED)
     for row in judged:
         entry = by_case[row["case_id"]]
         assert entry["model_digest"] == row["digest"]
