@@ -22,6 +22,10 @@ LOOPS = ("loop", "table_loop")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares an expensive fixture, else a file, in one process of a parallel run."""
     for item in items:
-        shared = [name for name in LOOPS if name in getattr(item, "fixturenames", ())]
+        known = set(getattr(item, "fixturenames", ()))
+        if hasattr(item, "callspec"):
+            # Some ask for a loop by its name as a parameter.
+            known |= {value for value in item.callspec.params.values() if isinstance(value, str)}
+        shared = [name for name in LOOPS if name in known]
         group = shared[0] if shared else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))

@@ -65,6 +65,7 @@ def write_lucky(path: Path) -> dict[str, np.ndarray]:
     return columns
 
 
+@pytest.mark.slow
 def test_a_candidate_that_is_best_on_test_only_is_not_chosen(table_loop, tmp_path):
     """From a table through the command: the better test figure is there to be had and not taken."""
     place = Place(tmp_path, api=table_loop.place.api_of_server())

@@ -358,6 +358,7 @@ def test_nothing_half_done_is_left(home):
     assert not list((home.home / "predictions").rglob("*.csv"))
 
 
+@pytest.mark.slow
 def test_later_patients_retrain_against_the_champion_on_the_same_edition(table_loop, tmp_path):
     """New rows meet the trigger, new test turns wait in reserve, both trainings can be compared."""
     later = Place(tmp_path / "later", api=table_loop.place.api_of_server())

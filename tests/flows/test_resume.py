@@ -194,6 +194,7 @@ def weights(place: Place) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_training_killed_amid_its_epochs_ends_with_one_parent_run(copy_of, calm, tmp_path):
     torn = Place(tmp_path, calm.api)
     shutil.copytree(calm.home, torn.home)
