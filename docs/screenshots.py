@@ -75,9 +75,10 @@ def _shoot(browser: str, pages: dict[str, tuple[str, int, int]]) -> None:
             page = chromium.new_page(viewport={"width": width, "height": height})
             page.goto(url, wait_until="domcontentloaded")
             page.wait_for_timeout(1000 if url.startswith("file") else SETTLE_MS)
+            # MLflow opens an assistant beside the page; a toast over the button is no reason to wait.
             close = page.get_by_role("button", name=re.compile("close", re.IGNORECASE))
             if close.count():
-                close.first.click()
+                close.first.click(force=True)
                 page.wait_for_timeout(500)
             page.screenshot(path=IMAGES / f"{name}.png")
             print(IMAGES / f"{name}.png")

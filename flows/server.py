@@ -181,6 +181,8 @@ def _launch(settings: Settings, name: str, port: int, log_path: Path) -> Server:
             # Our console may be quiet; the server's own log file is where people look for reasons.
             env=child_environment(
                 PREFECT_API_URL="",
+                # Without it Prefect's pages would look for their API where the client's stands.
+                PREFECT_SERVER_UI_API_URL=f"http://{LOOPBACK}:{port}/api",
                 # MLflow would start more processes, for jobs of its language-model features.
                 MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
                 **console_level("WARNING"),
