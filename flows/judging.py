@@ -9,9 +9,8 @@ import numpy as np
 from flows.cohorts import Ready
 from flows.console import progress, say
 from flows.home import Home
-from tasks.archive.catalog import Case, locators_of
+from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
-from tasks.archive.vault import file_refs
 from tasks.archive.volume import read_mask, read_volume
 from tasks.errors import BadCase
 from tasks.evaluate.overlap import dice_per_class
@@ -23,23 +22,6 @@ from tasks.serve.overlays import most_of, overlay_png
 
 SHOWN_CASES = 4
 """Worst and best cases shown in a report, each."""
-
-
-def orders_of(
-    home: Home, cases: Sequence[Case], masks: dict[str, int] | None = None
-) -> Iterator[OrderCase]:
-    """Give each case's files, looked up a thousand cases at a time."""
-    masks = masks or {}
-    for at in range(0, len(cases), 1000):
-        chunk = cases[at : at + 1000]
-        located = {case.case_id: locators_of(home.catalog, case.case_id) for case in chunk}
-        wanted = {locator for found in located.values() for locator in found}
-        wanted |= {masks[case_id] for case_id in located if case_id in masks}
-        refs = file_refs(home.vault, sorted(wanted))
-        for case in chunk:
-            files = tuple(refs[locator] for locator in located[case.case_id])
-            mask = refs[masks[case.case_id]] if case.case_id in masks else None
-            yield OrderCase(case.case_id, case.kind, files, mask)
 
 
 def judge_side(

@@ -17,7 +17,7 @@ from flows import reports
 from flows.console import progress, say
 from flows.evidence import tracker_for
 from flows.home import Home
-from flows.judging import orders_of
+from flows.orders import orders_of
 from flows.policy import task
 from flows.settings import Settings, load_settings
 from tasks.archive.audit import append

@@ -13,11 +13,12 @@ from flows import reports
 from flows.cohorts import Ready, need_of, settle
 from flows.console import progress, say
 from flows.home import Home, held_lease, lease
+from flows.orders import orders_of
 from flows.policy import PART_TAG, task
 from flows.runners import least_memory, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case, locators_of
+from tasks.archive.catalog import Case
 from tasks.archive.commits import (
     PartRow,
     commit_part,
@@ -27,8 +28,7 @@ from tasks.archive.commits import (
     recipe_for,
     want_cases,
 )
-from tasks.archive.orders import OrderCase, WorkOrder, seal, unseal
-from tasks.archive.vault import file_refs
+from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.cohort.fingerprint import merge
 from tasks.errors import RadloopError
 from tasks.hashing import digest_json
@@ -303,25 +303,8 @@ def _finalise(
 def _order(
     home: Home, ready: Ready, part: str, recipe_key: str, cases: Sequence[Case]
 ) -> WorkOrder:
-    """Seal everything a worker may know about its cases: places, digests, masks."""
-    located = {case.case_id: locators_of(home.catalog, case.case_id) for case in cases}
-    masks = ready.cohort.masks
-    wanted = {locator for found in located.values() for locator in found}
-    wanted |= {masks[case_id] for case_id in located if case_id in masks}
-    refs = file_refs(home.vault, sorted(wanted))
-    return WorkOrder(
-        part,
-        recipe_key,
-        tuple(
-            OrderCase(
-                case.case_id,
-                case.kind,
-                tuple(refs[locator] for locator in located[case.case_id]),
-                refs[masks[case.case_id]] if case.case_id in masks else None,
-            )
-            for case in cases
-        ),
-    )
+    """Gather everything a worker may know about its cases: places, digests, masks."""
+    return WorkOrder(part, recipe_key, tuple(orders_of(home, cases, ready.cohort.masks)))
 
 
 def _plan(
