@@ -55,7 +55,7 @@ def decide_and_register(
     """Compare with the present champion on the same edition, register, and move the aliases."""
     scenario = ready.scenario
     edition = str(ready.edition)
-    champion, champion_test = champion_scores(home, ready, job, tracker)
+    champion, champion_test, unscored = champion_scores(home, ready, job, tracker)
     both = shared_cases(champion, Scored(scores, edition, chosen.threshold))
     verdict = decide(
         *both,
@@ -63,6 +63,8 @@ def decide_and_register(
         primary=scenario.evaluate.primary,
         facts=subgroup_facts(ready, both[1].predictions),
     )
+    if unscored:
+        verdict = replace(verdict, verdict="undecidable", action="ask", reason=unscored)
     facts = ReportFacts(
         scenario=scenario.name,
         title=scenario.title,
@@ -154,23 +156,38 @@ def decide_and_register(
 
 def champion_scores(
     home: Home, ready: Ready, job: TrainingJob, tracker: tracking.Tracker
-) -> tuple[Scored | None, Mapping[str, Interval] | None]:
-    """Score the present champion on the same cases; None when there is none to score."""
+) -> tuple[Scored | None, Mapping[str, Interval] | None, str]:
+    """Score the present champion on the same cases.
+
+    Returns
+    -------
+    Scored or None
+        None when there is no champion, or it cannot be scored.
+    mapping or None
+        Its figures.
+    str
+        Why a champion that is there could not be scored: then a person decides, since a model
+        must not be replaced by one that was never compared with it.
+    """
     present = get_alias(tracker, job.scenario, "champion")
     if present is None:
-        return None, None
+        return None, None, ""
     # Not among what sets it aside: a champion whose files are away must not be replaced unseen.
     folder = fetch(tracker, present, home.settings.home / "models")
     try:
         with tempfile.TemporaryDirectory() as scratch:
             scores, _ = judge_side(home, ready, job.on("test"), folder, Path(scratch))
     except (ModelRefused, BadCase, ValueError) as error:
-        say(f"  the champion cannot be scored and is set aside: {error}")
-        return None, None
+        return (
+            None,
+            None,
+            f"Undecidable: the champion, version {present.version}, cannot be scored on this "
+            f"edition ({type(error).__name__}: {error}); a person has to decide.",
+        )
     threshold = read_spec(folder).thresholds.get(POSITIVE)
     config = ready.scenario.evaluate
     figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
-    return Scored(scores, str(ready.edition), threshold), figures
+    return Scored(scores, str(ready.edition), threshold), figures, ""
 
 
 def subgroup_facts(ready: Ready, scores: Scores) -> dict[str, list[Any]]:
