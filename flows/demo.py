@@ -100,7 +100,7 @@ def _close(home: Home, trained: bool, seconds: float) -> None:
         f"{sum(counts['quarantine'].values())} in quarantine"
     )
     for reason in quarantine_reasons(home.catalog):
-        print(f"          {reason.n} {reason.reason}")
+        print(f"          {reason.n} {reason.stage}: {reason.reason}")
     print(f"store     {home.settings.store_root}: {counts['parts']} parts")
     server = running_server(home.settings, "prefect")
     print(f"Prefect   {server.url + '/runs' if server else home.settings.prefect_api_url}")
