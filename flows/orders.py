@@ -1,0 +1,36 @@
+"""Where a case's files are: asked by the coordinator, told to whoever works on the case."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tasks.archive.catalog import Case, locators_of
+from tasks.archive.orders import OrderCase
+from tasks.archive.vault import file_refs
+
+LOOKED_UP_TOGETHER = 1000
+"""Cases whose files are looked up in one go: bounds memory, whatever the archive."""
+
+
+def orders_of(
+    place: Any, cases: Sequence[Case], masks: Mapping[str, int] | None = None
+) -> Iterator[OrderCase]:
+    """Give each case with its files and, where there is one, its mask.
+
+    Parameters
+    ----------
+    place : Home or Desk
+        Whose catalog and vault know the cases.
+    cases : sequence of Case
+    masks : mapping of case id to locator, optional
+    """
+    masks = masks or {}
+    for at in range(0, len(cases), LOOKED_UP_TOGETHER):
+        chunk = cases[at : at + LOOKED_UP_TOGETHER]
+        located = {case.case_id: locators_of(place.catalog, case.case_id) for case in chunk}
+        wanted = {locator for found in located.values() for locator in found}
+        wanted |= {masks[case_id] for case_id in located if case_id in masks}
+        refs = file_refs(place.vault, sorted(wanted))
+        for case in chunk:
+            files = tuple(refs[locator] for locator in located[case.case_id])
+            mask = refs[masks[case.case_id]] if case.case_id in masks else None
+            yield OrderCase(case.case_id, case.kind, files, mask)
