@@ -75,7 +75,7 @@ def _shoot(browser: str, pages: dict[str, tuple[str, int, int]]) -> None:
             page = chromium.new_page(viewport={"width": width, "height": height})
             page.goto(url, wait_until="domcontentloaded")
             page.wait_for_timeout(1000 if url.startswith("file") else SETTLE_MS)
-            # MLflow opens an assistant beside the page; a toast over the button is no reason to wait.
+            # MLflow opens an assistant; a toast that lies over its button is no reason to wait.
             close = page.get_by_role("button", name=re.compile("close", re.IGNORECASE))
             if close.count():
                 close.first.click(force=True)
