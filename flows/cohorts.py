@@ -18,7 +18,7 @@ from tasks.archive.commits import (
 from tasks.archive.vault import get_source, project_key, recall
 from tasks.cohort.check import class_balance, explain_problems
 from tasks.cohort.draft import column_facts, draft_scenario, read_columns
-from tasks.cohort.official import decide_sides
+from tasks.cohort.official import decide_sides, official_values
 from tasks.cohort.select import Cohort, select
 from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
 from tasks.errors import ScenarioError
@@ -36,7 +36,8 @@ class Ready:
 
     scenario: Scenario
     cohort: Cohort
-    label_set: str | None
+    label_sets: Mapping[str, str]
+    """source alias -> label set id"""
     split: str
     edition: int
     sides: Mapping[str, Any]
@@ -59,14 +60,23 @@ class Ready:
             # The split's id, not its rows: these grow with every new training patient, while an
             # edition of a split never changes, and that is what makes two trainings comparable.
             "split_hash": self.split,
-            "label_hash": self.label_set or digest_json(sorted(self.cohort.targets.items())),
+            "label_hash": self._label_hash,
         }
 
+    @property
+    def _label_hash(self) -> str:
+        ids = sorted(self.label_sets.values())
+        if len(ids) == 1:
+            return ids[0]
+        return digest_json(ids or sorted(self.cohort.targets.items()))
 
-def choose(home: Home, scenario: Scenario, source: str | None = None) -> tuple[Cohort, str | None]:
+
+def choose(
+    home: Home, scenario: Scenario, source: str | None = None
+) -> tuple[Cohort, Mapping[str, str]]:
     """Select a scenario's cases and join their labels; decides nothing and writes nothing."""
-    label_set = _label_set(home, scenario, source)
-    return select(home.catalog, scenario.cohort, scenario.labels, label_set, source), label_set
+    found = _label_sets(home, scenario, source)
+    return select(home.catalog, scenario.cohort, scenario.labels, found, source), found
 
 
 def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
@@ -77,7 +87,7 @@ def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
     ScenarioError
         When no case is left; the message holds the funnel.
     """
-    cohort, label_set = choose(home, scenario, source)
+    cohort, chosen_sets = choose(home, scenario, source)
     if not cohort.cases:
         funnel = "; ".join(f"{text}: {count}" for text, count in cohort.funnel)
         msg = f"scenario {scenario.name} has no labelled case ({funnel}); see `radloop check`"
@@ -93,7 +103,7 @@ def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
     if newest not in {edition.edition for edition in editions(home.catalog, split)}:
         tested = sum(row.side == "test" and row.edition == newest for row in known.values())
         open_edition(home.catalog, split, newest, tested)
-    return Ready(scenario, cohort, label_set, split, newest_edition(known), known)
+    return Ready(scenario, cohort, chosen_sets, split, newest_edition(known), known)
 
 
 def proposed_sides(
@@ -224,27 +234,26 @@ def draft(
 def _split_file(
     home: Home, scenario: Scenario, source: str | None, cohort: Cohort
 ) -> dict[str, list[str]] | None:
-    """Read the file of an official split and key it by patient."""
+    """Read the file of an official split, one beside each source, and key it by patient."""
     config = scenario.split
     if config.source != "file":
         return None
-    if source is None:
-        msg = f"scenario {scenario.name} has an official split file; say --source"
-        raise ScenarioError(msg)
-    place = get_source(home.vault, source)
-    columns = read_columns(Path(place.location) / config.file)
-    keys = [column for column in columns if column != config.column]
     rows: dict[str, list[str]] = {}
-    for key, value in zip(columns[keys[0]], columns[config.column], strict=True):
-        rows.setdefault(home.names.patient(key, source, ""), []).append(value)
+    for alias in [source] if source else sorted({case.source for case in cohort.cases}):
+        ours = [case for case in cohort.cases if case.source == alias]
+        place = get_source(home.vault, alias)
+        for patient, values in official_values(
+            place, config, ours, home.names, home.catalog
+        ).items():
+            rows.setdefault(patient, []).extend(values)
     return rows
 
 
-def _label_set(home: Home, scenario: Scenario, source: str | None) -> str | None:
+def _label_sets(home: Home, scenario: Scenario, source: str | None) -> dict[str, str]:
+    """Return the newest label set of each source, or of the one that is asked for."""
     if scenario.labels.format == "column":
-        return None
+        return {}
     name = label_set_name(scenario.labels)
-    if source is not None:
-        return latest_label_set(home.catalog, source, name)
-    known = [row for row in label_sets(home.catalog) if row.name == name]
-    return known[-1].label_set_id if known else None
+    known = {row.source for row in label_sets(home.catalog) if row.name == name}
+    wanted = sorted(known if source is None else known & {source})
+    return {alias: latest_label_set(home.catalog, alias, name) for alias in wanted}

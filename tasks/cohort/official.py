@@ -1,6 +1,7 @@
 """Splits that others have published: sides and folds read from a column or a file."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tasks.cohort.split import (
@@ -14,7 +15,12 @@ from tasks.cohort.split import (
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from tasks.archive.catalog import Case
     from tasks.archive.commits import Assignment
+    from tasks.archive.deidentify import Pseudonymiser
+    from tasks.archive.sources import Source
 
 
 def decide_sides(
@@ -111,6 +117,72 @@ def assign_official(
         Assignment(name, "train", NO_EDITION, fold, patients[name]) for name, fold in folds.items()
     ]
     return sorted(rows, key=lambda row: row.patient_key)
+
+
+def official_values(
+    source: "Source",
+    config: SplitConfig,
+    cases: Sequence["Case"],
+    names: "Pseudonymiser",
+    catalog: "Engine",
+) -> dict[str, list[str]]:
+    """Read the file of an official split and find the patient of each row.
+
+    Parameters
+    ----------
+    source : Source
+        Beside which the file stands.
+    config : SplitConfig
+        Of source ``file``.
+    cases : sequence of Case
+        The source's cases; rows about others are left aside.
+    names : Pseudonymiser
+    catalog : Engine
+
+    Returns
+    -------
+    dict
+        patient key -> what the rows about its cases say.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        The file is not there, is no table or lacks a column.
+    """
+    from tasks.archive.catalog import cases_of_sops
+    from tasks.archive.tablefile import read_table
+    from tasks.labels.attach import label_key, read_beside
+    from tasks.labels.tables import parse_label_table
+
+    table = parse_label_table(
+        read_table(*read_beside(source, config.file)),
+        config.join,
+        config.column,
+        key_column=config.key_column,
+    )
+    issuer = config.issuer or source.alias
+    said = []
+    for row in table.rows:
+        # A row without a usable key or value decides nothing; a patient who is left without a
+        # side is counted, and refused, by `assign_official`.
+        with suppress(ValueError):
+            said.append((label_key(row.key, config.join, issuer, names), row.value))
+    by_id = {case.case_id: case for case in cases}
+    if config.join == "sop":
+        of_sop = cases_of_sops(catalog, [key for key, _ in said])
+        owners = {
+            sop: {by_id[case_id].patient_key} for sop, case_id in of_sop.items() if case_id in by_id
+        }
+    else:
+        owners = {}
+        for case in cases:
+            field = "case_id" if config.join == "case" else f"{config.join}_key"
+            owners.setdefault(getattr(case, field), set()).add(case.patient_key)
+    values: dict[str, list[str]] = {}
+    for key, value in said:
+        for patient in owners.get(key, ()):
+            values.setdefault(patient, []).append(value)
+    return values
 
 
 _TRAIN_WORDS = ("train", "training", "val", "valid", "validation")

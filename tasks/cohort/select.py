@@ -125,7 +125,7 @@ def select(
     catalog: "Engine",
     config: CohortConfig,
     labels: "LabelConfig",
-    label_set_id: str | None,
+    label_sets: Mapping[str, str],
     source: str | None = None,
 ) -> Cohort:
     """Read a scenario's cohort from the catalog.
@@ -136,8 +136,9 @@ def select(
     config : CohortConfig
     labels : LabelConfig
         How labels are found: in a label set, or (format ``column``) in a column of the table.
-    label_set_id : str or None
-        The label set; None takes every case as unlabelled unless labels stand in a column.
+    label_sets : mapping of source alias to label set id
+        A label set speaks about the cases of its own source. Cases of a source without one are
+        unlabelled unless labels stand in a column.
     source : str, optional
         Alias of the only source to look at.
     """
@@ -148,10 +149,18 @@ def select(
     if labels.format == "column":
         said = {case.case_id: _column_values(case, labels.column) for case in chosen}
         return label_cases(chosen, said, {}, labels, funnel, unmatched=0)
-    rows = archive.label_rows(catalog, label_set_id) if label_set_id else []
-    sop_keys = sorted({row.key for row in rows if row.join == "sop"})
-    of_sop = archive.cases_of_sops(catalog, sop_keys) if sop_keys else {}
-    said, masks, unmatched = match_rows(chosen, rows, of_sop)
+    said: dict[str, set[str]] = {}
+    masks: dict[str, set[int]] = {}
+    unmatched = 0
+    for alias, label_set_id in label_sets.items():
+        rows = archive.label_rows(catalog, label_set_id)
+        sop_keys = sorted({row.key for row in rows if row.join == "sop"})
+        of_sop = archive.cases_of_sops(catalog, sop_keys) if sop_keys else {}
+        ours = [case for case in chosen if case.source == alias]
+        said_here, masks_here, left = match_rows(ours, rows, of_sop)
+        said |= said_here
+        masks |= masks_here
+        unmatched += left
     return label_cases(chosen, said, masks, labels, funnel, unmatched)
 
 

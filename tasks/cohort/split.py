@@ -38,7 +38,8 @@ class SplitConfig(BaseModel):
     """How patients are divided into a training side with folds and a test side.
 
     ``keyed`` ranks patients by a keyed hash; ``column`` reads a kept field or table column and
-    ``file`` a table beside the source, both holding ``train``, ``test`` or a fold number.
+    ``file`` a table beside the source, both holding ``train``, ``test`` or a fold number. ``join``,
+    ``key_column`` and ``issuer`` say whom a row of the file speaks about, as for labels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +52,8 @@ class SplitConfig(BaseModel):
     column: str | None = None
     file: str | None = None
     join: Literal["patient", "accession", "study", "series", "sop", "case"] = "patient"
+    key_column: str | None = None
+    issuer: str | None = None
 
     @model_validator(mode="after")
     def _source_has_its_place(self) -> Self:

@@ -78,7 +78,7 @@ def attach_labels(
         return AttachReport(label_set_id, n, n, ())
     if config.format == "column":
         return _column_report(source, config, catalog)
-    data, file_name = _read_file(source, config.file)
+    data, file_name = read_beside(source, config.file)
     table = parse_label_table(
         read_table(data, file_name), config.join, config.column, key_column=config.key_column
     )
@@ -111,7 +111,14 @@ def attach_labels(
     return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
 
 
-def _read_file(source: Source, file: str) -> tuple[bytes, str]:
+def read_beside(source: Source, file: str) -> tuple[bytes, str]:
+    """Return the bytes and name of a table that a scenario names, relative to its source.
+
+    Raises
+    ------
+    FileNotFoundError
+        It is not there; the message does not repeat the place.
+    """
     place = Path(source.location)
     try:
         if source.kind == "archive" and not Path(file).is_absolute():
@@ -121,8 +128,8 @@ def _read_file(source: Source, file: str) -> tuple[bytes, str]:
     except (FileNotFoundError, IsADirectoryError, BadCase):
         # Not repeated: the scenario names it, and a place may hold a name.
         raise FileNotFoundError(
-            f"The label table that the scenario names is not in the source {source.alias!r}: give "
-            "labels.file relative to the source, or as an absolute path."
+            f"The table of labels or sides that the scenario names is not in the source "
+            f"{source.alias!r}: give its `file` relative to the source, or as an absolute path."
         ) from None
 
 
@@ -136,19 +143,27 @@ def _with_keys(
             problems.append((entry.line, f"the label is none of {', '.join(config.classes)}"))
             continue
         try:
-            keyed.append((entry, _key(entry.key, source, config, names)))
+            issuer = config.issuer or source.alias
+            keyed.append((entry, label_key(entry.key, config.join, issuer, names)))
         except ValueError:
             problems.append((entry.line, f"the {config.join} is a placeholder"))
     return keyed, problems
 
 
-def _key(text: str, source: Source, config: LabelConfig, names: Pseudonymiser) -> str:
-    if config.join == "case":
+def label_key(text: str, join: str, issuer: str, names: Pseudonymiser) -> str:
+    """Return the catalog's key for a key that stands in a table.
+
+    Raises
+    ------
+    ValueError
+        It is a placeholder.
+    """
+    if join == "case":
         return text
-    if config.join == "patient":
+    if join == "patient":
         # No study stands in for a placeholder here, so that one raises.
-        return names.patient(text, config.issuer or source.alias, "")
-    return names.key(config.join, text)
+        return names.patient(text, issuer, "")
+    return names.key(join, text)
 
 
 def _conflicts(keyed: list[tuple[LabelEntry, str]]) -> list[tuple[int, str]]:

@@ -31,7 +31,7 @@ def _key(word: str, number: int) -> str:
     return f"{number:08x}{word.encode().hex():0>24}"[:32]
 
 
-def _series(number: int, **facts) -> SeriesRow:
+def _series(number: int, source: str = "archive", **facts) -> SeriesRow:
     instance = InstanceRow(_key("sop", number), None, _key("digest", number), number)
     return SeriesRow(
         series_key=_key("series", number),
@@ -39,7 +39,7 @@ def _series(number: int, **facts) -> SeriesRow:
         patient_key=_key("patient", number // 2),
         accession_key=_key("acc", number),
         kind="dicom",
-        source="archive",
+        source=source,
         facts={"modality": "CR", "rows": 100 + number, **facts},
         instances=(instance,),
     )
@@ -54,11 +54,11 @@ def catalog(tmp_path):
     engine.dispose()
 
 
-def _label(catalog, pairs, join="accession", **more):
+def _label(catalog, pairs, join="accession", source="archive", **more):
     word = {"accession": "acc"}.get(join, join)
     rows = [LabelRow(join, _key(word, n), value, **more) for n, value in pairs]
     return put_label_set(
-        catalog, name="labels.csv", source="archive", author="test", digest=_key("d", 1), rows=rows
+        catalog, name="labels.csv", source=source, author="test", digest=_key("d", 1), rows=rows
     )
 
 
@@ -75,7 +75,7 @@ def test_the_funnel_counts_what_is_left_after_every_condition(catalog):
         ],
     )  # fmt: skip
     config = CohortConfig(kind="dicom", modality=["CR", "DX"], where={"rows": {"max": 106}})
-    cohort = select(catalog, config, LABELS, labelled)
+    cohort = select(catalog, config, LABELS, {"archive": labelled})
     assert cohort.funnel == (
         ("dicom cases in the catalog", 8),
         ("with modality CR or DX", 7),
@@ -94,19 +94,32 @@ def test_the_funnel_counts_what_is_left_after_every_condition(catalog):
 def test_labels_join_on_every_key(catalog, join):
     labelled = _label(catalog, [(0, "normal"), (1, "normal"), (50, "normal")], join)
     config = CohortConfig(kind="dicom")
-    cohort = select(catalog, config, LABELS.model_copy(update={"join": join}), labelled)
+    cohort = select(catalog, config, LABELS.model_copy(update={"join": join}), {"archive": labelled})
     assert len(cohort.cases) == (4 if join == "patient" else 2)
     assert cohort.unmatched == 1
+
+
+def test_each_source_is_labelled_by_its_own_label_set(catalog):
+    upsert_series(catalog, [_series(20, source="elsewhere")])
+    here = _label(catalog, [(0, "normal")])
+    there = _label(catalog, [(20, "pneumonia"), (1, "normal")], source="elsewhere")
+    sets = {"archive": here, "elsewhere": there}
+    cohort = select(catalog, CohortConfig(kind="dicom"), LABELS, sets)
+    assert {case.source: cohort.targets[case.case_id] for case in cohort.cases} == {
+        "archive": "normal",
+        "elsewhere": "pneumonia",
+    }
+    assert cohort.unmatched == 1  # the other source's set says nothing about this one's cases
 
 
 def test_another_source_or_no_label_set_leaves_nobody(catalog):
     labelled = _label(catalog, [(0, "normal")])
     config = CohortConfig(kind="dicom")
-    assert select(catalog, config, LABELS, labelled, "elsewhere").funnel[0] == (
+    assert select(catalog, config, LABELS, {"archive": labelled}, "elsewhere").funnel[0] == (
         "dicom cases in source elsewhere",
         0,
     )
-    empty = select(catalog, config, LABELS, None)
+    empty = select(catalog, config, LABELS, {})
     assert (len(empty.cases), len(empty.unlabelled)) == (0, 8)
 
 
@@ -117,7 +130,7 @@ def test_masks_are_labels_of_a_segmentation_and_two_are_ambiguous(catalog):
         catalog, name="decathlon", source="archive", author="t", digest=_key("d", 2), rows=masks
     )
     labels = LabelConfig(format="decathlon", classes=("anterior", "posterior"))
-    cohort = select(catalog, CohortConfig(kind="dicom"), labels, labelled)
+    cohort = select(catalog, CohortConfig(kind="dicom"), labels, {"archive": labelled})
     assert list(cohort.masks.values()) == [10]
     assert not cohort.targets
     assert cohort.funnel[-1] == ("with exactly one mask", 1)
@@ -132,7 +145,7 @@ def test_rows_of_a_table_take_their_label_from_a_column(tmp_path):
     upsert_table_rows(engine, "wisconsin", "table", rows)
     labels = LabelConfig(format="column", column="grade", classes=("0", "1"), positive="1")
     config = CohortConfig(kind="row", table="wisconsin", where={"size": {"min": 1}})
-    cohort = select(engine, config, labels, None)
+    cohort = select(engine, config, labels, {})
     assert cohort.targets == {_key("case", 1): "1", _key("case", 2): "1"}
     assert cohort.funnel[:2] == (
         ("rows of table wisconsin in the catalog", 5),
@@ -143,7 +156,7 @@ def test_rows_of_a_table_take_their_label_from_a_column(tmp_path):
 
 def test_a_patients_facts_carry_the_target_of_each_case(catalog):
     labelled = _label(catalog, [(0, "normal"), (1, "pneumonia"), (2, "normal")])
-    facts = select(catalog, CohortConfig(kind="dicom"), LABELS, labelled).patient_facts()
+    facts = select(catalog, CohortConfig(kind="dicom"), LABELS, {"archive": labelled}).patient_facts()
     assert sorted(case["target"] for case in facts[_key("patient", 0)]) == ["normal", "pneumonia"]
     assert [case["rows"] for case in facts[_key("patient", 1)]] == [102]
 
