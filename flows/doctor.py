@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 
 from flows.server import LOOPBACK, answers, running_server
-from flows.settings import Settings, visible_gpus
+from flows.settings import Settings, machine_memory, visible_gpus
 
 NEED_FREE_GB = 10
 """A first training with its store, artifacts and environment stays below this."""
@@ -93,7 +93,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(settings.home).free / 1e9
     remedy = f"free some, or set RADLOOP_HOME to a larger disk (want {NEED_FREE_GB} GB)"
     yield _bar("disk free", free, NEED_FREE_GB, "GB", remedy)
-    memory = psutil.virtual_memory().total / 1e9
+    memory = machine_memory() / 1e9
     yield _bar("memory", memory, NEED_MEMORY_GB, "GB", "set RADLOOP_WORKERS=1")
     shm = shutil.disk_usage("/dev/shm").total / 1e6
     yield _bar("/dev/shm", shm, NEED_SHM_MB, "MB", "start the container with --shm-size=2g")

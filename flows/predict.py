@@ -22,12 +22,13 @@ from flows.policy import task
 from flows.settings import Settings, load_settings
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case, cases, locators_of, open_catalog, quarantine
-from tasks.archive.commits import sides_of_patient
+from tasks.archive.commits import assignments
+from tasks.archive.deidentify import is_placeholder
 from tasks.archive.intake import ingest as take_in
 from tasks.archive.nifti import write_nifti
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
-from tasks.archive.vault import file_refs, get_source, open_vault
+from tasks.archive.vault import file_refs, get_source, keys_behind, open_vault, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.judge import POSITIVE, Judgement, called, judge_images, judge_rows
@@ -37,6 +38,7 @@ from tasks.serve.overlays import most_of, overlay_png
 from tasks.serve.registry import ModelVersionInfo, fetch, get_alias
 from tasks.serve.results import (
     FAILED,
+    ID_IN_TRAINING,
     IN_TRAINING,
     UNLIKE_TRAINING,
     ModelFacts,
@@ -123,7 +125,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         intended_use=body.intended_use,
         not_for=body.not_for,
     )
-    write_predictions(out, rows, facts, origin)
+    write_predictions(out, rows, facts, origin, page=body.outputs.page)
     flagged = sum(bool(row.flags) for row in rows)
     failed = sum(row.status == FAILED for row in rows)
     append(
@@ -185,13 +187,13 @@ def _answers(
     """Judge the cases, write pictures and masks, and keep the ledger."""
     kept: list[LedgerEntry] = []
     ledger = home.settings.home / "ledger.jsonl"
-    patients = {case.case_id: case.patient_key for case in chosen}
+    seen = trained_on(home, desk, chosen, model.spec.hashes.get("split_hash"))
     with progress("judging", total=len(chosen), unit="cases") as advance:
         for number, (case_id, one) in enumerate(_judged(desk, model, chosen), start=1):
             if isinstance(one, BadCase):
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
-                row = _row(home, model, one, patients[case_id], body, out)
+                row = _row(model, one, seen.get(case_id), body, out)
             kept.append(_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)
@@ -213,15 +215,33 @@ def _judged(
         yield order.case_id, one
 
 
-def _row(
-    home: Home, model: Any, one: Judgement, patient: str, body: Any, out: Path
-) -> PredictionRow:
+def trained_on(home: Home, desk: Desk, chosen: Sequence[Case], split: str | None) -> dict[str, str]:
+    """Return case id -> flag of the cases whose patient the model was trained on.
+
+    A patient's pseudonym holds the issuer of the id, or else the source: the id 4711 of two
+    hospitals is two patients. The same hospital's images may come from another folder, though, so
+    an id that only its source tells apart is marked too, in words of its own.
+    """
+    training = (
+        {key for key, row in assignments(home.catalog, split).items() if row.side == "train"}
+        if split
+        else set()
+    )
+    ids = {case.patient_key: recall(desk.vault, "patient", case.patient_key) for case in chosen}
+    named = {key: text for key, text in ids.items() if text and not is_placeholder(text)}
+    others = keys_behind(home.vault, "patient", named.values())
+    flags = {}
+    for case in chosen:
+        if case.patient_key in training:
+            flags[case.case_id] = IN_TRAINING
+        elif training & set(others.get(named.get(case.patient_key), ())):
+            flags[case.case_id] = ID_IN_TRAINING
+    return flags
+
+
+def _row(model: Any, one: Judgement, seen: str | None, body: Any, out: Path) -> PredictionRow:
     spec = model.spec
-    flags = []
-    ours = spec.hashes.get("split_hash")
-    found = sides_of_patient(home.catalog, patient)
-    if any(split == ours and side == "train" for split, side, _ in found):
-        flags.append(IN_TRAINING)
+    flags = [seen] if seen else []
     if one.unlike:
         flags.append(UNLIKE_TRAINING)
     row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance)

@@ -1,47 +1,30 @@
 """Catalog to Zarr: plan, do one part, finalise."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import flow
 from prefect.futures import as_completed
 
 from flows import reports
-from flows.cohorts import Ready, need_of, settle
+from flows.cohorts import Ready, settle
 from flows.console import progress, say
+from flows.fitting import fitted_recipe
 from flows.home import Home, held_lease, lease
 from flows.orders import orders_of
+from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
 from flows.runners import least_memory, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case
-from tasks.archive.commits import (
-    PartRow,
-    commit_part,
-    parts,
-    pending_cases,
-    put_recipe,
-    recipe_for,
-    want_cases,
-)
+from tasks.archive.commits import PartRow, commit_part, pending_cases, recipe_for, want_cases
 from tasks.archive.orders import WorkOrder, seal, unseal
-from tasks.cohort.fingerprint import merge
 from tasks.errors import RadloopError
-from tasks.hashing import digest_json
-from tasks.imaging.recipe import FittedRecipe, fit, needs_fit
-from tasks.store.fill import fingerprint_order, write_image_part, write_label_part
-from tasks.store.plan import PartPlan, describe, plan_parts, waves
-from tasks.store.schema import part_id, recipe_id
+from tasks.imaging.recipe import FittedRecipe
+from tasks.store.fill import write_image_part, write_label_part
+from tasks.store.plan import WAVE, describe, waves
 from tasks.store.write import PartRecord
-
-FINGERPRINT_CASES = 200
-"""Training cases measured for a fit; medians of more hardly move."""
-
-FINGERPRINT_BATCH = 16
 
 
 def _image_part(token: bytes, recipe: dict[str, Any]) -> PartRecord:
@@ -60,13 +43,8 @@ def _label_part(
     )
 
 
-def _fingerprints(token: bytes) -> list[Any]:
-    return fingerprint_order(unseal(token, load_settings().order_key))
-
-
 make_image_part = task(_image_part, name="image part", tags=[PART_TAG], retries=1)
 make_label_part = task(_label_part, name="label part", tags=[PART_TAG], retries=1)
-measure_cases = task(_fingerprints, name="fingerprint", retries=1)
 
 
 @flow(name="preprocess")
@@ -89,11 +67,13 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
     ready = settle(home, home.scenario(scenario), source)
     if ready.scenario.cohort.kind == "row":
         return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
-    with lease(home, f"store {scenario}", "preprocess"), workers(home.settings) as address:
+    with lease(home, f"preprocess {scenario}", "preprocess"), workers(home.settings) as address:
         recipe_key, recipe = fitted_recipe(home, ready, address)
-        records = _image_parts(home, ready, source, recipe_key, recipe, address)
-        if ready.scenario.task == "segmentation":
-            records += _label_parts(home, ready, source, recipe_key, address)
+        # Two scenarios with one recipe may share parts: only one of them writes at a time.
+        with lease(home, store_lease(recipe_key), "preprocess"):
+            records = _image_parts(home, ready, source, recipe_key, recipe, address)
+            if ready.scenario.task == "segmentation":
+                records += _label_parts(home, ready, source, recipe_key, address)
     images = [record for record in records if record.kind == "image"]
     failures = [failure for record in images for failure in record.failures]
     append(home.settings.audit_path, "preprocess", scenario=scenario, recipe_id=recipe_key)
@@ -103,70 +83,15 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
         reports.table("quarantine", [{"case": c[:12], "reason": r} for c, r, _ in failures])
     return {
         "cases": sum(len(record.case_ids) for record in images),
-        "parts": len(records),
+        "parts": sum(bool(record.case_ids) for record in records),
         "quarantined": len(failures),
         "recipe_id": recipe_key,
     }
 
 
-def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
-    """Return the scenario's frozen recipe, fitting it on training patients the first time.
-
-    A recipe whose steps changed in the scenario is a new one; one whose steps stand is never
-    refitted by itself, since parts and models rest on the fit.
-    """
-    steps = ready.scenario.recipe
-    # With the defaults filled in: a default that is spelt out asks for nothing new.
-    asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
-    kept = recipe_for(home.catalog, ready.scenario.name)
-    if kept and kept[1]["asked"] == asked:
-        return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
-    fingerprint = None
-    if needs_fit(steps):
-        cases = ready.cases_on("train")[:FINGERPRINT_CASES]
-        fingerprint = merge(_measure(home, ready, cases, address))
-        say(f"  recipe fitted on {fingerprint.n_cases} training cases")
-    recipe = fit(steps, fingerprint)
-    key = recipe_id(recipe)
-    if kept and kept[0] == key:
-        return key, recipe
-    body = {"asked": asked, "recipe": recipe.to_dict()}
-    put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on)
-    return key, recipe
-
-
-def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
-    """Return the id and body of the recipe a scenario's parts were made with.
-
-    Raises
-    ------
-    RadloopError
-        When nothing was preprocessed yet.
-    """
-    kept = recipe_for(home.catalog, scenario)
-    if kept is None:
-        msg = f"nothing of scenario {scenario} is in the store; run `radloop preprocess {scenario}`"
-        raise RadloopError(msg)
-    return kept[0], kept[1]["recipe"]
-
-
-def _measure(home: Home, ready: Ready, cases: Sequence[Case], address: str) -> list[Any]:
-    key = home.settings.order_key
-    tokens = [
-        seal(_order(home, ready, "fingerprint", "", cases[at : at + FINGERPRINT_BATCH]), key)
-        for at in range(0, len(cases), FINGERPRINT_BATCH)
-    ]
-    return [
-        found
-        for batch in measure_wave.with_options(task_runner=runner(address))(tokens)
-        for found in batch
-    ]
-
-
-@flow(name="fingerprint-wave", validate_parameters=False, persist_result=False)
-def measure_wave(tokens: list[bytes]) -> list[Any]:
-    """Measure training cases, a sealed order a task."""
-    return [future.result() for future in [measure_cases.submit(token) for token in tokens]]
+def store_lease(recipe_key: str) -> str:
+    """Return the name of the lease on a recipe's parts of the store."""
+    return f"store {recipe_key}"
 
 
 def _image_parts(
@@ -183,7 +108,7 @@ def _image_parts(
     if not pending:
         say("  nothing new to preprocess")
         return []
-    plan = _plan(home, ready.scenario.name, recipe_key, recipe, pending)
+    plan = plan_images(home, ready.scenario.name, recipe_key, recipe, pending)
     for line in describe(plan, memory_limit=least_memory(address)):
         say(f"  {line}")
     records: list[PartRecord] = []
@@ -197,22 +122,13 @@ def _image_parts(
 def _label_parts(
     home: Home, ready: Ready, source: str | None, recipe_key: str, address: str
 ) -> list[PartRecord]:
-    done = {
-        row.image_part_id
-        for row in parts(
-            home.catalog, recipe_id=recipe_key, kind="label", label_set_id=ready.label_set
+    wanted = [part.part_id for part in plan_labels(home, ready, recipe_key)]
+    records: list[PartRecord] = []
+    for at in range(0, len(wanted), WAVE):
+        records += label_wave.with_options(task_runner=runner(address))(
+            ready.scenario.name, recipe_key, wanted[at : at + WAVE], source
         )
-    }
-    wanted = [
-        row.part_id
-        for row in parts(home.catalog, recipe_id=recipe_key, kind="image")
-        if row.part_id not in done and set(row.case_ids) & ready.cohort.masks.keys()
-    ]
-    if not wanted:
-        return []
-    return label_wave.with_options(task_runner=runner(address))(
-        ready.scenario.name, recipe_key, wanted, source
-    )
+    return records
 
 
 @flow(name="image-wave", persist_result=False)
@@ -225,43 +141,39 @@ def image_wave(
     by_id = {case.case_id: case for case in ready.cohort.cases}
     _, body = recipe_for(home.catalog, scenario)
     futures = []
-    for part in waves(_kept_plan(home, scenario, recipe_key))[number]:
+    for part in waves(kept_plan(home, scenario, recipe_key))[number]:
         cases = [by_id[case_id] for case_id in part.case_ids]
         order = _order(home, ready, part.part_id, recipe_key, cases)
         token = seal(order, home.settings.order_key)
         futures.append(make_image_part.submit(token, body["recipe"]))
-    return _finalise(home, futures, scenario, recipe_key, None, {})
+    return _finalise(home, futures, recipe_key, {})
 
 
 @flow(name="label-wave", persist_result=False)
 def label_wave(
-    scenario: str, recipe_key: str, image_parts: list[str], source: str | None = None
+    scenario: str, recipe_key: str, wanted: list[str], source: str | None = None
 ) -> list[PartRecord]:
-    """Make the label parts that belong to image parts, and commit each as it is done."""
+    """Make label parts, at most 256, and commit each as it is done."""
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
     by_id = {case.case_id: case for case in ready.cohort.cases}
     _, body = recipe_for(home.catalog, scenario)
-    rows = {r.part_id: r for r in parts(home.catalog, recipe_id=recipe_key, kind="image")}
-    futures, images = [], {}
-    for image_id in image_parts:
-        row = rows[image_id]
-        labelled = tuple(c for c in row.case_ids if c in ready.cohort.masks and c in by_id)
-        key = part_id(labelled, recipe_key, "label", ready.label_set)
-        images[key] = image_id
-        order = _order(home, ready, key, recipe_key, [by_id[c] for c in labelled])
-        token = seal(order, home.settings.order_key)
-        futures.append(make_label_part.submit(token, body["recipe"], row.path, ready.label_set))
-    return _finalise(home, futures, scenario, recipe_key, ready.label_set, images)
+    plan = {p.part_id: p for p in plan_labels(home, ready, recipe_key) if p.part_id in set(wanted)}
+    futures = []
+    for part in plan.values():
+        cases = [by_id[case_id] for case_id in part.case_ids]
+        token = seal(_order(home, ready, part.part_id, recipe_key, cases), home.settings.order_key)
+        futures.append(
+            make_label_part.submit(token, body["recipe"], part.image_path, part.label_set_id)
+        )
+    return _finalise(home, futures, recipe_key, plan)
 
 
 def _finalise(
     home: Home,
     futures: Sequence[Any],
-    scenario: str,
     recipe_key: str,
-    label_set: str | None,
-    images: dict[str, str],
+    labels: Mapping[str, LabelPart],
 ) -> list[PartRecord]:
     """Commit parts as they come; only the coordinator writes the catalog.
 
@@ -277,18 +189,20 @@ def _finalise(
                 known = isinstance(error, RadloopError)
                 lost.append(str(error) if known else type(error).__name__)
                 continue
+            label = labels.get(record.part_id)
             row = PartRow(
                 part_id=record.part_id,
                 kind=record.kind,
                 recipe_id=recipe_key,
-                label_set_id=label_set,
-                image_part_id=images.get(record.part_id),
+                label_set_id=label.label_set_id if label else None,
+                image_part_id=label.image_part_id if label else None,
                 path=record.path,
                 case_ids=record.case_ids,
                 bytes=record.bytes,
                 digest=record.digest,
             )
-            commit_part(home.catalog, row, record.failures, lease=held_lease(f"store {scenario}"))
+            held = held_lease(store_lease(recipe_key))
+            commit_part(home.catalog, row, record.failures, lease=held)
             records.append(record)
             advance(len(records), len(futures))
     if lost:
@@ -305,47 +219,6 @@ def _order(
 ) -> WorkOrder:
     """Gather everything a worker may know about its cases: places, digests, masks."""
     return WorkOrder(part, recipe_key, tuple(orders_of(home, cases, ready.cohort.masks)))
-
-
-def _plan(
-    home: Home, scenario: str, recipe_key: str, recipe: FittedRecipe, pending: Sequence[Case]
-) -> tuple[PartPlan, ...]:
-    """Plan the pending cases, taking up the parts an interrupted run had planned.
-
-    Staging and part ids hang on which cases a part holds, so a plan once made is kept until its
-    parts are committed: another cut of the same cases would leave half-made parts behind.
-    """
-    left = {case.case_id: case for case in pending}
-    kept = []
-    for part in _kept_plan(home, scenario, recipe_key):
-        if part.case_ids and left.keys() >= set(part.case_ids):
-            kept.append(part)
-            for case_id in part.case_ids:
-                del left[case_id]
-    fresh = (
-        plan_parts([need_of(case) for case in left.values()], recipe, recipe_key) if left else ()
-    )
-    plan = (*kept, *fresh)
-    path = _plan_path(home, scenario, recipe_key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps([asdict(part) for part in plan]))
-    beside.replace(path)
-    return plan
-
-
-def _kept_plan(home: Home, scenario: str, recipe_key: str) -> tuple[PartPlan, ...]:
-    """Return the parts of a scenario's last plan under a recipe, done or not."""
-    try:
-        rows = json.loads(_plan_path(home, scenario, recipe_key).read_text())
-    except FileNotFoundError:
-        return ()
-    return tuple(PartPlan(**{**row, "case_ids": tuple(row["case_ids"])}) for row in rows)
-
-
-def _plan_path(home: Home, scenario: str, recipe_key: str) -> Path:
-    # Two scenarios with one recipe share its key and may run at once.
-    return home.settings.home / "plans" / scenario / f"{recipe_key}.json"
 
 
 def _row(record: PartRecord) -> dict[str, Any]:

@@ -65,6 +65,8 @@ def decide_and_register(
     )
     if unscored:
         verdict = replace(verdict, verdict="undecidable", action="ask", reason=unscored)
+    missed = len(job.on("test")) - len(scores.case_ids)
+    warning = f"{missed} test cases could not be judged and are in no figure"
     facts = ReportFacts(
         scenario=scenario.name,
         title=scenario.title,
@@ -106,10 +108,13 @@ def decide_and_register(
         recipe=tuple(
             f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
         ),
+        warnings=(warning,) if missed else (),
         next_steps=next_steps(verdict, scenario.name),
     )
     write_card(folder, facts)
-    write_mlmodel(folder, *signature(spec), metadata={"scenario": scenario.name, "run": run_id})
+    write_mlmodel(
+        folder, *signature(spec, job), metadata={"scenario": scenario.name, "run": run_id}
+    )
     write_manifest(folder)
     tags = {"edition": edition, "candidate": chosen.name, "synthetic": scenario.synthetic}
     version = register_model(tracker, folder, scenario.name, run_id, tags)
@@ -120,6 +125,8 @@ def decide_and_register(
     if verdict.action == "promote":
         set_alias(tracker, scenario.name, "champion", version.version)
     tracking.log_figures(tracker, run_id, [Path(one["path"]) for one in figures])
+    known = {"version": version.version, "digest": version.digest}
+    facts = replace(facts, model={**facts.model, **known})
     with tempfile.TemporaryDirectory() as scratch:
         report = write_report(Path(scratch) / REPORT_HTML, facts)
         tracking.log_file(tracker, run_id, report)
@@ -242,11 +249,12 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
     }
 
 
-def signature(spec: ModelSpec) -> tuple[Any, Any]:
+def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
     names = [(f"p/{name}", "double") for name in spec.classes]
     if spec.kind == "sklearn":
-        return [(name, "string") for name in spec.features], names
+        words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
+        return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]
     if spec.task == "segmentation":
         out = {"dtype": "float32", "shape": [-1, len(spec.classes), -1, -1, -1]}

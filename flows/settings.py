@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     @property
     def worker_memory(self) -> int:
         """Bytes of memory a local worker may use."""
-        return int(psutil.virtual_memory().total * WORKER_MEMORY_SHARE / self.n_workers)
+        return int(machine_memory() * WORKER_MEMORY_SHARE / self.n_workers)
 
     @cached_property
     def order_key(self) -> bytes:
@@ -99,6 +99,13 @@ class Settings(BaseSettings):
             if self.worker_key
             else _kept_key(self.home / "worker.key")
         )
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory this process may use: the machine's, or its container's."""
+    from distributed.system import memory_limit
+
+    return memory_limit()
 
 
 def find_home(start: Path | None = None) -> Path:

@@ -105,7 +105,8 @@ def predict(args: argparse.Namespace) -> int:
         f"{found['cases']} cases judged by version {found['version']}, {found['flagged']} flagged, "
         f"{found['failed']} failed"
     )
-    print(f"page {args.out.resolve() / 'index.html'}")
+    shown = "index.html" if scenario.outputs.page else "predictions.csv"
+    print(f"see {args.out.resolve() / shown}")
     return 0
 
 

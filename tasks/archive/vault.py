@@ -280,6 +280,19 @@ def recall(vault: Engine, kind: str, key: str) -> str | None:
         return connection.execute(select(identities.c.value).filter_by(kind=kind, key=key)).scalar()
 
 
+def keys_behind(vault: Engine, kind: str, values: Iterable[str]) -> dict[str, list[str]]:
+    """Return value -> keys of every identity of a kind that has one of these values."""
+    found: dict[str, list[str]] = {}
+    with vault.connect() as connection:
+        for chunk in chunks(sorted(set(values)), LOOKUP_ROWS):
+            query = select(identities.c.value, identities.c.key).where(
+                identities.c.kind == kind, identities.c.value.in_(chunk)
+            )
+            for value, key in connection.execute(query.order_by(identities.c.key)):
+                found.setdefault(value, []).append(key)
+    return found
+
+
 def _split(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
     return folder, name

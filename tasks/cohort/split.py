@@ -241,17 +241,6 @@ def open_next_edition(existing: Mapping[str, "Assignment"]) -> list["Assignment"
     return [Assignment(name, "test", edition, None, existing[name].stratum) for name in waiting]
 
 
-def side_patients(
-    assignments: Mapping[str, "Assignment"], side: str, edition: int | None = None
-) -> tuple[str, ...]:
-    """Return a side's sorted patient keys; of ``test`` one edition's, the newest if None."""
-    rows = [row for row in assignments.values() if row.side == side]
-    if side == "test":
-        edition = edition or newest_edition(assignments)
-        rows = [row for row in rows if row.edition == edition]
-    return tuple(sorted(row.patient_key for row in rows))
-
-
 def newest_edition(assignments: Mapping[str, "Assignment"]) -> int:
     """Return the number of the newest test edition, 0 before the first."""
     return max((row.edition for row in assignments.values()), default=0)

@@ -36,6 +36,9 @@ class JobCase:
     """Class number, for a classification."""
     part_path: str | None = None
     label_part_path: str | None = None
+    part_digest: str | None = None
+    """Of the part's manifest, as the catalog has it; checked when the part is opened."""
+    label_part_digest: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Header fields of an image, columns of a table's row."""
 
@@ -240,7 +243,7 @@ def typical_image(
     shapes, spacings, opened = [], [], {}
     for case in cases:
         if case.part_path not in opened:
-            opened[case.part_path] = open_part(store_root, case.part_path)
+            opened[case.part_path] = open_part(store_root, case.part_path, case.part_digest)
         part = opened[case.part_path]
         shapes.append(part.shape(case.case_id))
         affine = np.asarray(part.info(case.case_id).affine)
@@ -254,7 +257,15 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
     from tasks.learn.dataset import TrainingCase
 
     return [
-        TrainingCase(c.case_id, c.patient_key, c.part_path, c.target, c.label_part_path)
+        TrainingCase(
+            c.case_id,
+            c.patient_key,
+            c.part_path,
+            c.target,
+            c.label_part_path,
+            c.part_digest,
+            c.label_part_digest,
+        )
         for c in cases
     ]
 

@@ -125,11 +125,6 @@ def run_url(ui_base: str, tracker: Tracker, run_id: str) -> str:
     return f"{_run_page(ui_base, tracker, run_id)}?{CLASSIC_VIEW}"
 
 
-def artifact_url(ui_base: str, tracker: Tracker, run_id: str, path: str) -> str:
-    """Return the page that shows one artifact of a run, such as ``report.html``."""
-    return f"{_run_page(ui_base, tracker, run_id)}/artifacts/{quote(path)}?{CLASSIC_VIEW}"
-
-
 def compare_url(ui_base: str, tracker: Tracker, run_ids: Sequence[str]) -> str:
     """Return the page that shows runs side by side."""
     runs = quote(json.dumps(list(run_ids), separators=(",", ":")))

@@ -17,10 +17,12 @@ PREDICTED = "predicted"
 FAILED = "failed"
 
 IN_TRAINING = "patient_in_training"
+ID_IN_TRAINING = "patient_id_in_training"
 UNLIKE_TRAINING = "unlike_training"
 
 FLAG_TEXTS = {
     IN_TRAINING: "patient was in training",
+    ID_IN_TRAINING: "same patient id, from another source, was in training",
     UNLIKE_TRAINING: "unlike anything seen",
 }
 """How known flags are shown; another flag is shown by its own name."""
@@ -54,7 +56,7 @@ class PredictionRow:
     measures : mapping, optional
         Further numbers by name, such as ``anterior ml`` of a segmentation.
     flags : sequence of str
-        `IN_TRAINING`, `UNLIKE_TRAINING` or others.
+        `IN_TRAINING`, `ID_IN_TRAINING`, `UNLIKE_TRAINING` or others.
     overlay, mask : str, optional
         Path relative to the output folder.
     reason : str, optional
@@ -102,7 +104,7 @@ class Written:
 
     csv: Path
     json: Path
-    index: Path
+    index: Path | None
     sources: Path | None
 
 
@@ -111,6 +113,8 @@ def write_predictions(
     rows: Sequence[PredictionRow],
     model: ModelFacts,
     sources: Iterable[tuple[str, str]] | None = None,
+    *,
+    page: bool = True,
 ) -> Written:
     """Write predictions.csv, predictions.json, index.html and, if given, sources.csv.
 
@@ -122,6 +126,8 @@ def write_predictions(
     sources : iterable of (case_id, path), optional
         Which of the user's files a case came from; None writes no such file and takes away an old
         one, so that a folder never holds sources nobody asked for.
+    page : bool
+        Whether to write index.html.
 
     Raises
     ------
@@ -132,12 +138,14 @@ def write_predictions(
     out.mkdir(parents=True, exist_ok=True)
     for row in rows:
         _check_paths(row)
-    table, document, page = out / PREDICTIONS_CSV, out / PREDICTIONS_JSON, out / INDEX_HTML
+    table, document = out / PREDICTIONS_CSV, out / PREDICTIONS_JSON
+    index = out / INDEX_HTML if page else None
     _write_csv(table, rows, model)
     body = {"model": _fields(model), "predictions": [_fields(row) for row in rows]}
     document.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    page.write_text(_render(rows, model, sources is not None), encoding="utf-8")
-    return Written(table, document, page, _write_sources(out / SOURCES_CSV, sources))
+    if index is not None:
+        index.write_text(_render(rows, model, sources is not None), encoding="utf-8")
+    return Written(table, document, index, _write_sources(out / SOURCES_CSV, sources))
 
 
 def _check_paths(row: PredictionRow) -> None:

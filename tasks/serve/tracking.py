@@ -311,13 +311,6 @@ def log_file(tracker: Tracker, run_id: str, path: str | Path, folder: str | None
     client_of(tracker).log_artifact(run_id, str(path), folder)
 
 
-def log_directory(
-    tracker: Tracker, run_id: str, path: str | Path, folder: str | None = None
-) -> None:
-    """Write a whole folder's content into a folder of the run."""
-    client_of(tracker).log_artifacts(run_id, str(path), folder)
-
-
 def log_dataset(
     tracker: Tracker,
     run_id: str,

@@ -113,7 +113,9 @@ def test_the_file_of_a_split_is_joined_as_it_says(two_cases, tmp_path, join, col
     config = SplitConfig(source="file", file="split.csv", column="set", join=join, folds=2)
     found: list[Case] = cases(catalog, kind="dicom")
     values = official_values(source, config, found, NAMES, catalog)
-    wanted = {NAMES.patient(f"P{n}", "clinic", ""): [side] for n, side in enumerate(["train", "test"])}
+    wanted = {
+        NAMES.patient(f"P{n}", "clinic", ""): [side] for n, side in enumerate(["train", "test"])
+    }
     assert values == wanted
 
 

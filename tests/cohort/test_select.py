@@ -94,7 +94,9 @@ def test_the_funnel_counts_what_is_left_after_every_condition(catalog):
 def test_labels_join_on_every_key(catalog, join):
     labelled = _label(catalog, [(0, "normal"), (1, "normal"), (50, "normal")], join)
     config = CohortConfig(kind="dicom")
-    cohort = select(catalog, config, LABELS.model_copy(update={"join": join}), {"archive": labelled})
+    cohort = select(
+        catalog, config, LABELS.model_copy(update={"join": join}), {"archive": labelled}
+    )
     assert len(cohort.cases) == (4 if join == "patient" else 2)
     assert cohort.unmatched == 1
 
@@ -156,7 +158,9 @@ def test_rows_of_a_table_take_their_label_from_a_column(tmp_path):
 
 def test_a_patients_facts_carry_the_target_of_each_case(catalog):
     labelled = _label(catalog, [(0, "normal"), (1, "pneumonia"), (2, "normal")])
-    facts = select(catalog, CohortConfig(kind="dicom"), LABELS, {"archive": labelled}).patient_facts()
+    facts = select(
+        catalog, CohortConfig(kind="dicom"), LABELS, {"archive": labelled}
+    ).patient_facts()
     assert sorted(case["target"] for case in facts[_key("patient", 0)]) == ["normal", "pneumonia"]
     assert [case["rows"] for case in facts[_key("patient", 1)]] == [102]
 

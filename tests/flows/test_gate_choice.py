@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flows.data import data_folder
-from flows.train import check_sides
+from flows.jobs import check_sides
 from tasks.errors import LeakageError
 from tasks.evaluate.calibrate import EvaluateConfig
 from tasks.evaluate.choose import choose_challenger

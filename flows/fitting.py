@@ -1,0 +1,95 @@
+"""The recipe of a scenario, fitted once on training patients and then frozen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+
+from flows.cohorts import Ready
+from flows.console import say
+from flows.home import Home
+from flows.orders import orders_of
+from flows.policy import task
+from flows.runners import runner
+from flows.settings import load_settings
+from tasks.archive.catalog import Case
+from tasks.archive.commits import put_recipe, recipe_for
+from tasks.archive.orders import WorkOrder, seal, unseal
+from tasks.cohort.fingerprint import merge
+from tasks.errors import RadloopError
+from tasks.hashing import digest_json
+from tasks.imaging.recipe import FittedRecipe, fit, needs_fit
+from tasks.store.fill import fingerprint_order
+from tasks.store.schema import recipe_id
+
+FINGERPRINT_CASES = 200
+"""Training cases measured for a fit; medians of more hardly move."""
+
+FINGERPRINT_BATCH = 16
+
+
+def _fingerprints(token: bytes) -> list[Any]:
+    return fingerprint_order(unseal(token, load_settings().order_key))
+
+
+measure_cases = task(_fingerprints, name="fingerprint", retries=1)
+
+
+def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
+    """Return the scenario's frozen recipe, fitting it on training patients the first time.
+
+    A recipe whose steps changed in the scenario is a new one; one whose steps stand is never
+    refitted by itself, since parts and models rest on the fit.
+    """
+    steps = ready.scenario.recipe
+    # With the defaults filled in: a default that is spelt out asks for nothing new.
+    asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
+    kept = recipe_for(home.catalog, ready.scenario.name)
+    if kept and kept[1]["asked"] == asked:
+        return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
+    fingerprint = None
+    if needs_fit(steps):
+        cases = ready.cases_on("train")[:FINGERPRINT_CASES]
+        fingerprint = merge(_measure(home, ready, cases, address))
+        say(f"  recipe fitted on {fingerprint.n_cases} training cases")
+    recipe = fit(steps, fingerprint)
+    key = recipe_id(recipe)
+    if kept and kept[0] == key:
+        return key, recipe
+    body = {"asked": asked, "recipe": recipe.to_dict()}
+    put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on)
+    return key, recipe
+
+
+def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
+    """Return the id and body of the recipe a scenario's parts were made with.
+
+    Raises
+    ------
+    RadloopError
+        When nothing was preprocessed yet.
+    """
+    kept = recipe_for(home.catalog, scenario)
+    if kept is None:
+        msg = f"nothing of scenario {scenario} is in the store; run `radloop preprocess {scenario}`"
+        raise RadloopError(msg)
+    return kept[0], kept[1]["recipe"]
+
+
+def _measure(home: Home, ready: Ready, cases: Sequence[Case], address: str) -> list[Any]:
+    tokens = []
+    for at in range(0, len(cases), FINGERPRINT_BATCH):
+        batch = cases[at : at + FINGERPRINT_BATCH]
+        order = WorkOrder("fingerprint", "", tuple(orders_of(home, batch, ready.cohort.masks)))
+        tokens.append(seal(order, home.settings.order_key))
+    return [
+        found
+        for batch in measure_wave.with_options(task_runner=runner(address))(tokens)
+        for found in batch
+    ]
+
+
+@flow(name="fingerprint-wave", validate_parameters=False, persist_result=False)
+def measure_wave(tokens: list[bytes]) -> list[Any]:
+    """Measure training cases, a sealed order a task."""
+    return [future.result() for future in [measure_cases.submit(token) for token in tokens]]

@@ -1,0 +1,120 @@
+"""What a training leaves in MLflow: its parent run, and a child a candidate and fold."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.cohorts import Ready
+from flows.evidence import code_hash
+from flows.jobs import recipe_hash
+from tasks.hashing import digest_json
+from tasks.learn.job import TrainingJob
+from tasks.scenario import public_copy, scenario_hash, to_yaml
+from tasks.serve import tracking
+from tasks.serve.outcome import CandidateOutcome, epochs, named
+
+
+def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
+    """Start the parent run of this training in MLflow."""
+    scenario = ready.scenario
+    patients = {side: len({c.patient_key for c in job.on(side)}) for side in ("train", "test")}
+    tags = {
+        **ready.hashes,
+        "recipe_hash": recipe_hash(job),
+        "code_hash": code_hash(),
+        "scenario_hash": scenario_hash(scenario),
+        "edition": ready.edition,
+        "synthetic": scenario.synthetic,
+        "status": "research use only",
+    }
+    params = {
+        "task": scenario.task,
+        "primary": scenario.evaluate.primary,
+        "folds": len(job.folds),
+        "classes": list(job.classes),
+        "positive": job.positive or "",
+        "margin": scenario.gate.margin,
+        "seed": scenario.seed,
+        "n_cases": len(job.cases),
+        "n_train_patients": patients["train"],
+        "n_test_patients": patients["test"],
+    }
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    # Only the very same training is taken up again: its tags and parameters are written once.
+    key = digest_json([job.key, tags])
+    run_id = tracking.start_training(
+        tracker, scenario.name, tags, params, key=key, title=f"training {when}"
+    )
+    text = to_yaml(public_copy(scenario))
+    tracking.client_of(tracker).log_text(run_id, text, "scenario.yaml")
+    alias = scenario.name
+    for side in ("training", "evaluation"):
+        tracking.log_dataset(
+            tracker, run_id, scenario.name, ready.hashes["data_hash"], alias, context=side
+        )
+    return run_id
+
+
+def log_candidates(
+    tracker: tracking.Tracker,
+    run_id: str,
+    outcomes: Sequence[CandidateOutcome],
+    chosen: str,
+    primary: str,
+) -> None:
+    """Write a child run a candidate and, for networks, one a fold with its curves."""
+    for outcome in outcomes:
+        tags = {"candidate_kind": outcome.kind, "chosen": outcome.name == chosen}
+        best = {f"best/{k.lower()}": v for k, v in dict(outcome.records[0].params).items()}
+        params = {"kind": outcome.kind, "device": outcome.records[0].device, **best}
+        child = tracking.start_child(
+            tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
+        )
+        tracking.log_metrics(tracker, child, named("oof", outcome.figures))
+        tracking.log_table(tracker, child, "oof_cases", outcome.scores.to_table())
+        if any(record.history for record in outcome.records):
+            mean = mean_epochs(outcome, primary)
+            tracking.log_epochs(tracker, child, mean)
+            for record in outcome.records:
+                fold = tracking.start_child(
+                    tracker,
+                    child,
+                    f"{outcome.name} fold {record.fold}",
+                    "fold",
+                    {"fold": record.fold},
+                    key=f"{outcome.name}-{record.fold}",
+                )
+                tracking.log_epochs(tracker, fold, epochs(record, primary))
+                tracking.end(tracker, fold)
+        tracking.end(tracker, child)
+
+
+def mean_epochs(outcome: CandidateOutcome, primary: str) -> list[dict[str, Any]]:
+    """Return the mean curve over the folds, as far as every fold went."""
+    curves = [epochs(record, primary) for record in outcome.records]
+    rows = []
+    for together in zip(*curves, strict=False):
+        row: dict[str, Any] = {"epoch": together[0]["epoch"]}
+        for name in together[0].keys() - {"epoch"}:
+            values = [one[name] for one in together if one[name] is not None]
+            row[name] = sum(values) / len(values) if values else None
+        rows.append(row)
+    return rows
+
+
+def candidate_row(outcome: CandidateOutcome, primary: str, chosen: str) -> dict[str, Any]:
+    """Return a candidate's line for people."""
+    figure = outcome.figures[primary]
+    return {
+        "candidate": outcome.name,
+        "kind": outcome.kind,
+        primary: round(figure.value, 4),
+        "from": round(figure.lo, 4),
+        "to": round(figure.hi, 4),
+        "chosen": outcome.name == chosen,
+    }
+
+
+def words(figure: Any) -> str:
+    """Return a figure with its interval."""
+    return f"{figure.value:.3f} [{figure.lo:.3f}, {figure.hi:.3f}]"
