@@ -226,7 +226,8 @@ def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
     table: dict[str, dict[str, Any]] = {}
     for side in ("train", "test", "reserve"):
         cases = ready.cases_on(side)
-        classes: dict[str, int] = {}
+        labels = ready.scenario.labels.classes
+        classes = dict.fromkeys(labels if ready.scenario.task == "classification" else (), 0)
         for case in cases:
             target = ready.cohort.targets.get(case.case_id)
             if target is not None:

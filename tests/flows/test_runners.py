@@ -54,6 +54,20 @@ def _blas_threads() -> int:
     return max(pool["num_threads"] for pool in threadpool_info())
 
 
+def _pages_faulted() -> int:
+    """Return the pages that a hundred megabytes, one after the other, cost (runs on the worker)."""
+    import resource
+
+    import numpy as np
+
+    for _ in range(3):
+        np.ones(1 << 17)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        np.ones(1 << 17)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def _square(value: int) -> int:
     return value * value
 
@@ -127,6 +141,13 @@ def test_each_worker_computes_on_one_thread(cluster: Any) -> None:
         for one in client.run(_environment).values():
             assert set(one["threads"].values()) == {"1"}
         assert set(client.run(_blas_threads).values()) == {1}
+
+
+def test_a_worker_keeps_its_memory_for_the_next_tensor(cluster: Any) -> None:
+    with Client(cluster[1]) as client:
+        faulted = client.run(_pages_faulted).values()
+    # Handed back and faulted in anew it would be 25,600 pages.
+    assert max(faulted) < 2000
 
 
 def test_the_memory_limit_of_the_smallest_worker_is_read(cluster: Any) -> None:
