@@ -6,18 +6,19 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 from tasks.errors import BadCase
 
 MAX_MEMBER_BYTES = 1 << 30
 """Largest member read: one bomb may cost a gigabyte of memory for a moment, never more."""
 
-OPEN_ZIPS = 4
-"""Zip directories kept parsed for reading by name; each open file costs one descriptor."""
+OPEN_ARCHIVES = 4
+"""Archives kept open for reading by name; each costs a descriptor and some 1 kB a member."""
 
 BROKEN = (
     zipfile.BadZipFile,
@@ -81,8 +82,8 @@ def list_members(path: Path) -> Iterator[Member]:
 def read_member(path: Path, name: str) -> bytes:
     """Return one member by name.
 
-    A .tar.gz is unpacked from its start at each call, so reading many members of a large one is
-    slow: unpack such archives first.
+    The archive stays open, so members read in the order they stand in cost one pass; a .tar.gz is
+    unpacked from its start whenever an earlier member is asked for.
 
     Raises
     ------
@@ -93,21 +94,46 @@ def read_member(path: Path, name: str) -> bytes:
     """
     state = path.stat()
     try:
-        if zipfile.is_zipfile(path):
-            archive = _open_zip(str(path), state.st_size, state.st_mtime_ns)
-            return _read_zip(archive, archive.getinfo(name))
-        with tarfile.open(path) as archive:
-            return _read_tar(archive, archive.getmember(name))
+        archive = _open(str(path), state.st_size, state.st_mtime_ns)
+        info = archive.members[name]
+        if isinstance(info, zipfile.ZipInfo):
+            return _read_zip(archive.opened, info)
+        with archive.lock:
+            return _read_tar(archive.opened, info)
     except KeyError:
         raise BadCase("file_missing", "the archive no longer holds this member") from None
     except BROKEN as error:
         raise BadCase("damaged_archive", f"unreadable ({type(error).__name__})") from None
 
 
-@lru_cache(maxsize=OPEN_ZIPS)
-def _open_zip(path: str, size: int, mtime_ns: int) -> zipfile.ZipFile:
+@dataclass(frozen=True)
+class _Opened:
+    """An archive kept open, with the first member of each name: the second is in quarantine."""
+
+    opened: zipfile.ZipFile | tarfile.TarFile
+    members: Mapping[str, zipfile.ZipInfo | tarfile.TarInfo]
+    lock: Lock
+    """Readers of a tar share one position in it."""
+
+    def __del__(self) -> None:
+        # Let go by the cache below, which cannot close what it drops.
+        self.opened.close()
+
+
+@lru_cache(maxsize=OPEN_ARCHIVES)
+def _open(path: str, size: int, mtime_ns: int) -> _Opened:
     # Size and time are part of the key so that a replaced archive is opened anew.
-    return zipfile.ZipFile(path)
+    if zipfile.is_zipfile(path):
+        archive = zipfile.ZipFile(path)
+        found = [(info.filename, info) for info in archive.infolist()]
+        return _Opened(archive, dict(reversed(found)), Lock())
+    tar = tarfile.open(path)  # noqa: SIM115 (the cache keeps it open)
+    try:
+        listed = [(info.name, info) for info in tar if info.isfile()]
+    except BaseException:
+        tar.close()
+        raise
+    return _Opened(tar, dict(reversed(listed)), Lock())
 
 
 def _zip_members(path: Path) -> Iterator[Member]:

@@ -63,8 +63,8 @@ def test_what_cannot_be_a_source_is_said_without_repeating_the_place(tmp_path):
     (tmp_path / "one.dcm").write_bytes(b"\0" * 200)
     with pytest.raises(ValueError, match="give the folder"):
         resolve_source(str(tmp_path / "one.dcm"))
-    with pytest.raises(ValueError, match="s3://"):
-        resolve_source("s3://bucket/x")
+    with pytest.raises(ValueError, match="ftp:// is not supported"):
+        resolve_source("ftp://host/x")
     with pytest.raises(ValueError, match="alias"):
         resolve_source(str(tmp_path), "Has Space")
 
@@ -181,6 +181,44 @@ def test_members_are_read_by_reference(tmp_path, ending):
     assert read_bytes(ref) == b"two"
     with pytest.raises(BadCase, match="file_missing"):
         read_bytes(FileRef(str(place), "gone", "", 3))
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_of_two_members_of_one_name_the_first_is_read(tmp_path, ending):
+    place = tmp_path / f"x.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("twice", b"first")
+            with pytest.warns(UserWarning, match="Duplicate name"):
+                archive.writestr("twice", b"other")
+    else:
+        with tarfile.open(place, "w:gz" if ending == "tar.gz" else "w") as archive:
+            for data in (b"first", b"other"):
+                info = tarfile.TarInfo("twice")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    walked = {entry.member: entry.problem and entry.problem.reason for entry in _entries(place)}
+    assert walked == {"twice": None, "twice#1": "repeated_member"}
+    assert read_bytes(FileRef(str(place), "twice", digest_of(b"first").hex(), 5)) == b"first"
+
+
+def _entries(place: Path) -> list:
+    return list(walk(resolve_source(str(place))))
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
+def test_members_are_read_in_any_order_and_a_replaced_archive_anew(tmp_path, ending):
+    make = _zip if ending == "zip" else _tar
+    files = {f"d/{n}": bytes([n]) * (n + 1) for n in range(6)}
+    place = make(tmp_path / f"x.{ending}", files)
+    for number in (3, 0, 5, 1, 1, 4):
+        name = f"d/{number}"
+        ref = FileRef(str(place), name, digest_of(files[name]).hex(), number + 1)
+        assert read_bytes(ref) == files[name]
+    make(place, {"d/3": b"replaced!"})
+    assert read_bytes(FileRef(str(place), "d/3", "", 9)) == b"replaced!"
+    with pytest.raises(BadCase, match="file_missing"):
+        read_bytes(FileRef(str(place), "d/5", "", 6))
 
 
 def test_a_file_that_changed_or_went_away_is_refused(tmp_path):
