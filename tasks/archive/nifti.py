@@ -56,7 +56,7 @@ def read_nifti(ref: FileRef) -> "Volume":
     from tasks.archive.volume import Volume
 
     array, affine, stated = _load(ref)
-    certificate = _certify(array.shape, affine)
+    certificate = certify_grid(array.shape, affine)
     facts = {
         "rows": array.shape[1],
         "cols": array.shape[2],
@@ -175,7 +175,7 @@ def _inflate(data: bytes) -> bytes:
     return plain
 
 
-def _certify(shape: tuple[int, ...], affine: np.ndarray) -> dict:
+def certify_grid(shape: tuple[int, ...], affine: np.ndarray) -> dict:
     """Certify a grid that is even by construction; only its shear can be wrong."""
     spacing = geometry.spacing_of(affine)
     if min(spacing) <= 0 or not np.isfinite(affine).all():

@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.archive.members import read_member
+from tasks.archive.s3 import SCHEME, parse_location, read_object
+from tasks.archive.s3 import is_there as bucket_holds_something
 from tasks.errors import BadCase
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+MAPPING_NAME = "radloop-images.csv"
+"""Says whose the pictures and volumes of a folder or bucket are; stands at its root."""
+
 ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 DIGEST_BYTES = 16
@@ -28,7 +33,7 @@ MAX_FILE_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class Source:
-    """A place that holds studies: folder, archive file, Decathlon folder or table."""
+    """A place that holds studies: folder, archive file, bucket, Decathlon folder or table."""
 
     alias: str
     kind: str
@@ -37,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True)
 class FileRef:
-    """One file: absolute path, member inside a zip or tar (else None), digest and size in bytes."""
+    """One file: absolute path or s3:// location, member in an archive, digest, size in bytes."""
 
     path: str
     member: str | None
@@ -51,7 +56,7 @@ def resolve_source(text: str, alias: str | None = None) -> Source:
     Parameters
     ----------
     text : str
-        A folder, a .zip or .tar(.gz) file, or a CSV, TSV or Parquet table.
+        A folder, a .zip or .tar(.gz) file, s3://bucket/prefix, or a CSV, TSV or Parquet table.
     alias : str, optional
         Name for it in logs and catalogs; without one a name is made of the place's hash, because
         a folder's own name may be a patient's.
@@ -63,10 +68,13 @@ def resolve_source(text: str, alias: str | None = None) -> Source:
     ValueError
         A kind of source or an alias that is not supported.
     """
+    if text.startswith(SCHEME):
+        location = parse_location(text)
+        return Source(_alias(location, alias), "s3", location)
     if "://" in text:
         raise ValueError(
             f"A source of the form {text.split('://')[0]}:// is not supported: give a folder, "
-            "a .zip or .tar file, or a table."
+            "a .zip or .tar file, s3://bucket/prefix, or a table."
         )
     place = Path(text).expanduser().resolve()
     if not place.exists():
@@ -74,13 +82,62 @@ def resolve_source(text: str, alias: str | None = None) -> Source:
             "Nothing stands at the place given as source (not repeated here, since a path may "
             "hold a name): check it, or give the alias of a registered source."
         )
-    if alias is None:
-        alias = "src-" + hashlib.sha256(str(place).encode(errors="surrogateescape")).hexdigest()[:8]
-    elif not ALIAS.fullmatch(alias):
+    return Source(_alias(str(place), alias), _kind(place), str(place))
+
+
+def _alias(location: str, given: str | None) -> str:
+    if given is None:
+        return "src-" + hashlib.sha256(location.encode(errors="surrogateescape")).hexdigest()[:8]
+    if not ALIAS.fullmatch(given):
         raise ValueError(
             "An alias is 1 to 63 of a-z, 0-9, '.', '_' and '-', and starts with a letter or digit."
         )
-    return Source(alias, _kind(place), str(place))
+    return given
+
+
+def is_there(source: Source) -> bool:
+    """Tell whether a source's place can be reached and holds something.
+
+    Raises
+    ------
+    PermissionError, OSError
+        A bucket that refuses or does not answer.
+    """
+    if source.kind == "s3":
+        return bucket_holds_something(source.location)
+    return Path(source.location).exists()
+
+
+def path_of(location: str, relative: str) -> str:
+    """Return where a file of a source stands: a path, or an s3:// location."""
+    if location.startswith(SCHEME):
+        return f"{location}/{relative}"
+    return str(Path(location, relative))
+
+
+def is_row(path: str, member: str | None) -> bool:
+    """Tell whether a file is a line of a mapping, which counts as a member of it."""
+    return bool(member) and path.rpartition("/")[2] == MAPPING_NAME
+
+
+def read_named(source: Source, name: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return a file that a folder or bucket holds under a relative name.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, OSError
+        It is not there, cannot be read or is too large.
+    """
+    path = path_of(source.location, name)
+    if source.kind == "s3":
+        return read_object(path, max_bytes)
+    if Path(path).resolve() != Path(source.location).resolve() / name:
+        raise FileNotFoundError("a link leads to the file; links are not followed")
+    with Path(path).open("rb") as stream:
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise OSError(f"the file has more than {max_bytes} bytes")
+    return data
 
 
 def _kind(place: Path) -> str:
@@ -125,7 +182,13 @@ def read_bytes(ref: FileRef, *, check_digest: bool = True) -> bytes:
         raise BadCase("file_too_large", f"{ref.size} bytes, at most {MAX_FILE_BYTES} are read")
     path = Path(ref.path)
     try:
-        if ref.member is None:
+        if is_row(ref.path, ref.member):
+            from tasks.archive.mapping import read_row
+
+            data = read_row(ref.path, ref.member)
+        elif ref.path.startswith(SCHEME):
+            data = read_object(ref.path, MAX_FILE_BYTES)
+        elif ref.member is None:
             with path.open("rb") as stream:
                 # One byte more than promised tells a file that grew, without reading all of it.
                 data = stream.read(ref.size + 1)

@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.archive.mapping import members
 from tasks.archive.members import list_members
-from tasks.archive.sources import ARCHIVE_SUFFIXES, MAX_FILE_BYTES, Source
+from tasks.archive.s3 import BucketObject, list_objects, read_object
+from tasks.archive.sources import ARCHIVE_SUFFIXES, MAPPING_NAME, MAX_FILE_BYTES, Source
 from tasks.errors import BadCase
+
+MAPPED = ("folder", "s3")
+"""Kinds of source that may hold a mapping of pictures and volumes."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,36 @@ def walk(source: Source, notes: WalkNotes | None = None) -> Iterator[Entry]:
     anyway, one that leaves leads to what was not given. Archives inside a folder are opened one
     level deep. Nothing is written or extracted.
     """
-    notes = notes if notes is not None else WalkNotes()
+    for entry in _entries(source, notes if notes is not None else WalkNotes()):
+        if entry.path == MAPPING_NAME and source.kind in MAPPED and entry.problem is None:
+            yield from _rows(entry)
+        else:
+            yield entry
+
+
+def _rows(entry: Entry) -> Iterator[Entry]:
+    """Yield the lines of a mapping, each as a file of its own."""
+    try:
+        rows = list(members(entry.read()))
+    except (OSError, ValueError):
+        # Intake reads the table first and says what is wrong with it.
+        yield entry
+        return
+    for name, content, problem in rows:
+        yield Entry(
+            entry.path, storable(name), len(content), entry.mtime_ns, problem, lambda c=content: c
+        )
+
+
+def _entries(source: Source, notes: WalkNotes) -> Iterator[Entry]:
+    if source.kind == "s3":
+        # A bucket that stops to answer ends the walk with its error: no file of it is to blame.
+        place = source.location
+        yield from (_object_entry(place, found) for found in list_objects(place))
+        return
     root = Path(source.location)
     if root.is_dir():
-        yield from _walk_folder(root, "", notes)
+        yield from _walk_folder(root, notes)
         return
     state = root.stat()
     if source.kind == "archive":
@@ -52,7 +83,25 @@ def walk(source: Source, notes: WalkNotes | None = None) -> Iterator[Entry]:
         yield _file_entry(root, "", state)
 
 
-def _walk_folder(folder: Path, relative: str, notes: WalkNotes) -> Iterator[Entry]:
+def _walk_folder(root: Path, notes: WalkNotes) -> Iterator[Entry]:
+    # A stack of our own: Python's ends at a thousand folders inside each other.
+    open_folders = [_children(root, "")]
+    while open_folders:
+        found = next(open_folders[-1], None)
+        if found is None:
+            open_folders.pop()
+        elif isinstance(found, Entry):
+            yield found
+        elif found[0].is_symlink():
+            notes.links += 1
+        elif found[0].is_dir(follow_symlinks=False):
+            open_folders.append(_children(Path(found[0].path), found[1]))
+        else:
+            yield from _walk_file(*found)
+
+
+def _children(folder: Path, relative: str) -> Iterator[tuple[os.DirEntry, str] | Entry]:
+    """Yield a folder's children with their paths, or one problem."""
     try:
         with os.scandir(folder) as listing:
             children = sorted(listing, key=lambda child: child.name)
@@ -60,13 +109,7 @@ def _walk_folder(folder: Path, relative: str, notes: WalkNotes) -> Iterator[Entr
         yield _problem_entry(relative, "unreadable_folder", type(error).__name__)
         return
     for child in children:
-        path = f"{relative}/{child.name}" if relative else child.name
-        if child.is_symlink():
-            notes.links += 1
-        elif child.is_dir(follow_symlinks=False):
-            yield from _walk_folder(Path(child.path), path, notes)
-        else:
-            yield from _walk_file(child, path)
+        yield child, f"{relative}/{child.name}" if relative else child.name
 
 
 def _walk_file(child: os.DirEntry, path: str) -> Iterator[Entry]:
@@ -100,12 +143,25 @@ def _walk_archive(place: Path, path: str, state: os.stat_result) -> Iterator[Ent
         yield _problem_entry(path, "unreadable_file", type(error).__name__)
 
 
+def _object_entry(location: str, found: BucketObject) -> Entry:
+    problem = None
+    if found.size > MAX_FILE_BYTES:
+        problem = _too_large(found.size)
+    elif found.key.lower().endswith(ARCHIVE_SUFFIXES):
+        problem = BadCase("archive_in_bucket", "archives are opened on file systems only")
+    elif storable(found.key) != found.key:
+        problem = _name_not_text()
+
+    def read() -> bytes:
+        return read_object(f"{location}/{found.key}", MAX_FILE_BYTES)
+
+    return Entry(storable(found.key), "", found.size, found.stamp_ns, problem, read)
+
+
 def _file_entry(place: Path, path: str, state: os.stat_result) -> Entry:
     problem = None
     if state.st_size > MAX_FILE_BYTES:
-        problem = BadCase(
-            "file_too_large", f"{state.st_size} bytes, at most {MAX_FILE_BYTES} are read"
-        )
+        problem = _too_large(state.st_size)
     elif storable(path) != path:
         problem = _name_not_text()
     return Entry(
@@ -127,6 +183,10 @@ def _problem_entry(path: str, reason: str, detail: str) -> Entry:
 def storable(name: str) -> str:
     """Return a name a database can keep: bytes that are not UTF-8 and NULs become escapes."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def _too_large(size: int) -> BadCase:
+    return BadCase("file_too_large", f"{size} bytes, at most {MAX_FILE_BYTES} are read")
 
 
 def _name_not_text() -> BadCase:
