@@ -70,8 +70,11 @@ CATALOG = DatabaseKind(
     name="catalog", head="0001", setting="RADLOOP_CATALOG_URL", synchronous="NORMAL", private=False
 )
 
-KINDS = ("dicom", "nifti", "row")
-"""What a case may be: a DICOM series, a NIfTI file, a row of a table."""
+IMAGE_KINDS = ("dicom", "nifti", "nrrd", "mha", "picture")
+"""What an image case may be: a DICOM series, or a volume or picture of another format."""
+
+KINDS = (*IMAGE_KINDS, "row")
+"""What a case may be: an image, or a row of a table."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from tasks.archive.elements import quiet
 from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.intake_run import STAGE, Image, Intake, Item
 from tasks.archive.labelsets import LabelRow, put_label_set
+from tasks.archive.mapped_intake import mapped_item, prepare
 from tasks.archive.quarantine import insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
 from tasks.archive.rows import TableMapping
-from tasks.archive.sources import Source
+from tasks.archive.sources import Source, is_there
 from tasks.archive.table_intake import ingest_table
 from tasks.archive.textform import normalise
 from tasks.archive.vault import (
@@ -38,9 +39,9 @@ _COMPANION_SUFFIXES = tuple(_COMPANIONS.split(" "))
 """What stands beside images on disks and CDs; DICOM is told by content before names count."""
 
 _IMAGE_FORMATS = {
-    (".nii", ".nii.gz"): "a NIfTI file outside a folder with a dataset.json",
-    (".nrrd", ".nhdr", ".mha", ".mhd"): "an NRRD or MetaImage file",
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"): "a picture without a DICOM header",
+    (".nii", ".nii.gz"): "a NIfTI file outside a folder with a dataset.json or mapping",
+    (".nrrd", ".nhdr", ".mha", ".mhd"): "an NRRD or MetaImage file without a mapping",
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"): "a picture without header or mapping",
 }
 
 
@@ -83,7 +84,7 @@ def ingest(
     ValueError
         A dataset.json or a mapping that cannot be obeyed.
     """
-    if not Path(source.location).exists():
+    if not is_there(source):
         raise FileNotFoundError(
             f"The place of the source {source.alias!r} is not there: mount it, or register it anew."
         )
@@ -92,7 +93,12 @@ def ingest(
     if source.kind == "table":
         return ingest_table(run, mapping)
     if source.kind != "decathlon":
-        run.take(lambda entry, data: _dicom_item(run, entry, data))
+        index = prepare(run)
+        run.take(
+            lambda entry, data: (
+                mapped_item(run, index, entry, data) or _dicom_item(run, entry, data)
+            )
+        )
         return run.report()
     index = read_index(Path(source.location))
     run.take(lambda entry, data: _nifti_item(run, index, entry, data))

@@ -86,6 +86,8 @@ class Intake:
         self._series_new: set[str] = set()
         self._notes = WalkNotes()
         self._walked: set[tuple[str, str]] = set()
+        self.reread: set[tuple[str, str]] = set()
+        """Files to read although they are unchanged, because what is said of them changed."""
 
     def take(self, classify: Callable[[Entry, bytes], Item]) -> None:
         """Read what is new or changed and hand it to `classify`, which may raise BadCase."""
@@ -94,6 +96,7 @@ class Intake:
             self._walked.add((entry.path, entry.member))
             known = self.known.get((entry.path, entry.member))
             again = self._retry and known is not None and known.outcome == "quarantine"
+            again = again or (entry.path, entry.member) in self.reread
             if known and not again and (entry.size, entry.mtime_ns) == (known.size, known.mtime_ns):
                 self._count_unchanged(known)
             else:

@@ -7,12 +7,11 @@ A database of its own, because everything in it is identified: nothing here leav
 import secrets as random_source
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, Row, select
 
 from tasks.archive.database import LOOKUP_ROWS, DatabaseKind, chunks, insert, open_database, writing
-from tasks.archive.sources import FileRef, Source
+from tasks.archive.sources import FileRef, Source, path_of
 from tasks.archive.vault_tables import files, folders, identities, secrets, sources
 
 VAULT = DatabaseKind(
@@ -249,7 +248,7 @@ def file_refs(vault: Engine, locators: Sequence[int]) -> dict[int, FileRef]:
         for chunk in chunks(wanted, LOOKUP_ROWS):
             rows = connection.execute(query.where(files.c.id.in_(chunk)))
             for locator, root, folder, name, member, digest, size in rows:
-                path = str(Path(root, folder, name))
+                path = path_of(root, _joined(folder, name))
                 found[locator] = FileRef(path, member or None, bytes(digest).hex(), size)
     if missing := set(wanted) - found.keys():
         raise KeyError(f"the vault knows no file {min(missing)} ({len(missing)} such locators)")

@@ -60,7 +60,8 @@ def read_volume(kind: str, files: Sequence[FileRef]) -> Volume:
     Parameters
     ----------
     kind : str
-        ``"dicom"`` (all files of one series, in any order) or ``"nifti"`` (one file).
+        ``"dicom"`` (all files of one series, in any order), or ``"nifti"``, ``"nrrd"``, ``"mha"``
+        and ``"picture"`` (see `other_formats.read_other`).
     files : sequence of FileRef
 
     Raises
@@ -73,14 +74,10 @@ def read_volume(kind: str, files: Sequence[FileRef]) -> Volume:
     """
     if not files:
         raise ValueError("a case needs at least one file, got none")
-    if kind == "nifti":
-        from tasks.archive.nifti import read_nifti
-
-        if len(files) != 1:
-            raise BadCase("several_images", f"{len(files)} NIfTI files in one case; one belongs")
-        return read_nifti(files[0])
     if kind != "dicom":
-        raise ValueError(f"kind must be 'dicom' or 'nifti', got {kind!r}")
+        from tasks.archive.other_formats import read_other
+
+        return read_other(kind, files)
     slices = [read_dataset(read_bytes(ref)) for ref in _distinct(files)]
     try:
         with quiet():

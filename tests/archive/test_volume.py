@@ -180,7 +180,7 @@ def test_one_ct_slice_is_a_volume_of_one(tmp_path):
 
 def test_unknown_kind_and_no_files_are_usage_errors(tmp_path):
     with pytest.raises(ValueError, match="kind must be"):
-        read_volume("nrrd", [FileRef("a", None, "", 1)])
+        read_volume("bitmap", [FileRef("a", None, "", 1)])
     with pytest.raises(ValueError, match="at least one file"):
         read_volume("dicom", [])
 
