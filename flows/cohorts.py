@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.home import Home
-from tasks.archive.catalog import cases, label_sets, latest_label_set, quarantine
+from tasks.archive.catalog import IMAGE_KINDS, cases, label_sets, latest_label_set, quarantine
 from tasks.archive.commits import (
     assign,
     assignments,
@@ -217,7 +217,7 @@ def draft(
     place = home.source(source) if source else None
     found = [
         case
-        for kind in ("dicom", "nifti")
+        for kind in IMAGE_KINDS
         for case in cases(home.catalog, kind=kind, source=place.alias if place else None)
     ]
 

@@ -136,7 +136,7 @@ def draft_scenario(
         str(case.facts["modality"]) for case in images if case.facts.get("modality")
     )
     modality = modalities.most_common(1)[0][0] if modalities else None
-    volume = kind == "nifti" or modality in VOLUMES
+    volume = kind in ("nifti", "nrrd", "mha") or modality in VOLUMES
     matched = next((facts.matches[join] for facts in columns if facts.name == column), 0)
     rows = next((facts.filled for facts in columns if facts.name == column), 0)
     if column and matched < rows:

@@ -33,7 +33,7 @@ class CohortConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["dicom", "nifti", "row"]
+    kind: Literal["dicom", "nifti", "nrrd", "mha", "picture", "row"]
     modality: tuple[str, ...] = ()
     body_part: tuple[str, ...] = ()
     table: str | None = None

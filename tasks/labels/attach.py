@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.archive.catalog import (
+    KINDS,
     Case,
     LabelRow,
     cases,
@@ -16,7 +17,7 @@ from tasks.archive.catalog import (
 )
 from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.members import read_member
-from tasks.archive.sources import Source
+from tasks.archive.sources import Source, read_named
 from tasks.archive.tablefile import read_table
 from tasks.errors import BadCase
 from tasks.hashing import digest_bytes
@@ -26,7 +27,6 @@ from tasks.labels.tables import LabelEntry, parse_label_table
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-_KINDS = ("dicom", "nifti", "row")
 _UNKNOWN = "no case of this source has this {join}"
 
 
@@ -121,6 +121,8 @@ def read_beside(source: Source, file: str) -> tuple[bytes, str]:
     """
     place = Path(source.location)
     try:
+        if source.kind == "s3" and not Path(file).is_absolute():
+            return read_named(source, file), file
         if source.kind == "archive" and not Path(file).is_absolute():
             return read_member(place, file), file
         folder = place if place.is_dir() else place.parent
@@ -190,7 +192,7 @@ def _known_keys(source: Source, join: str, catalog: "Engine", keys: list[str]) -
 
 
 def _cases(source: Source, catalog: "Engine") -> list[Case]:
-    return [case for kind in _KINDS for case in cases(catalog, kind=kind, source=source.alias)]
+    return [case for kind in KINDS for case in cases(catalog, kind=kind, source=source.alias)]
 
 
 def _column_report(source: Source, config: LabelConfig, catalog: "Engine") -> AttachReport:
