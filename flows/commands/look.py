@@ -12,17 +12,6 @@ from flows.console import say
 from flows.home import Home
 from tasks.errors import RadloopError
 
-REMEDIES = {
-    "not_dicom": "not an image file; nothing to do unless it should be one",
-    "not_an_image": "reports and overlays are not volumes; nothing to do",
-    "truncated": "copy the file again from its source, then `radloop quarantine --retry`",
-    "needs_4d_grouping": "several volumes in one series; a later release groups them",
-    "needs_multiframe": "enhanced multi-frame; a later release reads it",
-    "missing_slices": "ask the archive for the whole series, then ingest again",
-    "sop_conflict": "two contents under one SOP Instance UID; ask the archive which one holds",
-}
-"""Reason -> what a person can do; others say it in their detail."""
-
 
 def status(args: argparse.Namespace) -> None:
     """Print how much of everything there is."""
@@ -47,6 +36,7 @@ def status(args: argparse.Namespace) -> None:
 def quarantine(args: argparse.Namespace) -> int:
     """Print why things could not be used, or read them again."""
     from tasks.archive.catalog import quarantine_reasons
+    from tasks.archive.reasons import remedy
 
     if args.retry:
         from flows.commands.run import retry_quarantine
@@ -55,7 +45,7 @@ def quarantine(args: argparse.Namespace) -> int:
     home = open_home(args)
     reasons = quarantine_reasons(home.catalog)
     if args.json:
-        print(json.dumps([asdict(reason) for reason in reasons]))
+        print(json.dumps([asdict(one) | {"remedy": remedy(one.reason)} for one in reasons]))
         return 0
     if not reasons:
         print("nothing in quarantine")
@@ -64,8 +54,8 @@ def quarantine(args: argparse.Namespace) -> int:
         example = reason.examples[0]
         if example.detail:
             print(f"         e.g. {example.quarantine_id[:12]}: {example.detail}")
-        if remedy := REMEDIES.get(reason.reason):
-            print(f"         {remedy}")
+        if what_to_do := remedy(reason.reason):
+            print(f"         to do: {what_to_do}")
     return 0
 
 
@@ -232,7 +222,7 @@ def trace(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """Write series as NIfTI on their own grid."""
     from flows.console import progress
-    from tasks.archive.catalog import cases, locators_of
+    from tasks.archive.catalog import IMAGE_KINDS, cases, locators_of
     from tasks.archive.nifti import write_nifti
     from tasks.archive.vault import file_refs
     from tasks.archive.volume import read_volume
@@ -243,7 +233,7 @@ def export(args: argparse.Namespace) -> int:
     wanted = set(args.series or ())
     chosen = [
         case
-        for kind in ("dicom", "nifti")
+        for kind in IMAGE_KINDS
         for case in cases(home.catalog, kind=kind, source=place)
         if not wanted or case.series_key in wanted
     ]
