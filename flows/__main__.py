@@ -204,7 +204,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _ingest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="folder, .zip, .tar, table, alias"
+        "sources", nargs="+", metavar="SOURCE", help="folder, .zip, .tar, s3://, table, alias"
     )
     parser.add_argument("--labels-of", metavar="SCENARIO", help="join this scenario's label table")
     parser.add_argument("--retry", action="store_true", help="read quarantined files again")
