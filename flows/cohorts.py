@@ -206,7 +206,9 @@ def need_of(case: Any) -> CaseNeed:
 def voxels_of(case: Any) -> int:
     """Return the voxels a case's header promises."""
     facts = case.facts
-    frames = (facts.get("frames") or 1) * max(case.n_instances, 1)
+    # Other formats hold all their slices in one file; the others of the case are not images.
+    slices = max(case.n_instances, 1) if case.kind == "dicom" else 1
+    frames = (facts.get("frames") or 1) * slices
     return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
 
 

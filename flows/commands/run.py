@@ -29,13 +29,19 @@ def retry_quarantine(args: argparse.Namespace) -> int:
     from flows.ingest import ingest as flow
     from tasks.archive.commits import retry_cases
 
+    unreachable = 0
     for source in home.sources():
         heading(f"source {source.alias}")
-        flow(source.alias, None, True)
+        try:
+            flow(source.alias, None, True)
+        except OSError as error:
+            # One place that is not mounted must not keep the others waiting.
+            unreachable += 1
+            say(f"  not read: {error}")
     again = retry_cases(home.catalog)
     if again:
         say(f"{again} cases in quarantine are tried again by the next `radloop preprocess`")
-    return 0
+    return 1 if unreachable else 0
 
 
 def preprocess(args: argparse.Namespace) -> int:

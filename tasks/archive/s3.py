@@ -202,4 +202,7 @@ def _plain_errors() -> Iterator[None]:
     except InvalidPathError:
         raise OSError("a key with an empty, '.' or '..' part ends the listing: rename it") from None
     except BaseError as error:
-        raise OSError(f"the bucket does not answer ({type(error).__name__})") from None
+        raise OSError(
+            f"the bucket cannot be read ({type(error).__name__}): check its name, AWS_ENDPOINT_URL "
+            "and the connection"
+        ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.archive.mapping import members
 from tasks.archive.members import list_members
+from tasks.archive.read_ahead import ReadAhead
 from tasks.archive.s3 import BucketObject, list_objects, read_object
 from tasks.archive.sources import ARCHIVE_SUFFIXES, MAPPING_NAME, MAX_FILE_BYTES, Source
 from tasks.errors import BadCase
@@ -69,8 +70,7 @@ def _rows(entry: Entry) -> Iterator[Entry]:
 def _entries(source: Source, notes: WalkNotes) -> Iterator[Entry]:
     if source.kind == "s3":
         # A bucket that stops to answer ends the walk with its error: no file of it is to blame.
-        place = source.location
-        yield from (_object_entry(place, found) for found in list_objects(place))
+        yield from _walk_bucket(source.location)
         return
     root = Path(source.location)
     if root.is_dir():
@@ -143,19 +143,19 @@ def _walk_archive(place: Path, path: str, state: os.stat_result) -> Iterator[Ent
         yield _problem_entry(path, "unreadable_file", type(error).__name__)
 
 
-def _object_entry(location: str, found: BucketObject) -> Entry:
-    problem = None
-    if found.size > MAX_FILE_BYTES:
-        problem = _too_large(found.size)
-    elif found.key.lower().endswith(ARCHIVE_SUFFIXES):
-        problem = BadCase("archive_in_bucket", "archives are opened on file systems only")
-    elif storable(found.key) != found.key:
-        problem = _name_not_text()
-
-    def read() -> bytes:
+def _walk_bucket(location: str) -> Iterator[Entry]:
+    def content(found: BucketObject) -> bytes:
         return read_object(f"{location}/{found.key}", MAX_FILE_BYTES)
 
-    return Entry(storable(found.key), "", found.size, found.stamp_ns, problem, read)
+    for found, read in ReadAhead(list_objects(location), content):
+        problem = None
+        if found.size > MAX_FILE_BYTES:
+            problem = _too_large(found.size)
+        elif found.key.lower().endswith(ARCHIVE_SUFFIXES):
+            problem = BadCase("archive_in_bucket", "archives are opened on file systems only")
+        elif storable(found.key) != found.key:
+            problem = _name_not_text()
+        yield Entry(storable(found.key), "", found.size, found.stamp_ns, problem, read)
 
 
 def _file_entry(place: Path, path: str, state: os.stat_result) -> Entry:
