@@ -81,11 +81,13 @@ def nifti_facts(data: bytes, modality: str | None) -> dict[str, Any]:
     head = _head(data)
     kinds = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
     little, big = (int.from_bytes(head[:4], order) for order in ("little", "big"))
-    kind = kinds.get(little) or kinds.get(big)
+    size = little if little in kinds else big
+    kind = kinds.get(size)
     if kind is None:
         raise BadCase("unreadable_nifti", "the file does not start with a NIfTI header")
     try:
-        header = kind.from_fileobj(io.BytesIO(head), check=False)
+        # Not a byte more: nibabel would go on with the extensions, which end later than this.
+        header = kind.from_fileobj(io.BytesIO(head[:size]), check=False)
         shape = [int(n) for n in header.get_data_shape()]
         zooms = [float(mm) for mm in header.get_zooms()]
     except Exception as error:  # nibabel raises many kinds on damaged headers

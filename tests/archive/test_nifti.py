@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from tasks.archive.decathlon import nifti_facts
 from tasks.archive.nifti import LPS_RAS, read_mask, read_nifti, write_nifti
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import read_volume
@@ -234,3 +235,12 @@ def test_real_hippocampus_masks_lie_on_their_images(shared_data):
 def test_real_epi_reference_is_4d(shared_data):
     path = shared_data / "reference/mr_siemens_epi/EPI_PE=AP_3.nii"
     assert reason(read_nifti, ref(path)) == "needs_4d_grouping"
+
+
+def test_the_facts_of_a_file_with_extensions_are_read_from_its_header_alone(tmp_path):
+    image = nibabel.Nifti1Image(VALUES.T, np.diag([0.7, 0.8, 2.5, 1]))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 5000))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    facts = nifti_facts((tmp_path / "a.nii.gz").read_bytes(), "CT")
+    assert (facts["frames"], facts["rows"], facts["cols"]) == SHAPE
+    assert (facts["spacing_row"], facts["spacing_col"], facts["modality"]) == (0.8, 0.7, "CT")

@@ -46,7 +46,7 @@ def test_each_object_gives_its_own_content_whoever_is_asked_for(asked):
     assert walked == listed
     assert len(store.reads) == len(set(store.reads))
     # Each end of a run of wanted ones costs at most the width.
-    ends = sum(a and not b for a, b in zip(asked, [*asked[1:], False], strict=True))
+    ends = sum(a and not b for a, b in zip(asked, [*asked, False][1:], strict=True))
     assert sum(asked) <= len(store.reads) <= sum(asked) + WIDTH * ends
 
 
