@@ -29,19 +29,29 @@ def retry_quarantine(args: argparse.Namespace) -> int:
     from flows.ingest import ingest as flow
     from tasks.archive.commits import retry_cases
 
-    unreachable = 0
+    gone = 0
     for source in home.sources():
         heading(f"source {source.alias}")
-        try:
-            flow(source.alias, None, True)
-        except OSError as error:
+        if problem := _out_of_reach(source):
             # One place that is not mounted must not keep the others waiting.
-            unreachable += 1
-            say(f"  not read: {error}")
+            gone += 1
+            say(f"  not read: {problem}")
+        else:
+            flow(source.alias, None, True)
     again = retry_cases(home.catalog)
     if again:
         say(f"{again} cases in quarantine are tried again by the next `radloop preprocess`")
-    return 1 if unreachable else 0
+    return 1 if gone else 0
+
+
+def _out_of_reach(source: Any) -> str:
+    """Say why a source cannot be read, or nothing."""
+    from tasks.archive.sources import is_there
+
+    try:
+        return "" if is_there(source) else "its place is not there: mount it, or register it anew"
+    except OSError as error:
+        return str(error)
 
 
 def preprocess(args: argparse.Namespace) -> int:
