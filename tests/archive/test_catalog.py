@@ -468,7 +468,7 @@ class TestCases:
             cases(filled, kind="dicom", where=where)
 
     def test_wrong_kind_is_refused(self, catalog: Engine) -> None:
-        with pytest.raises(ValueError, match="dicom, nifti, row"):
+        with pytest.raises(ValueError, match="dicom, nifti, nrrd, mha, picture, row"):
             cases(catalog, kind="table")
 
     def test_files_come_in_the_order_of_their_positions(self, catalog: Engine) -> None:
