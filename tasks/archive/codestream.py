@@ -10,7 +10,7 @@ MAX_TILES = 4096
 """JPEG 2000 tiles of one frame: more make OpenJPEG crawl; 64 x 64 tiles of 128 px suffice."""
 
 _SIZ = b"\xff\x4f\xff\x51"
-_SIZ_REACH = 512
+_SIZ_REACH = 4096
 _NO_FRAME = {0xC4, 0xC8, 0xCC}
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 

@@ -5,11 +5,9 @@ InstanceNumber, SliceThickness and the sequence of the files are never asked: on
 millimetres; voxel indices are (z, y, x).
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 
+from tasks.archive.certificate import EVEN_TOLERANCE, TILT_TOLERANCE_DEG, Certificate, how_to_mend
 from tasks.errors import BadCase
 
 UNIT_TOLERANCE = 1e-3
@@ -21,14 +19,8 @@ ORIENTATION_TOLERANCE_DEG = 0.1
 SAME_POSITION_MM = 1e-2
 """Slices nearer than this along the normal lie at one position: no scanner makes 10 um slices."""
 
-EVEN_TOLERANCE = 0.05
-"""A slice may lie off its even place by this share of the spacing (0.05 mm at 1 mm)."""
-
 MULTIPLE_TOLERANCE = 0.1
 """A step within this share of a whole multiple of the usual one is a gap of missing slices."""
-
-TILT_TOLERANCE_DEG = 0.1
-"""A stack leaning more than this off the slice normal is tilted (0.5 mm over 300 mm)."""
 
 OBLIQUE_DEG = 10.0
 """A normal farther than this from every body axis is called oblique."""
@@ -38,48 +30,6 @@ PLANES = ("sagittal", "coronal", "axial")
 
 UNKNOWN_SLICE_SPACING_MM = 1.0
 """Depth of the voxel of a single slice: one position gives no spacing."""
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """What the geometry of a series is worth.
-
-    Parameters
-    ----------
-    n_frames : int
-        Slices given.
-    orientation : str
-        ``"axial"``, ``"coronal"``, ``"sagittal"``, or the same with ``"oblique "`` before it.
-    spacing : tuple of float
-        (z, y, x) in mm; z is the length of the step from slice to slice.
-    jitter_mm : float
-        Largest distance of a slice from its place in the even stack.
-    gaps : tuple of (int, int)
-        Index of the slice before each gap (in ascending order) and how many slices lack there.
-    duplicates : int
-        Slices that share a position with an earlier one.
-    tilt_deg : float
-        Angle between the direction of the stack and the normal of the slices.
-    verdict : str
-        ``"accept"``, ``"resample"`` or ``"quarantine"``.
-    reason : str
-        Word for the verdict, empty for a plain stack.
-    """
-
-    n_frames: int
-    orientation: str
-    spacing: tuple[float, float, float]
-    jitter_mm: float
-    gaps: tuple[tuple[int, int], ...]
-    duplicates: int
-    tilt_deg: float
-    verdict: str
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able values."""
-        plain = asdict(self)
-        return {**plain, "spacing": list(self.spacing), "gaps": [list(gap) for gap in self.gaps]}
 
 
 def certify(
@@ -139,6 +89,7 @@ def certify(
         tilt_deg=float(tilt),
         verdict=verdict,
         reason=reason,
+        how=how_to_mend(reason, tilt, depth),
     )
     return certificate, order
 

@@ -8,6 +8,7 @@ from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
 from tasks.archive.pixels import decode_frame, decodes_to_rgb, padding_mask, quiet
+from tasks.archive.shutter import shutter_mask
 from tasks.errors import BadCase
 
 AIR_HU = -1024
@@ -32,14 +33,20 @@ def exact(values: np.ndarray) -> np.ndarray:
 def rescale_of(dataset: Dataset) -> tuple[float, float]:
     """Return Rescale Slope and Intercept, (1, 0) when absent.
 
+    Philips MR of some releases states them only as a Real World Value Mapping (PS3.3
+    C.7.6.16.2.11), slice by slice; the one linear mapping of a file without rescale is its rescale.
+
     Raises
     ------
     BadCase
         ``invalid_rescale`` when they are no numbers or the slope is zero.
     """
     try:
-        slope = dataset.get("RescaleSlope")
-        intercept = dataset.get("RescaleIntercept")
+        slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+        worlds = dataset.get("RealWorldValueMappingSequence") or ()
+        if slope in (None, "") and len(worlds) == 1 and "RealWorldValueSlope" in worlds[0]:
+            slope = worlds[0].RealWorldValueSlope
+            intercept = worlds[0].get("RealWorldValueIntercept")
         pair = (1.0 if slope in (None, "") else float(slope), float(intercept or 0))
     except (TypeError, ValueError):
         pair = (np.nan, np.nan)
@@ -48,18 +55,29 @@ def rescale_of(dataset: Dataset) -> tuple[float, float]:
     return pair
 
 
-def real_units(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def real_units(
+    stored: np.ndarray, dataset: Dataset, rescale: tuple[float, float] | None = None
+) -> np.ndarray:
     """Apply the modality LUT (PS3.3 C.11.1) of this very slice.
+
+    Parameters
+    ----------
+    stored : array
+        Stored values.
+    dataset : pydicom.Dataset
+        The file.
+    rescale : tuple of float, optional
+        Slope and intercept of a frame of an enhanced file, which overrule those of the file.
 
     Returns
     -------
     array
         Same shape; int16 or int32 when slope and intercept are whole numbers, else float32.
     """
-    if dataset.get("ModalityLUTSequence"):
+    if rescale is None and dataset.get("ModalityLUTSequence"):
         with quiet():
             return exact(apply_modality_lut(stored, dataset))
-    slope, intercept = rescale_of(dataset)
+    slope, intercept = rescale_of(dataset) if rescale is None else rescale
     if slope.is_integer() and intercept.is_integer():
         if (slope, intercept) == (1, 0):
             return exact(stored)
@@ -67,8 +85,20 @@ def real_units(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     return (stored * slope + intercept).astype(np.float32)
 
 
-def slice_in_units(dataset: Dataset) -> np.ndarray:
-    """Decode one grey slice to real units; CT padding becomes air.
+def slice_in_units(
+    dataset: Dataset,
+    stored: np.ndarray | None = None,
+    rescale: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """Return one grey slice in real units; CT padding becomes air.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+    stored : array, shape (rows, columns), optional
+        Stored values of the frame; the file's first frame is decoded without them.
+    rescale : tuple of float, optional
+        As for `real_units`.
 
     Raises
     ------
@@ -77,22 +107,29 @@ def slice_in_units(dataset: Dataset) -> np.ndarray:
     """
     if str(dataset.get("PhotometricInterpretation")) not in MONOCHROME:
         raise BadCase("not_grey", f"{dataset.get('PhotometricInterpretation')} slice in a volume")
-    stored = decode_frame(dataset)
-    values = real_units(stored, dataset)
+    stored = decode_frame(dataset) if stored is None else stored
+    values = real_units(stored, dataset, rescale)
     padding = padding_mask(stored, dataset) if dataset.get("Modality") == "CT" else None
     if padding is not None:
         values = np.where(padding, values.dtype.type(AIR_HU), values)
     return values
 
 
-def shown_grey(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Decode a single image to the grey values a reader sees, bright for dense.
+def shown_grey(dataset: Dataset, stored: np.ndarray | None = None) -> tuple[np.ndarray, str]:
+    """Return a single image in the grey values a reader sees, bright for dense.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+    stored : array, optional
+        Stored values of the frame; the file's first frame is decoded without them.
 
     Returns
     -------
     array, shape (rows, columns)
-        int16/int32 when no window or LUT was applied, else float32. MONOCHROME1 is inverted after
-        the VOI step; declared padding is black.
+        int16/int32 when no window or LUT was applied, else float32. MONOCHROME1 and an INVERSE
+        Presentation LUT Shape (PS3.3 C.11.6) are inverted after the VOI step, once; declared
+        padding and what lies behind the shutter is black.
     str
         What the VOI step was: ``"lut"``, ``"window"`` or ``"none"``.
 
@@ -102,18 +139,22 @@ def shown_grey(dataset: Dataset) -> tuple[np.ndarray, str]:
         ``unsupported_photometric`` or the reasons of `decode_frame`.
     """
     photometric = str(dataset.get("PhotometricInterpretation"))
-    stored = decode_frame(dataset)
+    stored = decode_frame(dataset) if stored is None else stored
     if photometric not in MONOCHROME:
         return exact(_luminance(stored, dataset, photometric)), "none"
     voi = _voi_kind(dataset)
     shown = _shown(stored, dataset, voi)
-    if photometric == "MONOCHROME1":
+    # In a radiograph both say the same thing: MONOCHROME1 comes with the shape INVERSE.
+    if photometric == "MONOCHROME1" or str(dataset.get("PresentationLUTShape")) == "INVERSE":
         # The ends of what can be shown, not of this image: equal stored values stay equal.
         ends = _shown(_stored_ends(stored, dataset), dataset, voi)
         shown = ends.min() + ends.max() - shown
-    padding = padding_mask(stored, dataset)
-    if padding is not None and not padding.all():
-        shown = np.where(padding, shown[~padding].min(), shown)
+    hidden = padding_mask(stored, dataset)
+    shutter = shutter_mask(dataset, shown.shape)
+    if shutter is not None:
+        hidden = shutter if hidden is None else hidden | shutter
+    if hidden is not None and not hidden.all():
+        shown = np.where(hidden, shown[~hidden].min(), shown)
     return exact(shown), voi
 
 
@@ -160,7 +201,7 @@ def _luminance(stored: np.ndarray, dataset: Dataset, photometric: str) -> np.nda
         return _weighted(stored)
     if stored.ndim == 3 and (photometric == "RGB" or decodes_to_rgb(dataset)):
         return _weighted(stored)
-    if stored.ndim == 3 and photometric == "YBR_FULL":
+    if stored.ndim == 3 and photometric in ("YBR_FULL", "YBR_FULL_422"):
         return stored[..., 0]  # Y is the luminance
     raise BadCase("unsupported_photometric", f"photometric interpretation {photometric}")
 

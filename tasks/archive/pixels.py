@@ -6,16 +6,19 @@ imagecodecs' PackBits. GDCM is not used: malformed input makes it abort the whol
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
 from tasks.archive.codestream import check_stream
+from tasks.archive.deflate import DEFLATED, inflated
+from tasks.archive.native import halved_chroma, native_frame
+from tasks.archive.runlength import decode_run_length
 from tasks.errors import BadCase
 
 MAX_DECODED_BYTES = 4 << 30
@@ -32,9 +35,6 @@ MAX_PADDING_BYTES = 1
 
 END_MARKER_REACH = 32
 """JPEG streams must end with FFD9 within so many bytes of the frame's end, else they are cut."""
-
-DEFLATED = b"1.2.840.10008.1.2.1.99"
-"""Deflated files inflate while their header is read, before any size can be checked: refused."""
 
 _HEADER_REACH = 4096
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -54,15 +54,15 @@ def quiet() -> Iterator[None]:
 
 
 def read_dataset(data: bytes) -> Dataset:
-    """Parse one DICOM file held in memory, with or without preamble.
+    """Parse one DICOM file held in memory, with or without preamble, deflated or not.
 
     Raises
     ------
     BadCase
-        ``not_dicom``, ``truncated`` or ``undecodable`` (deflated).
+        ``not_dicom``, ``truncated`` or ``decompression_bomb`` (deflated).
     """
     if DEFLATED in data[:_HEADER_REACH]:
-        raise BadCase("undecodable", "deflated transfer syntax 1.2.840.10008.1.2.1.99 is refused")
+        data = inflated(data)
     try:
         with quiet():
             dataset = dcmread(BytesIO(data), force=True)
@@ -122,30 +122,69 @@ def check_size(dataset: Dataset) -> int:
             "invalid_header", f"{rows} rows, {columns} columns, {frames} frames, {samples} samples"
         )
     expected = rows * columns * samples * frames * bits // 8
-    _check_length(expected, len(dataset.PixelData), transfer_syntax(dataset) in _NATIVE)
+    native = transfer_syntax(dataset) in _NATIVE
+    held = expected * 2 // 3 if native and halved_chroma(dataset) else expected
+    _check_length(expected, len(dataset.PixelData), native, held)
     return expected
 
 
-def _check_length(expected: int, stored: int, native: bool) -> None:
+def _check_length(expected: int, stored: int, native: bool, held: int) -> None:
     if expected > MAX_DECODED_BYTES:
         raise BadCase("too_large", f"{expected} bytes decoded, limit {MAX_DECODED_BYTES}")
     if expected > EXPANSION_FREE_BYTES and expected > MAX_EXPANSION * stored:
         raise BadCase(
             "too_large", f"{stored} bytes claim to hold {expected}; limit {MAX_EXPANSION}-fold"
         )
-    if stored == 0 or (native and stored < expected):
-        raise BadCase("truncated", f"{stored} of {expected} bytes of Pixel Data; send it again")
-    if native and stored > expected + MAX_PADDING_BYTES:
-        raise BadCase("wrong_length", f"{stored} bytes of Pixel Data where {expected} belong")
+    if stored == 0 or (native and stored < held):
+        raise BadCase("truncated", f"{stored} of {held} bytes of Pixel Data; send it again")
+    if native and stored > held + MAX_PADDING_BYTES:
+        raise BadCase("wrong_length", f"{stored} bytes of Pixel Data where {held} belong")
 
 
-def decode_frame(dataset: Dataset) -> np.ndarray:
-    """Decode a single-frame image to its stored values.
+def encoded_frames(dataset: Dataset) -> list[bytes] | None:
+    """Return the compressed frames of an image, fragments joined; None for native pixels.
+
+    The Basic or Extended Offset Table tells frames apart, without them the ends of the streams
+    (PS3.5 A.4).
+
+    Raises
+    ------
+    BadCase
+        ``undecodable`` when the fragments cannot be told apart, ``truncated`` when frames lack.
+    """
+    if transfer_syntax(dataset) in _NATIVE:
+        return None
+    count = frame_count(dataset)
+    table = None
+    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
+        table = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    try:
+        with quiet():
+            found = list(
+                generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=table)
+            )
+    except Exception as error:
+        raise BadCase(
+            "undecodable", f"its {count} frames cannot be told apart ({type(error).__name__})"
+        ) from None
+    if len(found) < count:
+        raise BadCase("truncated", f"holds {len(found)} of {count} frames; send it again")
+    return found
+
+
+def decode_frame(
+    dataset: Dataset, index: int = 0, encoded: Sequence[bytes] | None = None
+) -> np.ndarray:
+    """Decode one frame of an image to its stored values.
 
     Parameters
     ----------
     dataset : pydicom.Dataset
         With Pixel Data; sizes are checked here again.
+    index : int
+        Frame, from 0.
+    encoded : sequence of bytes, optional
+        What `encoded_frames` returned, so that many frames are told apart once.
 
     Returns
     -------
@@ -162,7 +201,11 @@ def decode_frame(dataset: Dataset) -> np.ndarray:
     syntax = transfer_syntax(dataset)
     shape = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     try:
-        raw = _native(dataset, shape) if syntax in _NATIVE else _encapsulated(dataset, shape)
+        if syntax in _NATIVE:
+            raw = native_frame(dataset, shape, index, big=syntax == _BIG_ENDIAN)
+        else:
+            frames = encoded_frames(dataset) if encoded is None else encoded
+            raw = _compressed(dataset, shape, frames[index])
     except BadCase:
         raise
     except Exception as error:  # every codec has exceptions of its own
@@ -174,36 +217,13 @@ def decode_frame(dataset: Dataset) -> np.ndarray:
     return _stored_bits(raw, dataset)
 
 
-def _native(dataset: Dataset, shape: tuple[int, int, int]) -> np.ndarray:
-    size = int(dataset.BitsAllocated) // 8
-    big = transfer_syntax(dataset) == _BIG_ENDIAN
-    data = dataset.PixelData
-    if big and size == 1 and dataset["PixelData"].VR == "OW":
-        # PS3.5 annex A.3: bytes travel in swapped pairs when sent as 16-bit words.
-        data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
-    order = ">" if big else "<"
-    values = np.frombuffer(data, f"{order}u{size}", count=int(np.prod(shape)))
-    return _planes(values.astype(f"u{size}", copy=False), shape, dataset)
-
-
-def _planes(values: np.ndarray, shape: tuple[int, int, int], dataset: Dataset) -> np.ndarray:
-    """Shape samples stored plane by plane (Planar Configuration 1) or pixel by pixel."""
-    rows, columns, samples = shape
-    if samples == 1:
-        return values.reshape(rows, columns)
-    if int(dataset.get("PlanarConfiguration") or 0) == 1:
-        return np.moveaxis(values.reshape(samples, rows, columns), 0, -1)
-    return values.reshape(rows, columns, samples)
-
-
-def _encapsulated(dataset: Dataset, shape: tuple[int, int, int]) -> np.ndarray:
+def _compressed(dataset: Dataset, shape: tuple[int, int, int], frame: bytes) -> np.ndarray:
     # Imported here: the codecs take 0.3 s, which a process that reads headers only should not pay.
     import imagecodecs
 
     syntax = transfer_syntax(dataset)
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == _RLE:
-        return _run_length(frame, shape, int(dataset.BitsAllocated))
+        return decode_run_length(frame, shape, int(dataset.BitsAllocated))
     if syntax not in _JPEG | _JPEG_LS | _JPEG_2000:
         raise BadCase(
             "undecodable", f"no decoder for transfer syntax {UID(syntax).name} ({syntax})"
@@ -219,33 +239,6 @@ def _encapsulated(dataset: Dataset, shape: tuple[int, int, int]) -> np.ndarray:
         # Without an Adobe marker libjpeg would take RGB for YCbCr and convert it once too often.
         return imagecodecs.jpeg_decode(frame, colorspace="RGB", outcolorspace="RGB")
     return imagecodecs.jpeg_decode(frame)
-
-
-def _run_length(frame: bytes, shape: tuple[int, int, int], bits: int) -> np.ndarray:
-    """Decode RLE (PS3.5 annex G): byte planes, most significant first, sample after sample.
-
-    PackBits by imagecodecs and the header read here: the Rust decoder panics on a damaged header,
-    past every `except Exception`.
-    """
-    from imagecodecs import packbits_decode
-
-    rows, columns, samples = shape
-    count, size = samples * bits // 8, rows * columns
-    header = np.frombuffer(frame[:64], "<u4")
-    starts = [*header[1 : count + 1].tolist(), len(frame)]
-    if header[0] != count or starts[0] < 64 or np.any(np.diff(starts) <= 0):
-        raise BadCase("truncated", "the RLE header does not fit its frame; send it again")
-    depth = bits // 8
-    words = np.empty((samples, size, depth), dtype=np.uint8)
-    for index in range(count):
-        plane = packbits_decode(frame[starts[index] : starts[index + 1]])
-        if len(plane) < size:
-            raise BadCase("truncated", f"an RLE segment holds {len(plane)} of {size} bytes")
-        sample, byte = divmod(index, depth)
-        # Little endian in memory: the first plane is the most significant byte.
-        words[sample, :, depth - 1 - byte] = np.frombuffer(plane, np.uint8, count=size)
-    values = words.view(f"<u{depth}").reshape(samples, rows, columns)
-    return values[0] if samples == 1 else np.moveaxis(values, 0, -1)
 
 
 def _stored_bits(raw: np.ndarray, dataset: Dataset) -> np.ndarray:

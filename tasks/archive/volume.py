@@ -1,35 +1,30 @@
-"""One series to one volume on its own grid: a stack of slices, a single image or a NIfTI file.
+"""One series to its volumes, each on its own grid: a stack, a picture, a cine or a NIfTI file.
 
-What is not a plain volume yet (4-D, mosaic, enhanced multi-frame, cine, several radiographs in a
-series) is refused with a reason, never guessed.
+What cannot be told apart or placed exactly is refused with a reason, never guessed.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 
 from tasks.archive import geometry
-from tasks.archive.grey import exact, shown_grey, slice_in_units
-from tasks.archive.pixels import check_size, frame_count, quiet, read_dataset, transfer_syntax
-from tasks.archive.sources import FileRef, read_bytes
+from tasks.archive.certificate import sentence
+from tasks.archive.frames import UNKNOWN_SPACING, Frame
+from tasks.archive.grey import AIR_HU, MONOCHROME, exact, shown_grey, slice_in_units
+from tasks.archive.groups import Group
+from tasks.archive.pixels import transfer_syntax
+from tasks.archive.series import VOLUMETRIC, groups_of, guarded, modality_of
+from tasks.archive.sources import FileRef
+from tasks.archive.straighten import straightened
 from tasks.errors import BadCase
 
-VOLUMETRIC = frozenset({"CT", "MR", "PT"})
-"""Modalities whose values are kept in real units, also when the series has one slice."""
+MAX_TOLD = 6
+"""Keys of volumes that a message lists; a time series has hundreds."""
 
-PROJECTION = frozenset({"CR", "DX", "MG", "XA", "RF", "RG", "PX", "IO", "US", "IVUS", "XC"})
-"""Modalities whose images are each a picture of their own, whatever position they state."""
-
-LATER = "brought by a later release"
-
-UNKNOWN_SPACING = "spacing unknown"
-"""Fact of an image that states no size; its voxels then count as 1 mm."""
-
-_ULTRASOUND_CM = 3
-"""Physical Units code for cm in an ultrasound region (PS3.3 C.8.5.5.1.15)."""
+__all__ = ["UNKNOWN_SPACING", "Volume", "read_mask", "read_volume", "read_volumes", "write_nifti"]
 
 
 @dataclass(frozen=True)
@@ -39,22 +34,27 @@ class Volume:
     Parameters
     ----------
     array : array, shape (z, y, x)
-        int16 or int32 when exact in real units, else float32.
+        int16 or int32 when exact in real units, else float32. Of a cine, z is time.
     affine : array, shape (4, 4)
         Index (z, y, x, 1) to LPS mm (x, y, z, 1).
     certificate : dict
         `geometry.Certificate.to_dict()`.
     facts : dict
         Non-identifying: modality, rows, cols, frames, photometric, transfer_syntax, spacing, voi.
+    key : str
+        Which volume of its series it is; empty for the only one.
     """
 
     array: np.ndarray
     affine: np.ndarray
     certificate: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
+    key: str = ""
 
 
-def read_volume(kind: str, files: Sequence[FileRef]) -> Volume:
+def read_volume(
+    kind: str, files: Sequence[FileRef], key: str = "", *, straighten: bool = False
+) -> Volume:
     """Read one case.
 
     Parameters
@@ -63,33 +63,56 @@ def read_volume(kind: str, files: Sequence[FileRef]) -> Volume:
         ``"dicom"`` (all files of one series, in any order), or ``"nifti"``, ``"nrrd"``, ``"mha"``
         and ``"picture"`` (see `other_formats.read_other`).
     files : sequence of FileRef
+    key : str
+        Which volume, for a series that holds several; see `read_volumes`.
+    straighten : bool
+        Put a leaning or uneven stack on an upright, even grid instead of refusing it.
 
     Raises
     ------
     BadCase
-        The case cannot be used: ``needs_4d_grouping``, ``needs_multiframe``, ``several_images``,
-        ``localizer``, ``mixed_*``, ``missing_slices``, ``gantry_tilt``, ``undecodable``, ...
+        The case cannot be used: ``several_volumes``, ``several_images``, ``localizer``,
+        ``mixed_*``, ``missing_slices``, ``gantry_tilt``, ``undecodable``, ...
     ValueError
         For another kind or no files.
     """
-    if not files:
-        raise ValueError("a case needs at least one file, got none")
-    if kind != "dicom":
-        from tasks.archive.other_formats import read_other
+    if (single := _other_kind(kind, files)) is not None:
+        return single
+    groups, notes = groups_of(files)
+    keys = [group.key for group in groups]
+    if key not in keys:
+        raise _unknown_key(key, groups)
+    group = groups[keys.index(key)]
+    groups.clear()
+    return _built(group, notes, straighten)
 
-        return read_other(kind, files)
-    slices = [read_dataset(read_bytes(ref)) for ref in _distinct(files)]
-    try:
-        with quiet():
-            return _assemble(slices)
-    except BadCase:
-        raise
-    except Exception as error:
-        # pydicom converts elements when they are asked for, and fails on damaged ones in many
-        # ways; its messages quote values, so only the kind of the error is kept.
-        raise BadCase(
-            "invalid_header", f"an element cannot be read ({type(error).__name__})"
-        ) from None
+
+def read_volumes(
+    kind: str, files: Sequence[FileRef], *, straighten: bool = False
+) -> Iterator[Volume | tuple[str, BadCase]]:
+    """Read every volume of a series, one at a time.
+
+    Yields
+    ------
+    Volume, or (str, BadCase)
+        A volume, or the key and reason of one that cannot be used.
+
+    Raises
+    ------
+    BadCase
+        When the series as a whole cannot be read.
+    """
+    if (single := _other_kind(kind, files)) is not None:
+        yield single
+        return
+    groups, notes = groups_of(files)
+    groups.reverse()
+    while groups:
+        group = groups.pop()
+        try:
+            yield _built(group, notes, straighten)
+        except BadCase as problem:
+            yield group.key, problem
 
 
 def read_mask(ref: FileRef, like: Volume) -> np.ndarray:
@@ -106,91 +129,93 @@ def write_nifti(path: Any, array: np.ndarray, affine: np.ndarray) -> None:
     write(path, array, affine)
 
 
-def _distinct(files: Sequence[FileRef]) -> list[FileRef]:
-    """Drop files of the same content: an archive often holds one instance twice."""
-    seen: dict[Any, FileRef] = {}
-    for ref in files:
-        seen.setdefault(ref.digest or (ref.path, ref.member), ref)
-    return list(seen.values())
+def _other_kind(kind: str, files: Sequence[FileRef]) -> Volume | None:
+    """Read what is no DICOM; None when it is."""
+    if not files:
+        raise ValueError("a case needs at least one file, got none")
+    if kind != "dicom":
+        from tasks.archive.other_formats import read_other
+
+        return read_other(kind, files)
+    return None
 
 
-def _assemble(slices: list[Dataset]) -> Volume:
-    for dataset in slices:
-        _refuse_unsupported(dataset)
-    modality = str(slices[0].get("Modality") or "OT")
-    placed = all(_has_position(dataset) for dataset in slices)
-    if len(slices) > 1 and (modality in PROJECTION or not placed):
-        if modality in VOLUMETRIC:
-            raise BadCase("missing_position", "slices without position or orientation")
-        raise BadCase(
+def _unknown_key(key: str, groups: list[Group]) -> BadCase:
+    """Say that a volume is not there, or that several are and none was named."""
+    shown = [group.key or "(the only one)" for group in groups[:MAX_TOLD]]
+    told = ", ".join(shown) + (", ..." if len(groups) > len(shown) else "")
+    if key:
+        return BadCase("no_such_volume", f"volume {key!r} is not in this series; it holds {told}")
+    if groups[0].picture:
+        return BadCase(
             "several_images",
-            f"{len(slices)} {modality} images in one series are not one image; {LATER}",
+            f"{len(groups)} images in one series are not one image; name one: {told}",
         )
-    _refuse_mixed(slices)
-    if placed and modality not in PROJECTION:
-        return _stack(slices, modality)
-    return _single(slices[0], modality)
+    return BadCase("several_volumes", f"{len(groups)} volumes in one series; name one: {told}")
 
 
-def _refuse_unsupported(dataset: Dataset) -> None:
-    if "PixelData" not in dataset and ("FloatPixelData" in dataset or "Rows" not in dataset):
-        raise BadCase("not_an_image", f"{dataset.get('Modality') or 'object'} without grey pixels")
-    if str(dataset.get("Modality")) == "SEG":
-        raise BadCase("not_an_image", "a segmentation is a label, not an image")
-    if frame_count(dataset) > 1 or "SharedFunctionalGroupsSequence" in dataset:
-        raise BadCase(
-            "needs_multiframe", f"{frame_count(dataset)} frames in one file (enhanced or cine): "
-            f"{LATER}",
-        )  # fmt: skip
-    words = _image_type(dataset)
-    if "MOSAIC" in words:
-        raise BadCase("needs_4d_grouping", f"a mosaic of slices: needs 4-D grouping, {LATER}")
-    if "LOCALIZER" in words:
-        raise BadCase("localizer", "holds localizer images, which are not part of a volume")
-    check_size(dataset)
+def _built(group: Group, notes: tuple[str, ...], straighten: bool) -> Volume:
+    with guarded():
+        frames, modality = group.frames, modality_of(group.frames[0])
+        if group.picture:
+            volume = _picture(frames, modality)
+        else:
+            volume = _stack(frames, modality, straighten)
+        noted = [*volume.certificate["notes"], *notes]
+        return replace(volume, key=group.key, certificate={**volume.certificate, "notes": noted})
 
 
-def _refuse_mixed(slices: list[Dataset]) -> None:
+def _refuse_mixed(frames: list[Frame]) -> None:
     """Slices of one volume agree on what they are."""
     for reason, what, key in (
-        ("mixed_modality", "modality", lambda d: str(d.get("Modality"))),
-        ("mixed_image_types", "image type", _image_type),
-        ("mixed_matrix", "rows and columns", lambda d: (int(d.Rows), int(d.Columns))),
-        ("mixed_spacing", "pixel spacing", lambda d: _numbers(d.get("PixelSpacing"))),
+        ("mixed_matrix", "rows and columns", lambda f: f.shape),
+        ("mixed_spacing", "pixel spacing", lambda f: f.spacing),
         ("mixed_frame_of_reference", "frame of reference", _frame_of_reference),
     ):
-        found = {key(dataset) for dataset in slices}
+        found = {key(frame) for frame in frames}
         if len(found) > 1:
-            raise BadCase(reason, f"{len(found)} different values of {what} in one series")
+            raise BadCase(reason, f"{len(found)} different values of {what} in one volume")
 
 
-def _stack(slices: list[Dataset], modality: str) -> Volume:
-    spacing, spacing_fact = _pixel_spacing(slices[0])
-    positions = np.array([_numbers(d.ImagePositionPatient) for d in slices])
-    directions = np.array([_numbers(d.ImageOrientationPatient) for d in slices])
+def _stack(frames: list[Frame], modality: str, straighten: bool) -> Volume:
+    _refuse_mixed(frames)
+    spacing = frames[0].spacing
+    positions = np.array([frame.position for frame in frames])
+    directions = np.array([frame.orientation for frame in frames])
     rows, columns = directions[:, :3], directions[:, 3:]
     certificate, order = geometry.certify(positions, rows, columns, spacing)
-    if certificate.verdict != "accept":
-        raise BadCase(certificate.reason, _sentence(certificate))
+    mend = straighten and certificate.verdict == "resample"
+    if certificate.verdict != "accept" and not mend:
+        raise BadCase(certificate.reason, sentence(certificate))
     affine = geometry.affine_from(positions[order], rows[order], columns[order], spacing)
-    first = slices[order[0]]
-    facts = _facts(first, modality, len(slices), spacing_fact)
-    if modality in VOLUMETRIC or len(slices) > 1:
-        array = _stacked([slices[i] for i in order], slices)
+    first = frames[order[0]]
+    facts = _facts(first, modality, len(frames))
+    if modality in VOLUMETRIC or len(frames) > 1:
+        array = _stacked([frames[i] for i in order], frames)
     else:
-        grey, facts["voi"] = shown_grey(first)
+        grey, facts["voi"] = shown_grey(first.source.dataset, first.source.plane(first.index))
         array = _as_volume(grey)
+    if mend:
+        row, column = (v / np.linalg.norm(v) for v in (affine[:3, 2], affine[:3, 1]))
+        fill = AIR_HU if modality == "CT" else float(array.min())
+        array, affine = straightened(array, positions[order], row, column, spacing, fill)
+        certificate = replace(
+            certificate,
+            spacing=geometry.spacing_of(affine),
+            notes=(f"resampled: {certificate.how}",),
+        )
     return Volume(array, affine, certificate.to_dict(), facts)
 
 
-def _stacked(ordered: list[Dataset], held: list[Dataset]) -> np.ndarray:
+def _stacked(ordered: list[Frame | None], held: list[Frame]) -> np.ndarray:
     """Decode slices into one array, letting each file's bytes go as soon as it is decoded."""
     held.clear()
-    shape = (len(ordered), int(ordered[0].Rows), int(ordered[0].Columns))
-    out = np.empty(shape, dtype=np.int16)
+    out = np.empty((len(ordered), *ordered[0].shape), dtype=np.int16)
     for index in range(len(ordered)):
-        values = slice_in_units(ordered[index])
-        ordered[index] = None
+        frame, ordered[index] = ordered[index], None
+        values = slice_in_units(
+            frame.source.dataset, frame.source.plane(frame.index), frame.rescale
+        )
         # int16 holds nearly every series; the few others widen once and stay wide.
         out = out.astype(_wider(out.dtype, values.dtype), copy=False)
         out[index] = values
@@ -202,18 +227,28 @@ def _wider(a: np.dtype, b: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if "f" in (a.kind, b.kind) else np.promote_types(a, b)
 
 
-def _single(dataset: Dataset, modality: str) -> Volume:
-    spacing, spacing_fact = _pixel_spacing(dataset)
-    facts = _facts(dataset, modality, 1, spacing_fact)
+def _picture(frames: list[Frame], modality: str) -> Volume:
+    """Read images without a place in the patient; several frames of one file are a cine."""
+    first = frames[0]
+    facts = _facts(first, modality, len(frames))
     if modality in VOLUMETRIC:
-        array = exact(slice_in_units(dataset))[None]
+        array = exact(slice_in_units(first.source.dataset, first.source.plane(first.index)))[None]
     else:
-        grey, facts["voi"] = shown_grey(dataset)
-        array = _as_volume(grey)
+        planes = []
+        for frame in frames:
+            stored = frame.source.plane(frame.index)
+            grey, facts["voi"] = shown_grey(frame.source.dataset, stored)
+            planes.append(_as_volume(grey))
+        array = exact(np.concatenate(planes)) if len(planes) > 1 else planes[0]
+    if len(frames) > 1:
+        facts["axis"] = "time"
+    if str(facts["photometric"]) not in MONOCHROME:
+        facts["colour"] = "luminance"
     origin, row, column = np.zeros((1, 3)), np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
-    certificate, _ = geometry.certify(origin, row, column, spacing)
-    plain = {**certificate.to_dict(), "orientation": "image plane"}
-    return Volume(array, geometry.affine_from(origin, row, column, spacing), plain, facts)
+    certificate, _ = geometry.certify(origin, row, column, first.spacing)
+    plain = {**certificate.to_dict(), "orientation": "image plane", "n_frames": len(frames)}
+    affine = geometry.affine_from(origin, row, column, first.spacing)
+    return Volume(array, affine, plain, facts)
 
 
 def _as_volume(grey: np.ndarray) -> np.ndarray:
@@ -222,82 +257,18 @@ def _as_volume(grey: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(grey)[None]
 
 
-def _pixel_spacing(dataset: Dataset) -> tuple[tuple[float, float], str]:
-    """Return (row, column) spacing in mm and where it came from.
-
-    Pixel Spacing is calibrated to the patient, Imager Pixel Spacing to the detector (PS3.3
-    10.7.1.3); ultrasound states it per region.
-    """
-    for name in ("PixelSpacing", "ImagerPixelSpacing"):
-        values = _numbers(dataset.get(name))
-        if len(values) == 2 and min(values) > 0:
-            return (values[0], values[1]), name
-    regions = dataset.get("SequenceOfUltrasoundRegions") or []
-    if len(regions) == 1 and _in_cm(regions[0]):
-        region = regions[0]
-        return (
-            abs(float(region.PhysicalDeltaY)) * 10,
-            abs(float(region.PhysicalDeltaX)) * 10,
-        ), "SequenceOfUltrasoundRegions"
-    return (1.0, 1.0), UNKNOWN_SPACING
-
-
-def _in_cm(region: Dataset) -> bool:
-    units = {region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")}
-    deltas = (region.get("PhysicalDeltaX"), region.get("PhysicalDeltaY"))
-    return units == {_ULTRASOUND_CM} and all(deltas)
-
-
-def _facts(dataset: Dataset, modality: str, frames: int, spacing_fact: str) -> dict[str, Any]:
+def _facts(frame: Frame, modality: str, count: int) -> dict[str, Any]:
+    dataset: Dataset = frame.source.dataset
     return {
         "modality": modality,
-        "rows": int(dataset.Rows),
-        "cols": int(dataset.Columns),
-        "frames": frames,
+        "rows": frame.shape[0],
+        "cols": frame.shape[1],
+        "frames": count,
         "photometric": str(dataset.get("PhotometricInterpretation") or ""),
         "transfer_syntax": transfer_syntax(dataset),
-        "spacing": spacing_fact,
+        "spacing": frame.spacing_fact,
     }
 
 
-def _sentence(certificate: geometry.Certificate) -> str:
-    """Say in numbers why a stack is not used."""
-    spacing = certificate.spacing[0]
-    told = {
-        "missing_slices": f"{sum(n for _, n in certificate.gaps)} slices lack in "
-        f"{len(certificate.gaps)} gaps of {certificate.n_frames} slices; send the whole series",
-        "duplicate_positions": f"{certificate.duplicates} of {certificate.n_frames} slices share "
-        "a position; remove the strays",
-        "needs_4d_grouping": f"{certificate.duplicates} of {certificate.n_frames} slices repeat "
-        f"positions: needs 4-D grouping, {LATER}",
-        "uneven_spacing": f"slices lie up to {certificate.jitter_mm:.3f} mm off an even spacing "
-        f"of {spacing:.3f} mm (limit {geometry.EVEN_TOLERANCE:.0%}); resampling is {LATER}",
-        "gantry_tilt": f"the stack leans {certificate.tilt_deg:.2f} degrees (limit "
-        f"{geometry.TILT_TOLERANCE_DEG}); correction is {LATER}",
-        "mixed_orientation": "slices are turned against each other; split the series",
-    }
-    return told.get(certificate.reason, "")
-
-
-def _has_position(dataset: Dataset) -> bool:
-    position, orientation = (
-        _numbers(dataset.get(name)) for name in ("ImagePositionPatient", "ImageOrientationPatient")
-    )
-    return len(position) == 3 and len(orientation) == 6
-
-
-def _image_type(dataset: Dataset) -> tuple[str, ...]:
-    value = dataset.get("ImageType") or ()
-    return tuple(str(v).upper() for v in ([value] if isinstance(value, str) else value))
-
-
-def _frame_of_reference(dataset: Dataset) -> str:
-    return str(dataset.get("FrameOfReferenceUID") or "")
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    """Return the numbers of a multi-valued element, () when one is missing or no number."""
-    try:
-        return tuple(float(v) for v in value)
-    except (TypeError, ValueError):
-        return ()
+def _frame_of_reference(frame: Frame) -> str:
+    return str(frame.source.dataset.get("FrameOfReferenceUID") or "")

@@ -43,10 +43,10 @@ def header(number: int = 1, *, series: int = 1, patient: str = "P1", **more) -> 
     return ds
 
 
-def encode(ds: Dataset) -> bytes:
-    """The file of a data set: preamble, file meta, explicit VR little endian."""
+def encode(ds: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
+    """The file of a data set: preamble, file meta, by default explicit VR little endian."""
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.TransferSyntaxUID = syntax
     ds.file_meta.MediaStorageSOPClassUID = ds.get("SOPClassUID", CTImageStorage)
     ds.file_meta.MediaStorageSOPInstanceUID = UID(f"{ROOT}.99")
     stream = BytesIO()

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.encaps import encapsulate, itemize_fragment
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -15,13 +18,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tasks.archive import pixels
+from tasks.archive import deflate, pixels
 from tasks.archive.grey import real_units, shown_grey
 from tasks.archive.pixels import check_size, decode_frame, read_dataset
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import UNKNOWN_SPACING, read_volume
 from tasks.errors import BadCase
 from tasks.phantom.encode import encode_pixels, write_dataset
+from tests.archive import made_dicom
 
 SYNTAXES = [
     ExplicitVRLittleEndian,
@@ -212,7 +216,82 @@ def test_bytes_that_are_no_dicom_are_refused():
     for data in (b"", b"hello", b"%PDF-1.7" * 40, bytes(4000)):
         assert reason(read_dataset, data) == "not_dicom"
     deflated = b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI\x16\x001.2.840.10008.1.2.1.99"
-    assert reason(read_dataset, deflated) == "undecodable"
+    assert reason(read_dataset, deflated) == "truncated"
+
+
+def test_deflated_files_are_read_as_what_they_hold():
+    dataset = read_dataset(made_dicom.deflated(made_dicom.header()))
+    np.testing.assert_array_equal(
+        decode_frame(dataset), np.arange(32, dtype="u1").view("<u2").reshape(4, 4)
+    )
+    assert dataset.PixelSpacing == [0.5, 0.75]
+
+
+def test_a_deflated_file_that_inflates_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(deflate, "MAX_INFLATED_BYTES", 100_000)
+    bomb = made_dicom.deflated(made_dicom.header(), extra=10_000_000)
+    assert reason(read_dataset, bomb) == "decompression_bomb"
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.97])
+def test_a_cut_deflated_file_is_truncated(share):
+    data = made_dicom.deflated(made_dicom.header())
+    assert reason(read_dataset, data[: int(len(data) * share)]) == "truncated"
+
+
+def test_halved_chroma_gives_both_pixels_their_colour():
+    values = np.array([[10, 20, 90, 200, 30, 40, 100, 110]], dtype=np.uint8)
+    dataset = image(np.zeros((1, 4, 3), np.uint8), photometric="YBR_FULL_422", modality="US")
+    dataset.PixelData = values.tobytes()
+    expected = [[[10, 90, 200], [20, 90, 200], [30, 100, 110], [40, 100, 110]]]
+    np.testing.assert_array_equal(decode_frame(dataset), expected)
+    np.testing.assert_array_equal(shown_grey(dataset)[0], [[10, 20, 30, 40]])
+
+
+@pytest.mark.parametrize("table", ["basic", "none"])
+def test_fragments_of_a_frame_are_joined(table):
+    """PS3.5 A.4: a frame may lie in several fragments."""
+    array = ramp()
+    stream = bytes(imagecodecs.jpegls_encode(array))
+    dataset = image(array, bits_stored=12)
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    half = len(stream) // 2 // 2 * 2
+    if table == "basic":
+        dataset.PixelData = encapsulate([stream], fragments_per_frame=3)
+    else:
+        dataset.PixelData = bytes.fromhex("feff00e000000000") + b"".join(
+            itemize_fragment(part) for part in (stream[:half], stream[half:])
+        )
+    np.testing.assert_array_equal(decode_frame(dataset), array)
+
+
+def test_every_frame_of_a_native_file_is_its_own():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(np.uint8)
+    dataset = image(frames[0])
+    dataset.NumberOfFrames, dataset.PixelData = "3", frames.tobytes() + b"\0"
+    for index in range(3):
+        np.testing.assert_array_equal(decode_frame(dataset, index), frames[index])
+    swapped = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    dataset.PixelData = swapped
+    dataset["PixelData"].VR = "OW"
+    for index in range(3):
+        np.testing.assert_array_equal(decode_frame(dataset, index), frames[index])
+
+
+def test_fewer_frames_than_promised_is_truncated():
+    stream = bytes(imagecodecs.jpegls_encode(ramp()))
+    dataset = image(ramp(), bits_stored=12, NumberOfFrames="3")
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.PixelData = encapsulate([stream, stream])
+    assert reason(decode_frame, dataset, 2) in ("truncated", "undecodable")
+
+
+def test_htj2k_gives_back_the_pixels():
+    dataset = image(ramp(), bits_stored=12)
+    dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
+    dataset.PixelData = encapsulate([bytes(imagecodecs.htj2k_encode(ramp(), reversible=True))])
+    np.testing.assert_array_equal(decode_frame(dataset), ramp())
 
 
 def test_rescale_stays_whole_when_it_is_whole():
@@ -222,6 +301,18 @@ def test_rescale_stays_whole_when_it_is_whole():
     np.testing.assert_array_equal(values, ramp().astype(int) * 2 - 1024)
     dataset.RescaleSlope = "0.5"
     assert real_units(ramp(), dataset).dtype == np.float32
+
+
+def test_a_real_world_mapping_is_the_rescale_of_a_file_without_one():
+    world = Dataset()
+    world.RealWorldValueSlope, world.RealWorldValueIntercept = 4.5, -2.0
+    dataset = image(ramp(), modality="MR", RealWorldValueMappingSequence=[world])
+    np.testing.assert_allclose(real_units(ramp(), dataset), ramp() * 4.5 - 2)
+    dataset.RescaleSlope, dataset.RescaleIntercept = "2", "0"
+    np.testing.assert_array_equal(real_units(ramp(), dataset), ramp() * 2)
+    del dataset.RescaleSlope, dataset.RescaleIntercept
+    dataset.RealWorldValueMappingSequence = [world, world]
+    np.testing.assert_array_equal(real_units(ramp(), dataset), ramp())
 
 
 def test_monochrome1_and_2_of_one_picture_show_the_same():

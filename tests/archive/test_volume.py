@@ -1,5 +1,6 @@
 """One series, one volume, on its own grid and in real units; what is no plain volume is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELo
 from scipy.spatial.transform import Rotation
 
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume, write_nifti
+from tasks.archive.volume import read_mask, read_volume, read_volumes, write_nifti
 from tasks.errors import BadCase
 from tasks.phantom.ct import write_ct_series
 
@@ -112,6 +113,11 @@ def test_faulty_stacks_are_refused_with_the_reason(tmp_path, fault, reason):
     assert refusal(refs(tmp_path)) == reason
 
 
+def two_frames(dataset):
+    dataset.NumberOfFrames = "2"
+    dataset.PixelData = dataset.PixelData * 2
+
+
 def set_type(*words):
     return lambda dataset: setattr(dataset, "ImageType", list(words))
 
@@ -120,10 +126,12 @@ def set_type(*words):
     ("edit", "only", "reason"),
     [
         (set_type("ORIGINAL", "PRIMARY", "LOCALIZER"), slice(None), "localizer"),
-        (set_type("ORIGINAL", "PRIMARY", "LOCALIZER"), slice(0, 1), "localizer"),
-        (set_type("DERIVED", "SECONDARY", "MPR"), slice(0, 1), "mixed_image_types"),
-        (set_type("ORIGINAL", "PRIMARY", "M", "MOSAIC"), slice(None), "needs_4d_grouping"),
-        (lambda d: setattr(d, "NumberOfFrames", "2"), slice(0, 1), "needs_multiframe"),
+        (set_type("DERIVED", "SECONDARY", "MPR"), slice(0, 1), "several_volumes"),
+        (set_type("ORIGINAL", "PRIMARY", "M", "MOSAIC"), slice(None), "mosaic_header"),
+        (lambda d: setattr(d, "NumberOfFrames", "2"), slice(0, 1), "truncated"),
+        (two_frames, slice(None), "missing_position"),
+        (lambda d: setattr(d, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.7"), slice(None),
+         "secondary_capture"),
         (lambda d: setattr(d, "PixelSpacing", [1, 1]), slice(0, 1), "mixed_spacing"),
         (lambda d: setattr(d, "FrameOfReferenceUID", "2.25.9"), slice(0, 1),
          "mixed_frame_of_reference"),
@@ -224,11 +232,115 @@ def test_real_three_slice_ct_keeps_positions_and_air(shared_data):
 
 
 @pytest.mark.parametrize(
-    "series",
-    ["mr_philips_func", "mr_siemens_epi/mr_0003", "mr_siemens_epi/mr_0006", "transfer_syntaxes"],
+    ("series", "keys", "shape"),
+    [
+        ("mr_philips_func", ["time=1", "time=2", "time=3"], (35, 80, 80)),
+        ("mr_siemens_epi/mr_0003", ["acquisition=1", "acquisition=2"], (5, 72, 72)),
+    ],
 )
-def test_real_4d_and_mosaic_series_need_grouping(shared_data, series):
-    assert refusal(refs(shared_data / "dicom" / series)) == "needs_4d_grouping"
+def test_real_repeated_stacks_are_volumes_of_their_own(shared_data, series, keys, shape):
+    files = refs(shared_data / "dicom" / series)
+    found = list(read_volumes("dicom", files[::-1]))
+    assert [volume.key for volume in found] == keys
+    assert all(volume.array.shape == shape for volume in found)
+    assert refusal(files) == "several_volumes"
+    last = read_volume("dicom", files, keys[-1])
+    np.testing.assert_array_equal(last.array, found[-1].array)
+
+
+def test_repeats_without_a_field_that_tells_them_apart_are_refused(shared_data):
+    assert refusal(refs(shared_data / "dicom/transfer_syntaxes")) == "needs_4d_grouping"
+
+
+def test_a_volume_that_is_not_there_is_named(shared_data):
+    with pytest.raises(BadCase, match=r"'time=9' is not in this series; it holds time=1, time=2"):
+        read_volume("dicom", refs(shared_data / "dicom/mr_philips_func"), "time=9")
+
+
+def test_scouts_in_a_series_are_left_out_and_noted(tmp_path):
+    truth = write_ct_series(tmp_path)
+    scout = dcmread(sorted(tmp_path.glob("*.dcm"))[0])
+    scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    scout.SOPInstanceUID = scout.file_meta.MediaStorageSOPInstanceUID = "2.25.5"
+    scout.save_as(tmp_path / "scout.dcm")
+    volume = read_volume("dicom", refs(tmp_path))
+    np.testing.assert_array_equal(volume.array, truth.array)
+    assert volume.certificate["notes"] == ["1 localizer images left out"]
+
+
+def test_a_tilted_stack_is_straightened_only_when_asked(tmp_path):
+    write_ct_series(tmp_path, tilt_deg=12)
+    with pytest.raises(BadCase, match=r"leans 12\.00 degrees"):
+        read_volume("dicom", refs(tmp_path))
+    volume = read_volume("dicom", refs(tmp_path), straighten=True)
+    axes = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+    assert volume.certificate["verdict"] == "resample"
+    assert volume.certificate["notes"] == [
+        "resampled: shift each slice within its plane, 12.00 degrees in all"
+    ]
+    assert volume.array.shape[1] > 32
+    assert volume.array.min() >= -1024
+
+
+def test_an_instance_stored_twice_counts_once(tmp_path):
+    truth = write_ct_series(tmp_path)
+    path = sorted(tmp_path.glob("*.dcm"))[0]
+    (tmp_path / "again.dcm").write_bytes(path.read_bytes())
+    np.testing.assert_array_equal(read_volume("dicom", refs(tmp_path)).array, truth.array)
+
+
+def test_each_radiograph_of_a_series_is_a_picture_of_its_own(tmp_path):
+    write_ct_series(tmp_path, shape=(2, 32, 40))
+    change(tmp_path, lambda dataset: setattr(dataset, "Modality", "DX"))
+    found = list(read_volumes("dicom", refs(tmp_path)))
+    assert len({volume.key for volume in found}) == 2
+    assert all(re.fullmatch("image=[0-9a-f]{8}", volume.key) for volume in found)
+    assert all(volume.array.shape == (1, 32, 40) for volume in found)
+    assert all(volume.certificate["orientation"] == "image plane" for volume in found)
+
+
+def test_a_cine_is_its_frames_in_time(tmp_path):
+    write_ct_series(tmp_path, shape=(1, 32, 40))
+    frames = np.random.default_rng(3).integers(0, 4096, (5, 32, 40)).astype("<u2")
+
+    def cine(dataset):
+        dataset.Modality, dataset.NumberOfFrames = "XA", "5"
+        dataset.PixelData = frames.tobytes()
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+
+    change(tmp_path, cine)
+    volume = read_volume("dicom", refs(tmp_path))
+    np.testing.assert_array_equal(volume.array, frames)
+    assert volume.facts["axis"] == "time"
+    assert volume.certificate["n_frames"] == 5
+
+
+def test_a_volume_that_cannot_be_used_does_not_hide_the_others(tmp_path):
+    write_ct_series(tmp_path, volumes=2)
+    paths = sorted(tmp_path.glob("*.dcm"))
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.EchoTime = "10" if dataset.SOPInstanceUID in _first_copies(paths) else "20"
+        dataset.save_as(path)
+    lost = next(p for p in paths if float(dcmread(p).EchoTime) == 20 and _inner(p))
+    lost.unlink()
+    whole, missing = read_volumes("dicom", refs(tmp_path))
+    assert whole.key == "te=10"
+    assert (missing[0], missing[1].reason) == ("te=20", "missing_slices")
+
+
+def _first_copies(paths):
+    seen = {}
+    for path in paths:
+        dataset = dcmread(path)
+        seen.setdefault(float(dataset.ImagePositionPatient[2]), dataset.SOPInstanceUID)
+    return set(seen.values())
+
+
+def _inner(path):
+    heights = sorted(float(dcmread(p).ImagePositionPatient[2]) for p in path.parent.iterdir())
+    return float(dcmread(path).ImagePositionPatient[2]) == heights[len(heights) // 2]
 
 
 def test_real_segmentation_object_is_no_image(shared_data):
