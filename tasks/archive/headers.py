@@ -75,6 +75,7 @@ class Header:
     sop_class: str
     sop_uid: str = field(repr=False)
     series_uid: str = field(repr=False)
+    """Empty when the header has none; so is study_uid."""
     study_uid: str = field(repr=False)
     patient_id: str = field(repr=False)
     issuer: str = field(repr=False)
@@ -148,8 +149,11 @@ def _read(data: bytes) -> Header:
     _refuse_other_objects(sop_class)
     sop_uid = elements.text(0x00080018) or meta.text(0x00020003)
     series_uid, study_uid = elements.text(0x0020000E), elements.text(0x0020000D)
-    for value, name in ((sop_uid, "sop_uid"), (series_uid, "series_uid"), (study_uid, "study_uid")):
-        _require_uid(value, name)
+    _require_uid(sop_uid, "sop_uid")
+    for value, name in ((series_uid, "series_uid"), (study_uid, "study_uid")):
+        # Without one the folder says what belongs together: see `nameless`.
+        if value:
+            _require_uid(value, name)
     _check_pixels(elements, sop_class, body, end)
     _check_nesting(dataset)
     return Header(

@@ -14,6 +14,7 @@ from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.intake_run import STAGE, Image, Intake, Item
 from tasks.archive.labelsets import LabelRow, put_label_set
 from tasks.archive.mapped_intake import mapped_item, prepare
+from tasks.archive.nameless import with_uids
 from tasks.archive.quarantine import insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
 from tasks.archive.rows import TableMapping
@@ -109,7 +110,7 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> Item:
     if not is_dicom(data):
         return _other_item(entry, data)
     try:
-        header = read_header(data)
+        header = with_uids(read_header(data), run.source.alias, entry)
     except BadCase as problem:
         if problem.reason == "dicomdir":
             return Item(entry, None, b"", "ignored")

@@ -61,12 +61,12 @@ def test_other_content_is_not_dicom(data):
     assert _reason(data) in ("not_dicom", "empty_file")
 
 
-@pytest.mark.parametrize(
-    ("keyword", "reason"),
-    [("SeriesInstanceUID", "missing_series_uid"), ("StudyInstanceUID", "missing_study_uid")],
-)
-def test_a_missing_uid_is_named(keyword, reason):
-    assert _reason(encode(header(**{keyword: None}))) == reason
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "StudyInstanceUID"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_uid_is_left_to_the_folder(keyword, value):
+    found = read_header(encode(header(**{keyword: value})))
+    empty = found.series_uid if keyword.startswith("Series") else found.study_uid
+    assert empty == ""
 
 
 def test_a_missing_instance_uid_is_taken_from_the_file_meta():
