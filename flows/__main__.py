@@ -74,8 +74,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "radloop predict chest-xray /data/new --out results",
     ),
     "export": (
-        "look:export",
-        "write series as NIfTI on their own grid",
+        "export:export",
+        "write every volume of series on its own grid: NIfTI with BIDS-style sidecars, or nnU-Net",
         "radloop export --to nifti --out nifti --source ct-archive",
     ),
     "split": (
@@ -271,9 +271,14 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", choices=["nifti"], required=True)
+    parser.add_argument("--to", choices=["nifti", "nnunet"], required=True)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--series", nargs="*", help="series keys; all of the source by default")
+    parser.add_argument(
+        "--straighten",
+        action="store_true",
+        help="put tilted and uneven stacks on an upright, even grid instead of refusing them",
+    )
     _optional_source(parser)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -216,45 +215,6 @@ def trace(args: argparse.Namespace) -> int:
             print(f"  {reference.relation}: {reference.n}")
             for key in reference.ids[:5]:
                 print(f"    {key}")
-    return 0
-
-
-def export(args: argparse.Namespace) -> int:
-    """Write series as NIfTI on their own grid."""
-    from flows.console import progress
-    from tasks.archive.catalog import IMAGE_KINDS, cases, locators_of
-    from tasks.archive.nifti import write_nifti
-    from tasks.archive.vault import file_refs
-    from tasks.archive.volume import read_volume
-    from tasks.errors import BadCase
-
-    home = open_home(args)
-    place = home.source(args.source).alias if args.source else None
-    wanted = set(args.series or ())
-    chosen = [
-        case
-        for kind in IMAGE_KINDS
-        for case in cases(home.catalog, kind=kind, source=place)
-        if not wanted or case.series_key in wanted
-    ]
-    args.out.mkdir(parents=True, exist_ok=True)
-    refused = 0
-    with progress("writing", total=len(chosen), unit="series") as advance:
-        for number, case in enumerate(chosen, start=1):
-            locators = locators_of(home.catalog, case.case_id)
-            refs = file_refs(home.vault, locators)
-            try:
-                volume = read_volume(case.kind, [refs[locator] for locator in locators])
-            except BadCase as error:
-                refused += 1
-                print(f"{case.series_key}: {error}", file=sys.stderr)
-                continue
-            write_nifti(args.out / f"{case.series_key}.nii.gz", volume.array, volume.affine)
-            sidecar = {"facts": case.facts, "certificate": volume.certificate}
-            text = json.dumps(sidecar, indent=1, default=str)
-            (args.out / f"{case.series_key}.json").write_text(text)
-            advance(number, len(chosen))
-    print(f"{len(chosen) - refused} series written to {args.out}, {refused} refused")
     return 0
 
 
