@@ -37,6 +37,8 @@ from tasks.archive.sources import FileRef
 from tasks.archive.volume import Volume, read_volumes
 from tasks.errors import BadCase
 
+PEERS = Path(__file__).resolve().parents[1] / ".venv-peers"
+
 SAME_GRID_MM = 1e-2
 """Corners may differ by this: NIfTI-1 keeps the affine in 32 bits, positions are decimal text."""
 
@@ -70,6 +72,9 @@ def default_folders(work: Path) -> list[tuple[str, Path]]:
     extra = importlib.util.find_spec("data_store")
     if extra is not None and extra.origin:
         found.append(("pydicom-data", Path(extra.origin).parent / "data"))
+    else:
+        places = PEERS.glob("lib/python*/site-packages/data_store/data")
+        found += [("pydicom-data", place) for place in places]
     packed = work / "nibabel"
     packed.mkdir()
     for number, path in enumerate(sorted(Path(nibabel.__file__).parent.rglob("*.dcm*"))):
@@ -243,8 +248,8 @@ def main() -> int:
     parser.add_argument("--dcm2niix", default=None)
     parser.add_argument("--all", action="store_true", help="a line for every series")
     asked = parser.parse_args()
-    peers = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "dcm2niix"
-    binary = asked.dcm2niix or (str(peers) if peers.exists() else shutil.which("dcm2niix"))
+    peer = PEERS / "bin" / "dcm2niix"
+    binary = asked.dcm2niix or (str(peer) if peer.exists() else shutil.which("dcm2niix"))
     if binary is None:
         print("dcm2niix is not there: `make bench` installs the peers; nothing compared")
         return 1
