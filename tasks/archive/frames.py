@@ -226,7 +226,8 @@ def _in_cm(region: Dataset) -> bool:
 def image_type(dataset: Dataset) -> tuple[str, ...]:
     """Return the words of Image Type in capitals."""
     value = dataset.get("ImageType") or ()
-    return tuple(str(v).upper() for v in ([value] if isinstance(value, str) else value))
+    words = [value] if isinstance(value, str) else value
+    return tuple(str(word).strip().upper() for word in words)
 
 
 def numbers(value: Any) -> Numbers:

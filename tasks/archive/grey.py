@@ -207,4 +207,4 @@ def _luminance(stored: np.ndarray, dataset: Dataset, photometric: str) -> np.nda
 
 
 def _weighted(rgb: np.ndarray) -> np.ndarray:
-    return np.rint(rgb[..., :3] @ np.array(LUMINANCE)).astype(np.int32)
+    return np.rint(rgb[..., :3] @ np.array(LUMINANCE)).astype(np.int64)

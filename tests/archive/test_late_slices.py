@@ -16,7 +16,7 @@ from tasks.archive.commits import (
     want_cases,
 )
 from tasks.archive.trace import trace
-from tasks.archive.vault import file_refs
+from tasks.archive.vault import file_refs, open_vault
 from tasks.archive.volume import read_volume
 from tasks.errors import BadCase
 from tasks.phantom.ct import write_ct_series
@@ -35,14 +35,14 @@ def volume_of(loop, case):
     return read_volume("dicom", list(refs.values()))
 
 
-def test_the_old_part_stays_and_the_new_version_is_work(sqlite_catalog, vault, tmp_path):
+def test_the_old_part_stays_and_the_new_version_is_work(sqlite_catalog, tmp_path):
     root, late = tmp_path / "archive", tmp_path / "late"
     late.mkdir()
     truth = write_ct_series(root, shape=(8, 16, 20))
     by_height = sorted(root.glob("*.dcm"), key=lambda path: _height(path))
     for path in by_height[5:]:
         path.rename(late / path.name)
-    loop = Loop(sqlite_catalog, vault, root)
+    loop = Loop(sqlite_catalog, open_vault(f"sqlite:///{tmp_path}/vault.db"), root)
     loop.take()
     (before,) = cases(sqlite_catalog, kind="dicom")
     assert volume_of(loop, before).array.shape == (5, 16, 20)
@@ -58,7 +58,7 @@ def test_the_old_part_stays_and_the_new_version_is_work(sqlite_catalog, vault, t
     assert after.case_id != before.case_id
     assert volume_of(loop, after).array.shape == truth.array.shape
     assert [row.case_ids for row in all_parts(sqlite_catalog)] == [(before.case_id,)]
-    assert part_of_case(sqlite_catalog, before.case_id, RECIPE)
+    assert part_of_case(sqlite_catalog, RECIPE, [before.case_id])
     assert [found.kind for found in trace(sqlite_catalog, before.case_id)]
     want_cases(sqlite_catalog, RECIPE, [after.case_id])
     assert pending_cases(sqlite_catalog, RECIPE) == [after.case_id]
@@ -66,14 +66,14 @@ def test_the_old_part_stays_and_the_new_version_is_work(sqlite_catalog, vault, t
 
 
 def test_a_series_that_arrives_in_the_middle_of_its_transfer_is_a_gap_until_it_is_whole(
-    sqlite_catalog, vault, tmp_path
+    sqlite_catalog, tmp_path
 ):
     root, late = tmp_path / "archive", tmp_path / "late"
     late.mkdir()
     write_ct_series(root, shape=(8, 16, 20))
     middle = sorted(root.glob("*.dcm"), key=lambda path: _height(path))[4]
     middle.rename(late / middle.name)
-    loop = Loop(sqlite_catalog, vault, root)
+    loop = Loop(sqlite_catalog, open_vault(f"sqlite:///{tmp_path}/vault.db"), root)
     loop.take()
     (case,) = cases(sqlite_catalog, kind="dicom")
     with pytest.raises(BadCase, match="1 slices lack in 1 gaps of 7 slices"):

@@ -5,7 +5,7 @@ import shutil
 from tasks.archive.catalog import cases, locators_of
 from tasks.archive.headers import read_header
 from tasks.archive.nameless import with_uids
-from tasks.archive.vault import file_refs
+from tasks.archive.vault import file_refs, open_vault
 from tasks.archive.volume import read_volume
 from tasks.archive.walk import Entry
 from tests.archive.made_dicom import encode, header
@@ -45,16 +45,16 @@ def test_a_stated_uid_is_kept_and_parts_the_other():
     assert with_uids(whole, "clinic", entry("a/1.dcm")) is whole
 
 
-def test_a_real_ct_without_uids_comes_in_and_says_so(sqlite_catalog, vault, tmp_path, shared_data):
+def test_a_real_ct_without_uids_comes_in_and_says_so(sqlite_catalog, tmp_path, shared_data):
     root = tmp_path / "archive"
     shutil.copytree(shared_data / "dicom/ct_siemens_body", root / "ct")
     root.chmod(0o755)
     (root / "ct").chmod(0o755)
-    loop = Loop(sqlite_catalog, vault, root)
+    loop = Loop(sqlite_catalog, open_vault(f"sqlite:///{tmp_path}/vault.db"), root)
     report = loop.take()
     assert (report.instances, report.quarantined) == (20, {})
     (case,) = cases(sqlite_catalog, kind="dicom")
-    refs = file_refs(vault, locators_of(sqlite_catalog, case.case_id))
+    refs = file_refs(loop.vault, locators_of(sqlite_catalog, case.case_id))
     volume = read_volume("dicom", list(refs.values()))
     assert volume.array.shape == (20, 512, 512)
     assert volume.certificate["notes"] == [

@@ -370,6 +370,12 @@ def test_colour_becomes_luminance(tmp_path):
     np.testing.assert_array_equal(shown_grey(dataset)[0], colour[..., 0])
 
 
+def test_colour_of_32_bits_does_not_overflow():
+    colour = np.array([[[2**32 - 1, 2**32 - 1, 2**32 - 1], [0, 2**31, 5]]], dtype=np.uint32)
+    shown, _ = shown_grey(image(colour, photometric="RGB", modality="OT"))
+    np.testing.assert_allclose(shown, [[2.0**32 - 1, 0.587 * 2**31]], rtol=1e-6)
+
+
 def test_palette_becomes_luminance_or_is_refused():
     dataset = image(np.arange(12, dtype=np.uint8).reshape(3, 4), photometric="PALETTE COLOR")
     assert reason(shown_grey, dataset) == "unsupported_photometric"
