@@ -15,10 +15,11 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from pydicom import dcmread
 
 from tasks.archive.geometry import certify
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import Volume, read_volume
+from tasks.archive.volume import read_volume
 from tasks.errors import BadCase
 from tasks.phantom.ct import write_ct_series
 
@@ -67,35 +68,45 @@ def stacks() -> None:
 
 
 def tilt() -> None:
-    """A ball under a tilted gantry: stacked upright, refused, straightened."""
-    with tempfile.TemporaryDirectory() as folder:
-        shape = (40, 80, 80)
-        write_ct_series(Path(folder, "plain"), shape=shape, spacing=(1.5, 0.8, 0.8))
-        write_ct_series(Path(folder, "tilt"), shape=shape, spacing=(1.5, 0.8, 0.8), tilt_deg=TILT)
-        files = [_ref(path) for path in sorted(Path(folder, "tilt").iterdir())]
-        plain = read_volume("dicom", [_ref(p) for p in sorted(Path(folder, "plain").iterdir())])
+    """A ball with a box in it under a tilted gantry: stacked upright, refused, straightened."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_ct_series(folder, shape=(40, 80, 80), spacing=(1.5, 0.8, 0.8), tilt_deg=TILT)
+        slices = [_scanned(path) for path in folder.iterdir()]
+        files = [_ref(path) for path in sorted(folder.iterdir())]
         mended = read_volume("dicom", files, straighten=True)
         try:
             read_volume("dicom", files)
             refusal = ""
         except BadCase as problem:
             refusal = str(problem)
-    # The phantom draws the same pixels in both series: under the tilt they lie slanted in space.
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
-    _sagittal(axes[0], plain, "stacked upright as they came:\nwrong, nobody looks like this")
+    upright = np.stack([plane for _, plane in sorted(slices, key=lambda pair: pair[0])])
+    figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.4), layout="constrained")
+    _sagittal(axes[0], upright, 1.5, "stacked upright as the slices come:\nthe patient leans")
     axes[1].axis("off")
-    words = refusal.split("; ")
-    axes[1].text(0.5, 0.5, ";\n".join(words).replace(": ", ":\n"), ha="center", va="center")
-    axes[1].set_title("radloop, as it is", fontsize=9)
-    _sagittal(axes[2], mended, "straightened on request:\nwhere the slices lay in space")
+    said = refusal.replace(": ", ":\n").replace("; ", ";\n").replace(" (", "\n(")
+    axes[1].text(0.5, 0.5, "radloop refuses that:\n\n" + said, ha="center", va="center")
+    title = "straightened on request:\nround and square again"
+    _sagittal(axes[2], mended.array, mended.certificate["spacing"][0], title)
     save(figure, "geometry-tilt.png")
 
 
-def _sagittal(axes: plt.Axes, volume: Volume, title: str) -> None:
-    plane = volume.array[:, :, volume.array.shape[2] // 2]
-    z, y, _ = volume.certificate["spacing"]
-    step = np.linalg.norm(volume.affine[:3, 0])
-    extent = (0, plane.shape[1] * y, 0, plane.shape[0] * step if z else 0)
+def _scanned(path: Path) -> tuple[float, np.ndarray]:
+    """Write into a file what its slice cuts of a ball and a box that stand upright in space."""
+    dataset = dcmread(path)
+    corner = np.array([float(v) for v in dataset.ImagePositionPatient])
+    y, x = np.indices((dataset.Rows, dataset.Columns))
+    at = np.stack([corner[0] + 0.8 * x, corner[1] + 0.8 * y, np.full(x.shape, corner[2])], axis=-1)
+    away = np.abs(at - [-88.0, -48.0, 70.0])
+    stored = 40 + 1000 * (np.linalg.norm(away, axis=-1) < 20) + 700 * (away.max(axis=-1) < 9)
+    dataset.PixelData = stored.astype("<u2").tobytes()
+    dataset.save_as(path)
+    return corner[2], stored + float(dataset.RescaleIntercept)
+
+
+def _sagittal(axes: plt.Axes, array: np.ndarray, step: float, title: str) -> None:
+    plane = array[:, :, array.shape[2] // 2]
+    extent = (0, plane.shape[1] * 0.8, 0, plane.shape[0] * step)
     axes.imshow(plane, cmap="gray", vmin=-1024, vmax=800, extent=extent, origin="lower")
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("y (mm)")
