@@ -73,6 +73,29 @@ def test_tilt_is_measured_from_positions_and_kept_in_the_affine(rotation, angle,
     np.testing.assert_allclose((affine @ [7, 0, 0, 1])[:3], (positions + lean)[7], atol=1e-9)
 
 
+@settings(deadline=None, max_examples=40)
+@given(rotation=rotations, n=st.integers(3, 20), spacing=sizes, data=st.data())
+def test_a_slice_given_again_is_found_wherever_it_stands(rotation, n, spacing, data):
+    positions, row, column = stack(n, spacing, rotation)
+    again = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=n - 1, unique=True))
+    twice = np.vstack([positions, positions[again]])
+    order = np.random.default_rng(n).permutation(len(twice))
+    certificate, _ = certify(twice[order], row, column, (1, 1))
+    assert (certificate.verdict, certificate.reason) == ("quarantine", "duplicate_positions")
+    assert certificate.duplicates == len(again)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rotation=rotations, n=st.integers(5, 30), spacing=sizes, share=st.floats(0.08, 0.4))
+def test_one_slice_off_its_place_asks_for_resampling_and_says_how_far(rotation, n, spacing, share):
+    positions, row, column = stack(n, spacing, rotation)
+    positions[n // 2] += share * spacing * np.cross(row, column)
+    certificate, _ = certify(positions, row, column, (1, 1))
+    assert (certificate.verdict, certificate.reason) == ("resample", "uneven_spacing")
+    assert certificate.jitter_mm == pytest.approx(share * spacing, rel=1e-6)
+    assert "even steps" in certificate.how
+
+
 def test_spacing_is_the_distance_of_positions():
     positions, row, column = stack(5, 2.5)
     certificate, _ = certify(positions, row, column, (1, 1))
