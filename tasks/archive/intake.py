@@ -110,11 +110,12 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> Item:
     if not is_dicom(data):
         return _other_item(entry, data)
     try:
-        header = with_uids(read_header(data), run.source.alias, entry)
+        header = read_header(data)
     except BadCase as problem:
         if problem.reason == "dicomdir":
             return Item(entry, None, b"", "ignored")
         raise
+    header = with_uids(header, run.source.alias, entry)
     names = run.names
     patient_key = names.patient(
         header.patient_id, header.issuer or run.source.alias, header.study_uid
