@@ -1,7 +1,8 @@
 """One series to its volumes: frames grouped by what really varies where positions repeat.
 
-Nothing is split that forms one stack, and nothing is guessed: a grouping is taken only when it
-leaves each position once in each volume. Instance Number is never asked.
+Frames of different image types are never one volume. Otherwise nothing is split that forms one
+stack, and nothing is guessed: a grouping is taken only when it leaves no more volumes than
+positions repeat. Instance Number is never asked.
 """
 
 import hashlib

@@ -44,10 +44,8 @@ _HEADERS = {
     "invalid_sop_uid": "ask the archive to send the object again with a valid UID",
     "invalid_study_uid": "ask the archive to send the study again with a valid UID",
     "missing_matrix": "ask the archive for the original object: it states no rows or columns",
-    "missing_series_uid": "ask the archive to send the series again with its UID",
     "missing_sop_class": "ask the archive to send the object again with its SOP class",
     "missing_sop_uid": "ask the archive to send the object again with its UID",
-    "missing_study_uid": "ask the archive to send the study again with its UID",
     "nested_too_deep": "ask who made the file: no real object nests sequences so deep",
     "no_pixel_data": "ask the archive for the whole object: its pixels were cut or removed",
     "not_an_image": "nothing to do: reports, plans, overlays and segmentations are not volumes",
@@ -58,6 +56,7 @@ _HEADERS = {
 }
 
 _PIXELS = {
+    "invalid_shutter": "ask the archive for the original object: its shutter lacks its numbers",
     "invalid_rescale": "ask the archive for the original object: its rescale values mean nothing",
     "invalid_voi": "ask the archive for the original object: its window or LUT cannot be applied",
     "non_finite": "replace the voxels that are not numbers and ingest the file again",
@@ -71,22 +70,25 @@ _PIXELS = {
 
 _GEOMETRY = {
     "duplicate_positions": "remove the slices that stand twice and ingest the series again",
-    "gantry_tilt": "nothing to do, unless the scenario asks for it: a tilted stack is not upright",
+    "gantry_tilt": "export it with --straighten: a tilted stack is never taken for upright",
     "invalid_geometry": "ask the archive for the original series: its positions mean nothing",
     "localizer": "nothing to do: localizers are not part of a volume",
     "missing_position": "ask the archive for the original series: slices without a place",
     "missing_slices": "ask the archive for the whole series, then ingest it again",
     "mixed_frame_of_reference": "split the series: its slices lie in different coordinates",
-    "mixed_image_types": "split the series: it holds images of different types",
     "mixed_matrix": "split the series: its slices have different sizes",
     "mixed_modality": "split the series: it holds different modalities",
     "mixed_orientation": "split the series: its slices are turned against each other",
     "mixed_spacing": "split the series: its slices have different pixel sizes",
+    "mosaic_header": "ask the archive for the series with its private (0029) elements",
     "needs_4d_grouping": "split it into one volume a file or series; it holds several",
-    "needs_multiframe": "export one image a file; several frames in one are not read here",
-    "several_images": "nothing to do for a volume; for radiographs, one image a series is read",
+    "needs_multiframe": "export one image a file; these frames have no place of their own",
+    "no_such_volume": "name one of the volumes in the detail",
+    "secondary_capture": "nothing to do: pictures of a screen are not part of a volume",
+    "several_images": "write each with `radloop export`; a scenario reads one image a series",
+    "several_volumes": "write each with `radloop export`; a scenario reads one volume a series",
     "sheared_affine": "resample the volume to a grid with right angles and ingest it again",
-    "uneven_spacing": "ask the archive for the whole series; its slices lie unevenly",
+    "uneven_spacing": "ask the archive for the whole series, or export it with --straighten",
     "unknown_space": "write the file with a space of LPS, RAS or LAS, or with none",
 }
 
