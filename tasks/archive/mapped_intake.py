@@ -71,6 +71,8 @@ def prepare(run: Intake) -> MappedIndex | None:
         states = [known.get(key) for key in keys]
         if any(states) and not _is_as_before(run, row, states, holders):
             run.reread.update(keys)
+    # Its lines are what is known of it, and not the table itself.
+    run.reread.add((MAPPING_NAME, ""))
     _let_go(run, index, known)
     return index
 
