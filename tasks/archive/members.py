@@ -17,6 +17,13 @@ from tasks.errors import BadCase
 MAX_MEMBER_BYTES = 1 << 30
 """Largest member read: one bomb may cost a gigabyte of memory for a moment, never more."""
 
+MAX_ARCHIVE_EXPANSION = 100
+"""An archive may unpack to this many times its size; images pack to a half, empty ones to a
+twentieth, and archives whose members share their bytes to a millionth."""
+
+EXPANSION_FREE_BYTES = 8 << 30
+"""Up to this much an archive may unpack whatever its size: it is read in a minute."""
+
 OPEN_ARCHIVES = 4
 """Archives kept open for reading by name; each costs a descriptor and some 1 kB a member."""
 
@@ -55,12 +62,21 @@ def list_members(path: Path) -> Iterator[Member]:
     Raises
     ------
     BadCase
-        ``damaged_archive``: its directory, or what follows the last member yielded, is unreadable.
+        ``damaged_archive``: its directory, or what follows the last member yielded, is unreadable;
+        ``decompression_bomb``: all of it would unpack to far more than images do.
     """
     listing = _zip_members if zipfile.is_zipfile(path) else _tar_members
+    allowed = max(EXPANSION_FREE_BYTES, MAX_ARCHIVE_EXPANSION * path.stat().st_size)
     names: set[str] = set()
     try:
         for member in listing(path):
+            allowed -= max(member.size, 0)
+            if allowed < 0:
+                raise BadCase(
+                    "decompression_bomb",
+                    f"its members promise more than {MAX_ARCHIVE_EXPANSION} times its size; what "
+                    "stands before that was taken in",
+                )
             if member.name not in names:
                 names.add(member.name)
                 yield member

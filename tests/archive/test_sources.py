@@ -183,6 +183,20 @@ def test_members_are_read_by_reference(tmp_path, ending):
         read_bytes(FileRef(str(place), "gone", "", 3))
 
 
+@pytest.mark.parametrize("ending", ["zip", "tar.gz"])
+def test_an_archive_of_many_bombs_is_not_read_to_its_end(tmp_path, monkeypatch, ending):
+    make = _zip if ending == "zip" else _tar
+    place = make(tmp_path / f"x.{ending}", {f"f{n}": bytes(200_000) for n in range(9)})
+    monkeypatch.setattr(members, "EXPANSION_FREE_BYTES", 500_000)
+    assert place.stat().st_size * members.MAX_ARCHIVE_EXPANSION < 1_800_000
+    reasons = [entry.problem and entry.problem.reason for entry in _entries(place)]
+    assert reasons[-1] == "decompression_bomb"
+    assert set(reasons[:-1]) == {None}
+    assert 2 <= len(reasons) < 9
+    monkeypatch.undo()
+    assert len(_entries(place)) == 9
+
+
 @pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz"])
 def test_of_two_members_of_one_name_the_first_is_read(tmp_path, ending):
     place = tmp_path / f"x.{ending}"
