@@ -1,11 +1,14 @@
 """Buckets: a real server lists and gives, nothing is written, what is known is not read again."""
 
+import io
 import shutil
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tasks.archive import s3
 from tasks.archive.catalog import cases, locators_of
@@ -17,6 +20,8 @@ from tasks.archive.vault import file_refs, open_vault, project_key
 from tasks.archive.volume import read_volume
 from tasks.archive.walk import walk
 from tasks.errors import BadCase
+from tasks.labels.attach import attach_labels
+from tasks.labels.config import LabelConfig
 from tests.archive.made_dicom import encode, header, slice_file
 from tests.archive.s3_server import ENVIRONMENT, s3_server
 
@@ -187,6 +192,39 @@ def test_what_is_known_is_not_read_again_and_what_changed_is(bucket, home, monke
     report = take(place)
     assert (report.instances, report.unchanged, report.series_changed) == (1, 1, 1)
     assert len(cases(catalog, kind="dicom")) == 1
+
+
+def test_a_mapping_and_a_table_of_labels_are_read_from_the_bucket(bucket, home):
+    store, place = bucket
+    take, catalog, vault = home
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(stream, "PNG")
+    table = b"file,patient,spacing,finding\na/1.png,P1,0.5,ill\n"
+    _put(store, {"in/a/1.png": stream.getvalue(), "in/radloop-images.csv": table})
+    report = take(f"{place}/in")
+    assert (report.instances, report.quarantined) == (2, {})
+    (case,) = cases(catalog, kind="picture")
+    refs = file_refs(vault, locators_of(catalog, case.case_id))
+    volume = read_volume("picture", list(refs.values()))
+    assert (volume.array.shape, volume.certificate["spacing"]) == ((1, 6, 8), [1.0, 0.5, 0.5])
+    config = LabelConfig(
+        format="table",
+        file="radloop-images.csv",
+        join="accession",
+        key_column="file",
+        column="finding",
+        classes=("well", "ill"),
+        positive="ill",
+    )
+    names = Pseudonymiser(project_key(vault))
+    found = attach_labels(resolve(f"{place}/in"), config, names, catalog, vault)
+    assert (found.matched, found.unmatched) == (1, ())
+    # A corrected line is noticed in the bucket, and by whoever keeps the table in memory.
+    store.put("in/radloop-images.csv", table.replace(b"0.5", b"0.25"))
+    assert take(f"{place}/in").instances == 2
+    (case,) = cases(catalog, kind="picture")
+    refs = file_refs(vault, locators_of(catalog, case.case_id))
+    assert read_volume("picture", list(refs.values())).certificate["spacing"] == [1.0, 0.25, 0.25]
 
 
 def test_a_bucket_that_is_empty_or_gone_stops_the_intake_with_one_sentence(bucket, home):
