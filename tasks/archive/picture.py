@@ -30,6 +30,7 @@ EXPANSION_FREE_PIXELS = 16 << 20
 _GREY = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SIGN = 258, 262, 339
 _WHITE_IS_ZERO = 0
+_ORIENTATION, _ON_ITS_SIDE = 0x0112, (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def picture_facts(data: bytes) -> PictureFacts:
     """
     with _opened(data) as image:
         columns, rows = image.size
-        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+        # Of a TIFF that lies on its side Pillow gives the size of the upright picture.
+        if image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE:
             columns, rows = rows, columns
         return PictureFacts(rows, columns, "MONOCHROME2" if image.mode in _GREY else "RGB")
 
@@ -75,16 +77,10 @@ def read_picture(data: bytes, spacing: tuple[float, float] | None) -> Volume:
     from PIL import ImageOps
 
     with _opened(data) as image:
-        try:
-            inverted = _is_inverted(image)
-            grey = _grey(ImageOps.exif_transpose(image))
-        except BadCase:
-            raise
-        except Exception as error:
-            # A damaged stream makes the decoders raise many kinds; a message may quote the file.
-            raise BadCase(
-                "truncated", f"its pixels end or break ({type(error).__name__})"
-            ) from None
+        inverted = _is_inverted(image)
+        # Loading turns a TIFF by itself, and takes the note of its orientation away.
+        image.load()
+        grey = _grey(ImageOps.exif_transpose(image))
     if inverted:
         grey = np.iinfo(np.uint16).max - grey.astype(np.int64)
     row, column = spacing or (1.0, 1.0)
@@ -103,20 +99,28 @@ def read_picture(data: bytes, spacing: tuple[float, float] | None) -> Volume:
 
 @contextmanager
 def _opened(data: bytes) -> Iterator["Image"]:
+    """Open a picture and check it; whatever it makes the decoders raise becomes a reason."""
     from PIL import Image
 
+    is_open = False
     with warnings.catch_warnings():
         # Pillow warns of sizes, which are judged here, and of damaged tags, quoting them.
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check(image, len(data))
+                is_open = True
+                yield image
+        except (BadCase, MemoryError):
+            raise
         except Image.DecompressionBombError:
             raise BadCase("too_large", f"more pixels than the limit of {MAX_PIXELS}") from None
         except Exception as error:
-            raise BadCase("not_picture", f"cannot be opened ({type(error).__name__})") from None
-        with image:
-            _check(image, len(data))
-            yield image
+            # Damaged pictures raise many kinds, and their messages may quote the file.
+            name = type(error).__name__
+            if is_open:
+                raise BadCase("truncated", f"its pixels end or break ({name})") from None
+            raise BadCase("not_picture", f"its header cannot be read ({name})") from None
 
 
 def _check(image: "Image", n_bytes: int) -> None:

@@ -128,6 +128,27 @@ def test_a_photograph_is_turned_upright():
     np.testing.assert_array_equal(upright.array[0], np.rot90(plain, -1))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_each_orientation_is_turned_once(form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(GREY8, form, exif=exif)
+    turned = {
+        1: GREY8,
+        2: GREY8[:, ::-1],
+        3: GREY8[::-1, ::-1],
+        4: GREY8[::-1],
+        5: GREY8.T,
+        6: np.rot90(GREY8, -1),
+        7: GREY8[::-1, ::-1].T,
+        8: np.rot90(GREY8),
+    }[orientation]
+    volume, facts = read_picture(data, None), picture_facts(data)
+    np.testing.assert_array_equal(volume.array[0], turned)
+    assert (facts.rows, facts.cols) == turned.shape
+
+
 def test_the_spacing_is_the_mappings_and_never_the_papers():
     data = encoded(GREY8, dpi=(300, 300))
     assert read_picture(data, None).facts["spacing"] == "spacing unknown"
