@@ -1,11 +1,10 @@
 """Members of zip and tar archives: listed and read in memory, never extracted to disk."""
 
+import errno
 import gzip
-import lzma
 import re
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,19 +25,6 @@ EXPANSION_FREE_BYTES = 8 << 30
 
 OPEN_ARCHIVES = 4
 """Archives kept open for reading by name; each costs a descriptor and some 1 kB a member."""
-
-BROKEN = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    gzip.BadGzipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    UnicodeError,
-    ValueError,
-)
-"""What a damaged or hostile archive makes the standard library raise."""
 
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
@@ -89,7 +75,9 @@ def list_members(path: Path) -> Iterator[Member]:
                 member.read,
             )
             names.add(f"{member.name}#{len(names)}")
-    except BROKEN as error:
+    except Exception as error:
+        if not _is_damage(error):
+            raise
         raise BadCase(
             "damaged_archive", f"the archive ends or breaks here ({type(error).__name__})"
         ) from None
@@ -118,7 +106,9 @@ def read_member(path: Path, name: str) -> bytes:
             return _read_tar(archive.opened, info)
     except KeyError:
         raise BadCase("file_missing", "the archive no longer holds this member") from None
-    except BROKEN as error:
+    except Exception as error:
+        if not _is_damage(error):
+            raise
         raise BadCase("damaged_archive", f"unreadable ({type(error).__name__})") from None
 
 
@@ -194,11 +184,24 @@ def _read_capped(open_stream: Callable, size: int) -> bytes:
     try:
         with open_stream() as stream:
             data = stream.read(size + 1)
-    except BROKEN as error:
+    except Exception as error:
+        if not _is_damage(error):
+            raise
         raise BadCase("damaged_member", f"unreadable ({type(error).__name__})") from None
     if len(data) != size:
         raise BadCase("damaged_member", "the member is not as long as its archive says")
     return data
+
+
+def _is_damage(error: Exception) -> bool:
+    """Tell what is wrong with an archive from what is wrong with the disk it lies on.
+
+    A hostile archive makes the standard library raise anything, an IndexError for one, and seek to
+    places before the file's begin.
+    """
+    if isinstance(error, OSError):
+        return isinstance(error, gzip.BadGzipFile) or error.errno == errno.EINVAL
+    return not isinstance(error, BadCase | MemoryError)
 
 
 def _size_problem(size: int) -> BadCase | None:

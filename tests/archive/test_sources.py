@@ -1,5 +1,6 @@
 """Sources: every file of the root and none outside it, archives without extracting anything."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -8,10 +9,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tasks.archive import members
-from tasks.archive.sources import FileRef, digest_of, read_bytes, resolve_source
-from tasks.archive.walk import WalkNotes, walk
+from tasks.archive.sources import FileRef, Source, digest_of, read_bytes, resolve_source
+from tasks.archive.walk import Entry, WalkNotes, walk
 from tasks.errors import BadCase
 
 
@@ -181,6 +184,46 @@ def test_members_are_read_by_reference(tmp_path, ending):
     assert read_bytes(ref) == b"two"
     with pytest.raises(BadCase, match="file_missing"):
         read_bytes(FileRef(str(place), "gone", "", 3))
+
+
+def test_a_zip_with_a_name_of_nothing_is_damaged_and_stops_nobody(tmp_path):
+    place = _zip(tmp_path / "x.zip", {"a": b"1"})
+    data = place.read_bytes()
+    at = data.index(b"PK\x01\x02")
+    # Length of the name in the central record (APPNOTE 4.3.12), then the name itself.
+    record = data[at : at + 28] + b"\0\0" + data[at + 30 : at + 46]
+    end = bytearray(data[data.index(b"PK\x05\x06") :])
+    end[12:16] = len(record).to_bytes(4, "little")
+    place.write_bytes(data[:at] + record + bytes(end))
+    assert list(_listing(tmp_path).values()) == ["damaged_archive"]
+
+
+FILES = {f"d/{number}": bytes([number]) * (50 * number + 3) for number in range(4)}
+
+
+@settings(
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data(), ending=st.sampled_from(["zip", "tar", "tar.gz"]))
+def test_a_mutated_archive_gives_members_or_reasons(tmp_path, data, ending):
+    make = _zip if ending == "zip" else _tar
+    place = make(tmp_path / f"x.{ending}", FILES)
+    whole = bytearray(place.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    place.write_bytes(whole[: data.draw(st.integers(1, len(whole)))])
+    for entry in walk(Source("x", "folder", str(tmp_path))):
+        for call in (entry.read, lambda e=entry: read_bytes(_ref(tmp_path, e))):
+            with contextlib.suppress(BadCase):
+                call()
+    assert [path.name for path in tmp_path.iterdir()] == [f"x.{ending}"]
+    place.unlink()
+
+
+def _ref(root: Path, entry: Entry) -> FileRef:
+    return FileRef(str(root / entry.path), entry.member or None, "", entry.size)
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar.gz"])
