@@ -211,7 +211,7 @@ def is_placeholder(patient_id: str) -> bool:
     return not text or (_ONE_CHARACTER.fullmatch(text) is not None and text[0] in "0x-_.*?# 9")
 
 
-def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str, Any]:
+def kept_facts(ds: Dataset | Elements, names: Pseudonymiser, patient_key: str) -> dict[str, Any]:
     """Return the kept fields of a header, all of `KEPT_FIELDS`, None where nothing is known.
 
     Free text passes through `tasks.archive.codes`; numbers are physical or dropped; device and
@@ -219,7 +219,7 @@ def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str,
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset or Elements
         Header of one instance of the series.
     names : Pseudonymiser
     patient_key : str
@@ -230,7 +230,7 @@ def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str,
     dict
         In the order of `KEPT_FIELDS`; lengths in mm, times in ms, kV, mAs, tesla.
     """
-    header = Elements(ds)
+    header = ds if isinstance(ds, Elements) else Elements(ds)
     identities = codes.identity_words([header.text(tag) for tag in _IDENTITY_TAGS])
     study_date = _first_date(header)
     spacing = _spacing(header)
@@ -262,7 +262,7 @@ def kept_facts(ds: Dataset, names: Pseudonymiser, patient_key: str) -> dict[str,
         "frames": _count(header, 0x00280008) or 1,
         "presentation": codes.term(header.text(0x00080068), codes.PRESENTATION),
         "burned_in": {"YES": True, "NO": False}.get(header.text(0x00280301).upper()),
-        "transfer_syntax": _transfer_syntax(ds),
+        "transfer_syntax": _transfer_syntax(header),
         "photometric": codes.term(header.text(0x00280004), codes.PHOTOMETRIC),
         "date": shifted(study_date, names.date_offset(patient_key)),
     }
@@ -353,9 +353,8 @@ def _spacing(header: Elements) -> tuple[float | None, float | None]:
     return None, None
 
 
-def _transfer_syntax(ds: Dataset) -> str | None:
-    meta = getattr(ds, "file_meta", None)
-    text = str(meta.get("TransferSyntaxUID", "") or "") if meta is not None else ""
+def _transfer_syntax(header: Elements) -> str | None:
+    text = header.transfer_syntax()
     if not text:
         return None
     return text if UID(text).is_transfer_syntax and not UID(text).is_private else codes.OTHER

@@ -1,18 +1,22 @@
 """DICOM headers of hostile files: recognised by content, read up to the pixels, checked."""
 
 import math
+import os
 import re
 import struct
 import zlib
-from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import dcmread, read_dataset
 from pydicom.uid import UID
 
-from tasks.archive.elements import Elements, quiet
+from tasks.archive.elements import Elements, ScannedElements, quiet
+from tasks.archive.pixel_extent import check_pixels
+from tasks.archive.scan import PIXEL_HEAD, WANTED, Scanner
 from tasks.errors import BadCase
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -26,6 +30,9 @@ MAX_NESTING = 32
 
 UID_TEXT = re.compile(r"[0-9]+(\.[0-9]+)+")
 """PS3.5 section 9 without its ban on leading zeros, which real archives break."""
+
+FIRST_BYTES = 8192
+"""Read of a file first: the headers of most images end before, at their pixels."""
 
 MAX_UID_LENGTH = 64
 """PS3.5 section 9.1."""
@@ -61,29 +68,28 @@ _VRS = {
     b"OD", b"OF", b"OL", b"OV", b"OW", b"PN", b"SH", b"SL", b"SQ", b"SS", b"ST", b"SV", b"TM",
     b"UC", b"UI", b"UL", b"UN", b"UR", b"US", b"UT", b"UV",
 }  # fmt: skip
+_UNDEFINED = b"\xff\xff\xff\xff"
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT"}
-_PIXELS = {b"\xe0\x7f\x10\x00", b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00"}
-_PIXELS_BIG = {b"\x7f\xe0\x00\x10", b"\x7f\xe0\x00\x08", b"\x7f\xe0\x00\x09"}
-_ITEM, _ITEM_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-_UNDEFINED = 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What a file says about itself; identified, so it never leaves the archive wing."""
 
     sop_class: str
-    sop_uid: str = field(repr=False)
-    series_uid: str = field(repr=False)
+    sop_uid: str
+    series_uid: str
     """Empty when the header has none; so is study_uid."""
-    study_uid: str = field(repr=False)
-    patient_id: str = field(repr=False)
-    issuer: str = field(repr=False)
-    accession: str = field(repr=False)
+    study_uid: str
+    patient_id: str
+    issuer: str
+    accession: str
     position: float | None
     """Along the normal of the slice, mm (image position projected on row x column)."""
-    dataset: Dataset = field(repr=False)
-    """All elements before the pixels."""
+    elements: Elements
+    """At least the wanted ones of those before the pixels."""
+
+    def __repr__(self) -> str:
+        return f"Header(sop_class={self.sop_class!r}, position={self.position!r})"
 
 
 def is_dicom(data: bytes) -> bool:
@@ -101,13 +107,19 @@ def is_dicom(data: bytes) -> bool:
     return group == b"\x08\x00" and length < len(data) - 16 and following == b"\x08\x00"
 
 
-def read_header(source: bytes | str | Path) -> Header:
+def read_header(source: bytes | str | Path, scanner: Scanner | None = None) -> Header:
     """Read the header of a DICOM file without its pixels.
+
+    The bytes are walked by `tasks.archive.scan`; what that finds odd is read by pydicom.  Both
+    give the same header or the same refusal.
 
     Parameters
     ----------
     source : bytes or path
-        The whole file: that the pixels are all there is checked as well.
+        The whole file: that the pixels are all there is checked as well. Of a path only the first
+        bytes are read where they are enough to tell.
+    scanner : Scanner, optional
+        One for many files of an archive is faster, since it remembers what they share.
 
     Returns
     -------
@@ -120,14 +132,51 @@ def read_header(source: bytes | str | Path) -> Header:
         ``decompression_bomb``, ``missing_<element>``, ``invalid_<element>``, ``no_pixel_data`` or
         ``truncated``. No detail repeats a value of the header.
     """
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    scanner = scanner or Scanner()
+    if isinstance(source, bytes):
+        return _scanned(source, len(source), scanner) or read_header_with_pydicom(source)
+    # Descriptors, because the objects of `open` cost as much as the scan.
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        found = _scanned(os.pread(descriptor, FIRST_BYTES, 0), size, scanner)
+        if found is not None:
+            return found
+        with open(descriptor, "rb", closefd=False) as stream:
+            data = stream.read()
+    finally:
+        os.close(descriptor)
+    return _scanned(data, len(data), scanner) or read_header_with_pydicom(data)
+
+
+def _scanned(data: bytes, size: int, scanner: Scanner) -> Header | None:
+    """Return the header of a file as a scan sees it, None when it is for pydicom to read.
+
+    `data` are the first bytes of the file or all of its `size`.
+    """
+    found = scanner.scan(data)
+    if found is None:
+        return None
+    values, meta, syntax, implicit, end = found
+    if len(data) != size and _UNDEFINED in data[end + 4 : end + PIXEL_HEAD]:
+        # Fragments, or native pixels that look like them: where they end only all bytes tell.
+        return None
+    elements = ScannedElements(values, WANTED, implicit, syntax, meta)
+    return _judged(elements, data, end, size)
+
+
+def read_header_with_pydicom(data: bytes) -> Header:
+    """Read a header by pydicom alone; as `read_header`, fifty times as slow."""
     if not data:
         raise BadCase("empty_file", "the file has no content")
     if not is_dicom(data):
         raise BadCase("not_dicom", "neither the DICOM mark nor a first element of a data set")
     with quiet():
         try:
-            return _read(data)
+            dataset, body, end = _parse(data)
+            header = _judged(Elements(dataset), body, end, len(body))
+            _check_nesting(dataset)
+            return header
         except BadCase:
             raise
         except (RecursionError, MemoryError):
@@ -139,33 +188,26 @@ def read_header(source: bytes | str | Path) -> Header:
             raise BadCase("unreadable_header", f"pydicom: {type(error).__name__}") from None
 
 
-def _read(data: bytes) -> Header:
-    dataset, body, end = _parse(data)
-    elements, meta = Elements(dataset), Elements(getattr(dataset, "file_meta", None))
-    sop_class = elements.text(0x00080016) or meta.text(0x00020002)
+def _judged(elements: Elements, body: bytes, end: int, size: int) -> Header:
+    """Return the header, or refuse what cannot be grouped, is no image or is not whole."""
+    sop_class = elements.text(0x00080016) or elements.meta_text(0x00020002)
     if sop_class == DICOMDIR or 0x00041220 in elements:
         raise BadCase("dicomdir", "an index of files, not an image")
     _require_uid(sop_class, "sop_class")
     _refuse_other_objects(sop_class)
-    sop_uid = elements.text(0x00080018) or meta.text(0x00020003)
+    sop_uid = elements.text(0x00080018) or elements.meta_text(0x00020003)
     series_uid, study_uid = elements.text(0x0020000E), elements.text(0x0020000D)
     _require_uid(sop_uid, "sop_uid")
     for value, name in ((series_uid, "series_uid"), (study_uid, "study_uid")):
         # Without one the folder says what belongs together: see `nameless`.
         if value:
             _require_uid(value, name)
-    _check_pixels(elements, sop_class, body, end)
-    _check_nesting(dataset)
+    check_pixels(elements, sop_class, body, end, size)
+    text = elements.text
+    patient_id, issuer, accession = text(0x00100020), text(0x00100021), text(0x00080050)
+    position = _position(elements)
     return Header(
-        sop_class=sop_class,
-        sop_uid=sop_uid,
-        series_uid=series_uid,
-        study_uid=study_uid,
-        patient_id=elements.text(0x00100020),
-        issuer=elements.text(0x00100021),
-        accession=elements.text(0x00080050),
-        position=_position(elements),
-        dataset=dataset,
+        sop_class, sop_uid, series_uid, study_uid, patient_id, issuer, accession, position, elements
     )
 
 
@@ -175,6 +217,8 @@ def _parse(data: bytes) -> tuple[Dataset, bytes, int]:
     if syntax != DEFLATED:
         stream = BytesIO(data)
         dataset = dcmread(stream, stop_before_pixels=True, force=True)
+        # Headers of a batch are kept for a while; each would keep its whole file.
+        dataset.buffer = None
         return dataset, data, stream.tell()
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     body = unpacker.decompress(data[start:], MAX_INFLATED_BYTES)
@@ -212,60 +256,31 @@ def _meta_syntax(data: bytes) -> tuple[str, int]:
     return syntax, at
 
 
+@lru_cache(maxsize=4096)
+def _is_uid(value: str) -> bool:
+    return len(value) <= MAX_UID_LENGTH and UID_TEXT.fullmatch(value) is not None
+
+
 def _require_uid(value: str, name: str) -> None:
     if not value:
         raise BadCase(f"missing_{name}", "the header does not name it, so nothing can be grouped")
-    if len(value) > MAX_UID_LENGTH or not UID_TEXT.fullmatch(value):
+    if not _is_uid(value):
         raise BadCase(
             f"invalid_{name}", "not digits and dots, at most 64 characters (PS3.5 section 9)"
         )
 
 
+@lru_cache(maxsize=256)
+def _is_image(sop_class: str) -> bool:
+    return sop_class.startswith("1.2.840.10008.5.1.4.") and not sop_class.startswith(_NOT_IMAGES)
+
+
 def _refuse_other_objects(sop_class: str) -> None:
-    if sop_class.startswith(_NOT_IMAGES) or not sop_class.startswith("1.2.840.10008.5.1.4."):
-        name = UID(sop_class).name
+    if not _is_image(sop_class):
+        with quiet():
+            name = UID(sop_class).name
         shown = "a private or unknown SOP class" if name == sop_class else name
         raise BadCase("not_an_image", shown)
-
-
-def _check_pixels(elements: Elements, sop_class: str, body: bytes, end: int) -> None:
-    """Refuse a file that was cut: its elements parse without an error all the same."""
-    tag = body[end : end + 4]
-    if tag in _PIXELS:
-        start, length = _element_length(body, end)
-        if length == _UNDEFINED:
-            length = _fragments_length(body, start)
-        if start + length > len(body):
-            raise BadCase("truncated", "the file ends inside its pixel data: send it again")
-    elif tag in _PIXELS_BIG:
-        # Explicit VR big endian: OW or OB with two reserved bytes (PS3.5 7.1.2).
-        (length,) = struct.unpack(">I", body[end + 8 : end + 12])
-        if end + 12 + length > len(body):
-            raise BadCase("truncated", "the file ends inside its pixel data: send it again")
-    else:
-        name = UID(sop_class).name
-        raise BadCase("no_pixel_data", f"{name}: the header ends without pixels (cut or removed)")
-    if not (elements.number(0x00280010) and elements.number(0x00280011)):
-        raise BadCase("missing_matrix", "rows or columns are missing or 0")
-
-
-def _element_length(body: bytes, at: int) -> tuple[int, int]:
-    """Return where the value of the element at `at` begins, and its length."""
-    explicit = body[at + 4 : at + 6] in (b"OB", b"OW", b"OF", b"OD", b"UN")
-    head = 12 if explicit else 8
-    if at + head > len(body):
-        raise BadCase("truncated", "the file ends at its pixel data: send it again")
-    return at + head, int.from_bytes(body[at + head - 4 : at + head], "little")
-
-
-def _fragments_length(body: bytes, start: int) -> int:
-    """Return the length of encapsulated pixel data (PS3.5 A.4), or one past the end if cut."""
-    at = start
-    while body[at : at + 4] == _ITEM:
-        at += 8 + int.from_bytes(body[at + 4 : at + 8], "little")
-    # The closing delimiter may be lost at the very end of old files; the fragments are whole then.
-    closed = body[at : at + 4] == _ITEM_END or at == len(body)
-    return at - start if closed else len(body)
 
 
 def _check_nesting(dataset: Dataset) -> None:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pydicom.dataset import Dataset
 from sqlalchemy import Engine
 
 from tasks.archive.database import writing
 from tasks.archive.decathlon import DecathlonIndex, nifti_facts, read_index, stem
 from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
-from tasks.archive.elements import quiet
+from tasks.archive.elements import Elements, quiet
 from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.intake_run import STAGE, Image, Intake, Item
 from tasks.archive.labelsets import LabelRow, put_label_set
@@ -110,7 +109,7 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> Item:
     if not is_dicom(data):
         return _other_item(entry, data)
     try:
-        header = read_header(data)
+        header = read_header(data, run.scanner)
     except BadCase as problem:
         if problem.reason == "dicomdir":
             return Item(entry, None, b"", "ignored")
@@ -140,17 +139,17 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> Item:
         kind="dicom",
         sop_key=names.key("sop", header.sop_uid),
         position=header.position,
-        facts=_facts_later(header.dataset, names),
+        facts=_facts_later(header.elements, names),
         patient_id=patient_id,
     )
     return Item(entry, None, b"", "instance", image=image)
 
 
-def _facts_later(dataset: Dataset, names: Pseudonymiser) -> Callable[[str], dict]:
+def _facts_later(elements: Elements, names: Pseudonymiser) -> Callable[[str], dict]:
     # Once a series and batch, not once a file: most of a header's cost is converting values.
     def facts(patient_key: str) -> dict:
         with quiet():
-            return kept_facts(dataset, names, patient_key)
+            return kept_facts(elements, names, patient_key)
 
     return facts
 

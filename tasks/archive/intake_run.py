@@ -5,7 +5,7 @@ its real time and outcome are recorded: killed anywhere between, the next intake
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Engine, select
@@ -13,18 +13,20 @@ from sqlalchemy import Engine, select
 from tasks.archive.catalog import InstanceRow, SeriesRow, drop_instances, upsert_series
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.known import KnownFiles, files_of
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
+from tasks.archive.contents import Content, with_contents
 from tasks.archive.report import IntakeReport
-from tasks.archive.sources import Source, digest_of
-from tasks.archive.tables import instances as instances_table
+from tasks.archive.scan import Scanner
+from tasks.archive.sources import MAPPING_NAME, Source
 from tasks.archive.tables import series as series_table
-from tasks.archive.vault import FileSeen, KnownFile, known_files, put_files, recall, remember
+from tasks.archive.vault import FileSeen, KnownFile, finish_files, put_files, recall, remember
 from tasks.archive.walk import Entry, WalkNotes, walk
 from tasks.errors import BadCase
 
 STAGE = "ingest"
 
-BATCH_FILES = 500
+BATCH_FILES = 2000
 """Files a transaction: large enough to spread its cost, small enough to lose little when killed."""
 
 NOT_FINISHED_NS = -1
@@ -76,42 +78,73 @@ class Intake:
         on_progress: Callable[[int, int | None], object] | None = None,
     ) -> None:
         self.source, self.catalog, self.vault, self.names = source, catalog, vault, names
-        self.known = known_files(vault, source.alias)
+        self.known = KnownFiles(vault, source.alias)
         self.counts: Counter[str] = Counter()
         self.quarantined: Counter[str] = Counter()
         self.identities: dict[tuple[str, str], str] = {}
         self._remembered: set[tuple[str, str]] = set()
+        self.scanner = Scanner()
         self._retry, self._on_progress = retry, on_progress
         self._batch: list[Item] = []
-        self._series_new: set[str] = set()
         self._notes = WalkNotes()
-        self._walked: set[tuple[str, str]] = set()
+        self._apart: dict[str, set[bytes]] = {}
         self.reread: set[tuple[str, str]] = set()
         """Files to read although they are unchanged, because what is said of them changed."""
 
     def take(self, classify: Callable[[Entry, bytes], Item]) -> None:
         """Read what is new or changed and hand it to `classify`, which may raise BadCase."""
-        for entry in walk(self.source, self._notes):
-            self.counts["seen"] += 1
-            self._walked.add((entry.path, entry.member))
-            known = self.known.get((entry.path, entry.member))
+        # A mapping is walked line by line, whatever was once recorded of the file itself.
+        for path in (MAPPING_NAME, *(path for path, member in self.reread if not member)):
+            folder, _, name = path.rpartition("/")
+            self._apart.setdefault(folder, set()).add(name.encode("utf-8", "surrogateescape"))
+        with self.known.walking():
+            for entry, (known, again), content in with_contents(self._changed()):
+                self._batch.append(self._read(entry, known, again, content, classify))
+                if len(self._batch) >= BATCH_FILES:
+                    self.flush()
+        self.flush()
+
+    def _changed(self) -> Iterator[tuple[Entry, tuple[KnownFile | None, bool]]]:
+        """Yield files to read, what is known of them, and whether they are to be tried again."""
+        for entry in walk(self.source, self._notes, self._settled):
+            self.counts["read"] += 1
+            known = self.known.get(entry.path, entry.member)
+            self.counts["known"] += known is not None
             again = self._retry and known is not None and known.outcome == "quarantine"
             again = again or (entry.path, entry.member) in self.reread
             if known and not again and (entry.size, entry.mtime_ns) == (known.size, known.mtime_ns):
                 self._count_unchanged(known)
             else:
-                self._batch.append(self._read(entry, known, again, classify))
-            if len(self._batch) >= BATCH_FILES:
-                self.flush()
-        self.flush()
+                yield entry, (known, again)
 
-    def _read(self, entry: Entry, known: KnownFile | None, again: bool, classify: Callable) -> Item:
+    def _settled(self, folder: str) -> Mapping[bytes, tuple[int, int]]:
+        # Once a folder, so that also where nothing is read somebody sees that work goes on.
+        self._progress()
+        settled, apart = self.known.settled(folder), self._apart.get(folder)
+        if not apart:
+            return settled
+        return {name: state for name, state in settled.items() if name not in apart}
+
+    def _progress(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self._seen(), None)
+
+    def _seen(self) -> int:
+        return self.counts["read"] + self._notes.settled
+
+    def _read(
+        self,
+        entry: Entry,
+        known: KnownFile | None,
+        again: bool,
+        content: Content,
+        classify: Callable,
+    ) -> Item:
         digest = _NO_DIGEST
         try:
             if entry.problem is not None:
                 raise entry.problem
-            data = entry.read()
-            digest = digest_of(data)
+            data, digest = content()
             unfinished = known is not None and known.mtime_ns == NOT_FINISHED_NS
             if known and known.digest == digest and not again and not unfinished:
                 # Touched or copied, not changed.
@@ -127,13 +160,12 @@ class Intake:
     def flush(self) -> None:
         """Write the open batch: vault (unfinished), catalog, vault (finished)."""
         batch, self._batch = self._batch, []
-        if self._on_progress is not None:
-            self._on_progress(self.counts["seen"], None)
+        self._progress()
         if not batch:
             return
-        locators = self._record([(item, _as_recorded(item), NOT_FINISHED_NS) for item in batch])
+        locators = self._record(batch)
         self._forget_former(batch, locators)
-        refused, winners = self._write_catalog(batch, locators)
+        refused, kept = self._write_catalog(batch, locators)
         fresh = dict(self.identities)
         remember(self.vault, ((kind, key, value) for (kind, key), value in fresh.items()))
         self._remembered |= fresh.keys()
@@ -141,7 +173,7 @@ class Intake:
         final = []
         problems: list[tuple[int, BadCase]] = []
         for item, locator in zip(batch, locators, strict=True):
-            outcome, problem = _final(item, locator, refused, winners)
+            outcome, problem = _final(item, locator, refused, kept)
             if outcome == "unchanged":
                 self._count_unchanged(item.known)
             elif problem is not None:
@@ -149,11 +181,12 @@ class Intake:
                 self.quarantined[problem.reason] += 1
             else:
                 self.counts[outcome] += 1
-            final.append((item, item.known.outcome if outcome == "unchanged" else outcome))
+            outcome = item.known.outcome if outcome == "unchanged" else outcome
+            final.append((locator, item.entry.mtime_ns, outcome))
         others = refused - set(locators)
         problems += [(locator, _conflict()) for locator in others]
         self._quarantine(problems)
-        self._record([(item, outcome, item.entry.mtime_ns) for item, outcome in final])
+        finish_files(self.vault, final)
         if others:
             self._mark_losers(others)
 
@@ -162,10 +195,10 @@ class Intake:
         if (kind, key) not in self._remembered:
             self.identities[kind, key] = value
 
-    def _record(self, rows: Iterable[tuple[Item, str, int]]) -> list[int]:
+    def _record(self, batch: list[Item]) -> list[int]:
         seen = [
-            FileSeen(e.path, e.member, e.size, mtime_ns, item.digest, outcome)
-            for item, outcome, mtime_ns in rows
+            FileSeen(e.path, e.member, e.size, NOT_FINISHED_NS, item.digest, _as_recorded(item))
+            for item in batch
             for e in (item.entry,)
         ]
         return put_files(self.vault, self.source.alias, seen)
@@ -184,15 +217,15 @@ class Intake:
 
     def _write_catalog(
         self, batch: list[Item], locators: list[int]
-    ) -> tuple[set[int], dict[str, int]]:
-        """Upsert the batch's images; return refused locators and who holds each SOP instance."""
+    ) -> tuple[set[int], frozenset[int]]:
+        """Upsert the batch's images; return the locators refused and those that are instances."""
         images = [
             (item.image, item.digest, locator)
             for item, locator in zip(batch, locators, strict=True)
             if item.image is not None
         ]
         if not images:
-            return set(), {}
+            return set(), frozenset()
         owners = self._owners({image.study_key for image, _, _ in images})
         images = [
             (self._adopted(image, owners.get(image.study_key)), *rest) for image, *rest in images
@@ -200,7 +233,7 @@ class Intake:
         counts = upsert_series(self.catalog, _series_rows(images, self.source.alias))
         self.counts["series_new"] += counts.new
         self.counts["series_changed"] += counts.changed
-        return set(counts.refused), self._holders([image.sop_key for image, _, _ in images])
+        return set(counts.refused), counts.kept
 
     def _owners(self, study_keys: set[str]) -> dict[str, str]:
         """Return study key -> patient key of the studies the catalog knows."""
@@ -223,14 +256,6 @@ class Intake:
             return image
         return replace(image, patient_key=owner)
 
-    def _holders(self, sop_keys: list[str]) -> dict[str, int]:
-        table, found = instances_table.c, {}
-        with self.catalog.connect() as connection:
-            for chunk in chunks(sorted(set(sop_keys)), LOOKUP_ROWS):
-                query = select(table.sop_key, table.locator).where(table.sop_key.in_(chunk))
-                found.update((sop, locator) for sop, locator in connection.execute(query))
-        return found
-
     def _quarantine(self, problems: list[tuple[int, BadCase]]) -> None:
         rows = [
             quarantine_values(
@@ -248,17 +273,16 @@ class Intake:
 
     def _mark_losers(self, locators: set[int]) -> None:
         """Files of earlier batches that lost their SOP instance are quarantined files now."""
-        lost = [
-            FileSeen(path, member, known.size, known.mtime_ns, known.digest, "quarantine")
-            for (path, member), known in known_files(self.vault, self.source.alias).items()
-            if known.locator in locators
-        ]
-        put_files(self.vault, self.source.alias, lost)
+        lost = files_of(self.vault, self.source.alias, locators)
+        put_files(
+            self.vault,
+            self.source.alias,
+            [replace(seen, outcome="quarantine") for seen in lost.values()],
+        )
         # Counted as taken in when their batch was written, if that was in this run.
-        for seen in lost:
-            if (seen.path, seen.member) not in self.known:
-                self.counts["instance"] -= 1
-                self.quarantined[_conflict().reason] += 1
+        fresh = sum(locator > self.known.newest for locator in lost)
+        self.counts["instance"] -= fresh
+        self.quarantined[_conflict().reason] += fresh
 
     def _count_unchanged(self, known: KnownFile) -> None:
         self.counts["unchanged"] += 1
@@ -272,11 +296,11 @@ class Intake:
             duplicates=count["duplicate"],
             labels=count["label"],
             ignored=count["ignored"],
-            unchanged=count["unchanged"],
+            unchanged=count["unchanged"] + self._notes.settled,
             quarantined=dict(sorted(self.quarantined.items())),
-            seen=count["seen"],
+            seen=self._seen(),
             links=self._notes.links,
-            missing=len(self.known.keys() - self._walked),
+            missing=self.known.count - count["known"] - self._notes.settled,
             still_quarantined=count["still_quarantined"],
             series_new=count["series_new"],
             series_changed=count["series_changed"],
@@ -289,13 +313,13 @@ def _as_recorded(item: Item) -> str:
 
 
 def _final(
-    item: Item, locator: int, refused: set[int], winners: dict[str, int]
+    item: Item, locator: int, refused: set[int], kept: frozenset[int]
 ) -> tuple[str, BadCase | None]:
     if item.image is None or item.problem is not None:
         return item.outcome, item.problem
     if locator in refused:
         return "quarantine", _conflict()
-    return ("instance" if winners.get(item.image.sop_key) == locator else "duplicate"), None
+    return ("instance" if locator in kept else "duplicate"), None
 
 
 def _conflict() -> BadCase:

@@ -43,7 +43,7 @@ def ingest_table(run: Intake, mapping: TableMapping | None) -> IntakeReport:
     mapping = mapping or _sidecar(place)
     # Part of the digest, because another mapping makes other rows of the same bytes.
     digest = digest_of(data + digest_json([repr(mapping)]).encode())
-    known = run.known.get(("", ""))
+    known = run.known.get("", "")
     if known and known.digest == digest and known.outcome == "instance":
         return IntakeReport(seen=1, unchanged=1, quarantined={})
     mapped = _mapped(run.source, data, mapping, run.names)

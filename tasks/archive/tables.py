@@ -31,8 +31,8 @@ class Key16(TypeDecorator):
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: object) -> bytes | None:
-        return None if value is None else bytes.fromhex(value)
+    def process_bind_param(self, value: str | bytes | None, dialect: object) -> bytes | None:
+        return bytes.fromhex(value) if isinstance(value, str) else value
 
     def process_result_value(self, value: bytes | None, dialect: object) -> str | None:
         return None if value is None else bytes(value).hex()

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, bindparam, update
 
+from tasks.archive.bulk import execute_rows
 from tasks.archive.database import insert, writing
 from tasks.archive.tables import FACT_TYPES, instances, series
 from tasks.archive.versions import KnownSeries, instances_of, known_series, write_versions
@@ -50,6 +53,18 @@ class UpsertCounts:
     """Instances refused: same SOP instance, other content, patient, study or series."""
     refused: tuple[int, ...] = ()
     """Locators of the files that were refused, ascending; the caller quarantines them."""
+    kept: frozenset[int] = frozenset()
+    """Locators of the batch's files that now hold their SOP instance; others are duplicates."""
+
+
+class _Offer(NamedTuple):
+    """An instance as it is stored."""
+
+    series_id: int
+    digest: bytes
+    locator: int
+    sop_key: bytes
+    position: float | None
 
 
 def upsert_series(catalog: Engine, rows: Iterable[SeriesRow]) -> UpsertCounts:
@@ -99,22 +114,24 @@ def _upsert(connection: Connection, batch: list[SeriesRow]) -> UpsertCounts:
     _insert_series(connection, [row for row in accepted if row.series_key not in before])
     known = known_series(connection, keys)
     old = instances_of(connection, [before[key].id for key in before])
-    offered = _offered(accepted, known, old, refused)
-    if offered:
-        _write_instances(connection, offered)
+    offers = _offers(accepted, known)
+    offered = _offered(offers, old, refused)
+    _write_instances(connection, offered)
     there = instances_of(connection, [known[key].id for key in keys if key in known])
-    for sop_key, (series_id, instance) in offered.items():
+    for sop_key, offer in offered.items():
         # Not where it was offered: the SOP instance belongs to another series.
-        if there.get(sop_key, (None,))[0] != series_id:
-            refused.add(instance.locator)
+        if there.get(sop_key, (None,))[0] != offer.series_id:
+            refused.add(offer.locator)
     _write_facts(connection, accepted, known, there)
     changed = write_versions(connection, known, before, there)
+    held = {locator for _, _, locator in there.values()}
     return UpsertCounts(
         new=len(known) - len(before),
         changed=changed,
         instances_new=len(there) - len(old),
         conflicts=len(refused),
         refused=tuple(sorted(refused)),
+        kept=frozenset(offer.locator for offer in offers if offer.locator in held),
     )
 
 
@@ -156,15 +173,17 @@ def _write_facts(
     connection: Connection,
     rows: list[SeriesRow],
     known: Mapping[str, KnownSeries],
-    there: Mapping[str, tuple[int, str, int]],
+    there: Mapping[bytes, tuple[int, bytes, int]],
 ) -> None:
     """Give each series the facts of the row with its smallest SOP key, when that file was kept."""
     best: dict[str, tuple[str, SeriesRow]] = {}
     for row in rows:
+        place = known[row.series_key].id
         kept = [
             instance.sop_key
             for instance in row.instances
-            if there.get(instance.sop_key, ())[:2] == (known[row.series_key].id, instance.digest)
+            if there.get(bytes.fromhex(instance.sop_key), ())[:2]
+            == (place, bytes.fromhex(instance.digest))
         ]
         if row.instances and not kept:
             continue
@@ -202,54 +221,53 @@ def _typed(name: str, value: object) -> object:
     return None if value is None else FACT_TYPES[name](value)
 
 
+def _offers(rows: list[SeriesRow], known: Mapping[str, KnownSeries]) -> list[_Offer]:
+    """Return all instances with the smaller (digest, locator) of a series first."""
+    offers = [
+        _Offer(
+            known[row.series_key].id,
+            bytes.fromhex(instance.digest),
+            instance.locator,
+            bytes.fromhex(instance.sop_key),
+            instance.position,
+        )
+        for row in rows
+        for instance in row.instances
+    ]
+    offers.sort(key=itemgetter(0, 1, 2))
+    return offers
+
+
 def _offered(
-    rows: list[SeriesRow],
-    known: Mapping[str, KnownSeries],
-    old: Mapping[str, tuple[int, str, int]],
-    refused: set[int],
-) -> dict[str, tuple[int, InstanceRow]]:
+    offers: list[_Offer], old: Mapping[bytes, tuple[int, bytes, int]], refused: set[int]
+) -> dict[bytes, _Offer]:
     """Return what to write, by SOP key; files that lose against another one are refused.
 
     The smaller (digest, locator) wins, so that any order of batches ends in the same rows.
     """
-    pairs = [(known[row.series_key].id, instance) for row in rows for instance in row.instances]
-    pairs.sort(key=lambda pair: (pair[0], pair[1].digest, pair[1].locator))
-    offered: dict[str, tuple[int, InstanceRow]] = {}
-    for series_id, instance in pairs:
-        winner_id, winner = offered.setdefault(instance.sop_key, (series_id, instance))
-        if (winner_id, winner.digest) != (series_id, instance.digest):
-            refused.add(instance.locator)
+    offered: dict[bytes, _Offer] = {}
+    for offer in offers:
+        winner = offered.setdefault(offer.sop_key, offer)
+        if winner is not offer and winner[:2] != offer[:2]:
+            refused.add(offer.locator)
     for sop_key in offered.keys() & old.keys():
-        (series_id, instance), (stored_id, digest, locator) = offered[sop_key], old[sop_key]
-        if stored_id != series_id or locator == instance.locator:
+        offer, (stored_id, digest, locator) = offered[sop_key], old[sop_key]
+        if stored_id != offer.series_id or locator == offer.locator:
             continue
-        stored_wins = (digest, locator) < (instance.digest, instance.locator)
-        if digest != instance.digest:
-            refused.add(instance.locator if stored_wins else locator)
+        stored_wins = (digest, locator) < (offer.digest, offer.locator)
+        if digest != offer.digest:
+            refused.add(offer.locator if stored_wins else locator)
         if stored_wins:
             del offered[sop_key]
     return offered
 
 
-def _write_instances(
-    connection: Connection, offered: Mapping[str, tuple[int, InstanceRow]]
-) -> None:
+def _write_instances(connection: Connection, offered: Mapping[bytes, _Offer]) -> None:
     statement = insert(connection, instances)
     excluded = statement.excluded
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["sop_key"],
-            set_={name: excluded[name] for name in ("position", "digest", "locator")},
-            where=instances.c.series_id == excluded.series_id,
-        ),
-        [
-            {
-                "series_id": series_id,
-                "sop_key": instance.sop_key,
-                "position": instance.position,
-                "digest": instance.digest,
-                "locator": instance.locator,
-            }
-            for series_id, instance in offered.values()
-        ],
+    statement = statement.on_conflict_do_update(
+        index_elements=["sop_key"],
+        set_={name: excluded[name] for name in ("position", "digest", "locator")},
+        where=instances.c.series_id == excluded.series_id,
     )
+    execute_rows(connection, statement, _Offer._fields, list(offered.values()))

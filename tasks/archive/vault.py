@@ -8,9 +8,17 @@ import secrets as random_source
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, Row, select
+from sqlalchemy import Connection, Engine, LargeBinary, Row, bindparam, select, type_coerce, update
 
-from tasks.archive.database import LOOKUP_ROWS, DatabaseKind, chunks, insert, open_database, writing
+from tasks.archive.bulk import execute_rows, insert_returning
+from tasks.archive.database import (
+    LOOKUP_ROWS,
+    DatabaseKind,
+    chunks,
+    insert,
+    open_database,
+    writing,
+)
 from tasks.archive.sources import FileRef, Source, path_of
 from tasks.archive.vault_tables import files, folders, identities, secrets, sources
 
@@ -20,6 +28,8 @@ VAULT = DatabaseKind(
 
 PROJECT_KEY_BYTES = 32
 """As long as the output of SHA-256, the hash under the pseudonyms (RFC 2104 section 3)."""
+
+_FILE_COLUMNS = ("folder_id", "name", "member", "size", "mtime_ns", "digest", "outcome")
 
 OUTCOMES = ("instance", "duplicate", "quarantine", "label", "ignored")
 """What became of a file; kept as its place in this tuple, so only append."""
@@ -180,33 +190,57 @@ def put_files(vault: Engine, alias: str, files_seen: Sequence[FileSeen]) -> list
         if source is None:
             raise KeyError(f"no source has the alias {alias!r}: register it first")
         folder_ids = _folder_ids(connection, source.id, {_split(f.path)[0] for f in files_seen})
-        keys = [(folder_ids[_split(f.path)[0]], _split(f.path)[1], f.member) for f in files_seen]
         # The last record of a file wins; one statement may not touch a row twice.
-        rows = {
-            key: {
-                "folder_id": key[0],
-                "name": key[1],
-                "member": key[2],
-                "size": seen.size,
-                "mtime_ns": seen.mtime_ns,
-                "digest": seen.digest,
-                "outcome": OUTCOMES.index(seen.outcome),
-            }
-            for key, seen in zip(keys, files_seen, strict=True)
-        }
-        statement = insert(connection, files)
-        changing = ("size", "mtime_ns", "digest", "outcome")
-        statement = statement.on_conflict_do_update(
-            index_elements=["folder_id", "name", "member"],
-            set_={column: statement.excluded[column] for column in changing},
-        ).returning(files.c.folder_id, files.c.name, files.c.member, files.c.id)
-        locators = {
-            (folder_id, name, member): locator
-            for folder_id, name, member, locator in connection.execute(
-                statement, list(rows.values())
-            )
-        }
-    return [locators[key] for key in keys]
+        rows: dict[tuple[int, bytes, bytes], tuple] = {}
+        keys = []
+        for seen in files_seen:
+            folder, name = _split(seen.path)
+            key = (folder_ids[folder], _name_bytes(name), _name_bytes(seen.member))
+            keys.append(key)
+            facts = (seen.size, seen.mtime_ns, seen.digest, OUTCOMES.index(seen.outcome))
+            rows[key] = key + facts
+        locators = _upsert_files(connection, list(rows.values()))
+    of_key = dict(zip(rows, locators, strict=True))
+    return [of_key[key] for key in keys]
+
+
+def _upsert_files(connection: Connection, rows: list[tuple]) -> list[int]:
+    """Write rows in the order of `_FILE_COLUMNS`, names as bytes; return their locators."""
+    statement = insert(connection, files)
+    changing = ("size", "mtime_ns", "digest", "outcome")
+    statement = statement.on_conflict_do_update(
+        index_elements=["folder_id", "name", "member"],
+        set_={column: statement.excluded[column] for column in changing},
+    )
+    if connection.dialect.name == "sqlite":
+        return insert_returning(connection, statement.returning(files.c.id), _FILE_COLUMNS, rows)
+    key = (files.c.folder_id, files.c.name, files.c.member)
+    raw = [type_coerce(column, LargeBinary) for column in key[1:]]
+    found = connection.execute(
+        statement.returning(key[0], *raw, files.c.id),
+        [dict(zip(_FILE_COLUMNS, row, strict=True)) for row in rows],
+    )
+    of_key = {
+        (folder_id, bytes(name), bytes(member)): locator
+        for folder_id, name, member, locator in found
+    }
+    return [of_key[row[:3]] for row in rows]
+
+
+def finish_files(vault: Engine, rows: Sequence[tuple[int, int, str]]) -> None:
+    """Set (locator, modification time in ns, outcome) of files that are recorded already."""
+    statement = (
+        update(files)
+        .where(files.c.id == bindparam("b_id"))
+        .values(mtime_ns=bindparam("b_mtime_ns"), outcome=bindparam("b_outcome"))
+    )
+    with writing(vault) as connection:
+        execute_rows(
+            connection,
+            statement,
+            ("b_id", "b_mtime_ns", "b_outcome"),
+            [(locator, mtime_ns, OUTCOMES.index(outcome)) for locator, mtime_ns, outcome in rows],
+        )
 
 
 def _folder_ids(connection: Connection, source_id: int, paths: set[str]) -> dict[str, int]:
@@ -290,6 +324,10 @@ def keys_behind(vault: Engine, kind: str, values: Iterable[str]) -> dict[str, li
             for value, key in connection.execute(query.order_by(identities.c.key)):
                 found.setdefault(value, []).append(key)
     return found
+
+
+def _name_bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -23,8 +23,8 @@ class FileName(TypeDecorator):
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: object) -> bytes | None:
-        return None if value is None else value.encode("utf-8", "surrogateescape")
+    def process_bind_param(self, value: str | bytes | None, dialect: object) -> bytes | None:
+        return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
     def process_result_value(self, value: bytes | None, dialect: object) -> str | None:
         return None if value is None else bytes(value).decode("utf-8", "surrogateescape")

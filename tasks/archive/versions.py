@@ -3,7 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, bindparam, delete, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    LargeBinary,
+    bindparam,
+    delete,
+    select,
+    type_coerce,
+    update,
+)
 
 from tasks.archive.database import LOOKUP_ROWS, chunks, insert, writing
 from tasks.archive.tables import instances, part_cases, series, superseded_cases, work
@@ -36,10 +45,14 @@ def known_series(connection: Connection, keys: Sequence[str]) -> dict[str, Known
 
 def instances_of(
     connection: Connection, series_ids: Sequence[int]
-) -> dict[str, tuple[int, str, int]]:
+) -> dict[bytes, tuple[int, bytes, int]]:
     """Return SOP key -> (series id, digest, locator) of the instances of series."""
+    # Keys as they are stored: hexadecimal text would double the time where rows are many.
     query = select(
-        instances.c.sop_key, instances.c.series_id, instances.c.digest, instances.c.locator
+        type_coerce(instances.c.sop_key, LargeBinary),
+        instances.c.series_id,
+        type_coerce(instances.c.digest, LargeBinary),
+        instances.c.locator,
     )
     found = {}
     for chunk in chunks(series_ids, LOOKUP_ROWS):
@@ -52,15 +65,15 @@ def write_versions(
     connection: Connection,
     known: Mapping[str, KnownSeries],
     before: Mapping[str, KnownSeries],
-    there: Mapping[str, tuple[int, str, int]],
+    there: Mapping[bytes, tuple[int, bytes, int]],
 ) -> int:
     """Recompute versions and case ids from all instances; return how many known ones changed."""
-    digests: dict[int, list[str]] = {}
+    digests: dict[int, list[bytes]] = {}
     for number, digest, _ in there.values():
         digests.setdefault(number, []).append(digest)
     updates, old_cases, changed = [], [], 0
     for key, row in known.items():
-        held = sorted(digests.get(row.id, []))
+        held = [digest.hex() for digest in sorted(digests.get(row.id, []))]
         version = digest_json([key, held])
         if version == row.series_version:
             continue

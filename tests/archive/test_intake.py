@@ -9,7 +9,7 @@ import pytest
 from pydicom.data import get_testdata_files
 from sqlalchemy import Engine, inspect, text
 
-from tasks.archive import intake_run
+from tasks.archive import contents, intake_run
 from tasks.archive.catalog import (
     cases,
     label_rows,
@@ -83,7 +83,7 @@ def test_a_second_time_reads_nothing_and_changes_nothing(loop, monkeypatch):
     first = loop.take()
     assert (first.instances, first.ignored, first.quarantined) == (1, 1, {"truncated": 1})
     before = loop.dump()
-    monkeypatch.setattr(intake_run, "digest_of", lambda data: pytest.fail("a file was read again"))
+    monkeypatch.setattr(contents, "digest_of", lambda data: pytest.fail("a file was read again"))
     again = loop.take()
     assert (again.unchanged, again.still_quarantined, again.instances) == (3, 1, 0)
     assert loop.dump() == before
