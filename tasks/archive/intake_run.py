@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Engine, select
 
 from tasks.archive.catalog import InstanceRow, SeriesRow, drop_instances, upsert_series
+from tasks.archive.contents import Content, with_contents
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.known import KnownFiles, files_of
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
-from tasks.archive.contents import Content, with_contents
 from tasks.archive.report import IntakeReport
 from tasks.archive.scan import Scanner
 from tasks.archive.sources import MAPPING_NAME, Source

@@ -141,7 +141,7 @@ def test_again_reads_nothing_and_changes_nothing(loop, monkeypatch):
     loop.put({"1.png": png(1), "2.png": png(2)}, "file,patient", "1.png,P1", "2.png,P2")
     loop.take()
     before = loop.dump()
-    monkeypatch.setattr("tasks.archive.intake_run.digest_of", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr("tasks.archive.contents.digest_of", lambda _: pytest.fail("read again"))
     assert (loop.take().unchanged, loop.dump()) == (4, before)
 
 
