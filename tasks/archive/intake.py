@@ -116,13 +116,13 @@ def _dicom_item(run: Intake, entry: Entry, data: bytes) -> Item:
         raise
     header = with_uids(header, run.source.alias, entry)
     names = run.names
-    patient_key = names.patient(
+    patient_key = run.patient_key(
         header.patient_id, header.issuer or run.source.alias, header.study_uid
     )
-    study_key = names.key("study", header.study_uid)
-    series_key = names.key("series", header.series_uid)
+    study_key = run.key("study", header.study_uid)
+    series_key = run.key("series", header.series_uid)
     accession = normalise(header.accession)
-    accession_key = names.key("accession", accession) if accession else None
+    accession_key = run.key("accession", accession) if accession else None
     patient_id = normalise(header.patient_id)
     patient_id = "" if is_placeholder(patient_id) else patient_id
     if patient_id:

@@ -7,6 +7,7 @@ its real time and outcome are recorded: killed anywhere between, the next intake
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from sqlalchemy import Engine, select
 
@@ -28,6 +29,9 @@ STAGE = "ingest"
 
 BATCH_FILES = 2000
 """Files a transaction: large enough to spread its cost, small enough to lose little when killed."""
+
+KEYS_KEPT = 4096
+"""Pseudonyms of patients, studies and series that stay in memory while their files are read."""
 
 NOT_FINISHED_NS = -1
 """Modification time recorded until a file's facts are in the catalog: no file has it."""
@@ -84,6 +88,9 @@ class Intake:
         self.identities: dict[tuple[str, str], str] = {}
         self._remembered: set[tuple[str, str]] = set()
         self.scanner = Scanner()
+        # Files of a series share all but one; besides, each HMAC gives the interpreter away.
+        self.key = lru_cache(KEYS_KEPT)(names.key)
+        self.patient_key = lru_cache(KEYS_KEPT)(names.patient)
         self._retry, self._on_progress = retry, on_progress
         self._batch: list[Item] = []
         self._notes = WalkNotes()
