@@ -1,5 +1,6 @@
 """Contents of files read and digested by a few threads while the file before is looked at."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,9 @@ from typing import TypeVar
 from tasks.archive.sources import digest_of
 from tasks.archive.walk import Entry
 
-READERS = 4
-"""Threads: SHA-256 and reading leave Python's lock, and a network answers four as fast as one."""
+READERS = max(1, min(4, (os.cpu_count() or 2) // 2))
+"""Threads: reading and SHA-256 leave Python's lock, so on two cores one of them keeps up with the
+rest of the work, and a second one only fights for the lock; a network answers four as fast."""
 
 FILES_AHEAD = 16
 """Files read before their turn; with `LARGEST_AHEAD` at most 256 MB of memory."""
