@@ -109,7 +109,9 @@ def main() -> int:
     for name, (syntax, encode) in ENCODE.items():
         sets = [dataset(syntax, encode(image)) for image in images]
         for image, one in zip(images, sets, strict=True):
-            if not (np.array_equal(decode_frame(one), image) and np.array_equal(theirs(one), image)):
+            if not (
+                np.array_equal(decode_frame(one), image) and np.array_equal(theirs(one), image)
+            ):
                 sys.exit(f"{name}: the decoded values are not the encoded ones")
         ours, peer = [], []
         for _ in range(asked.rounds):

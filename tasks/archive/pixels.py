@@ -15,10 +15,11 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
+from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
 from tasks.archive.codestream import check_stream
 from tasks.archive.deflate import DEFLATED, inflated
+from tasks.archive.guard import decode_guarded
 from tasks.archive.native import halved_chroma, native_frame
-from tasks.archive.runlength import decode_run_length
 from tasks.errors import BadCase
 
 MAX_DECODED_BYTES = 4 << 30
@@ -39,10 +40,6 @@ END_MARKER_REACH = 32
 _HEADER_REACH = 4096
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", _BIG_ENDIAN}
-_RLE = "1.2.840.10008.1.2.5"
-_JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)}
-_JPEG_LS = {f"1.2.840.10008.1.2.4.{n}" for n in (80, 81)}
-_JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)}
 
 
 @contextmanager
@@ -218,27 +215,20 @@ def decode_frame(
 
 
 def _compressed(dataset: Dataset, shape: tuple[int, int, int], frame: bytes) -> np.ndarray:
-    # Imported here: the codecs take 0.3 s, which a process that reads headers only should not pay.
-    import imagecodecs
-
     syntax = transfer_syntax(dataset)
-    if syntax == _RLE:
-        return decode_run_length(frame, shape, int(dataset.BitsAllocated))
-    if syntax not in _JPEG | _JPEG_LS | _JPEG_2000:
-        raise BadCase(
-            "undecodable", f"no decoder for transfer syntax {UID(syntax).name} ({syntax})"
-        )
-    if b"\xff\xd9" not in frame[-END_MARKER_REACH:]:
-        raise BadCase("truncated", f"the {UID(syntax).name} stream has no end; send it again")
-    check_stream(frame, *shape, jpeg_2000=syntax in _JPEG_2000)
-    if syntax in _JPEG_LS:
-        return imagecodecs.jpegls_decode(frame)
-    if syntax in _JPEG_2000:
-        return imagecodecs.jpeg2k_decode(frame)
-    if dataset.get("PhotometricInterpretation") == "RGB":
-        # Without an Adobe marker libjpeg would take RGB for YCbCr and convert it once too often.
-        return imagecodecs.jpeg_decode(frame, colorspace="RGB", outcolorspace="RGB")
-    return imagecodecs.jpeg_decode(frame)
+    if syntax != RLE:
+        if syntax not in JPEG | JPEG_LS | JPEG_2000:
+            raise BadCase(
+                "undecodable", f"no decoder for transfer syntax {UID(syntax).name} ({syntax})"
+            )
+        if b"\xff\xd9" not in frame[-END_MARKER_REACH:]:
+            raise BadCase("truncated", f"the {UID(syntax).name} stream has no end; send it again")
+        check_stream(frame, *shape, jpeg_2000=syntax in JPEG_2000)
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    try:
+        return decode_guarded(syntax, frame, shape, int(dataset.BitsAllocated), photometric)
+    except BadCase as error:
+        raise BadCase(error.reason, f"{UID(syntax).name}: {error.detail}") from None
 
 
 def _stored_bits(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
@@ -261,12 +251,13 @@ def _stored_bits(raw: np.ndarray, dataset: Dataset) -> np.ndarray:
         return (values << up).view(f"i{bits // 8}") >> (bits - stored)
     if stored == bits:
         return values
-    return (values >> shift) & np.array((1 << stored) - 1, dtype=values.dtype)
+    lowest = values >> shift if shift else values
+    return lowest & np.array((1 << stored) - 1, dtype=values.dtype)
 
 
 def decodes_to_rgb(dataset: Dataset) -> bool:
     """Tell whether colour comes out as RGB: JPEG decoders undo their stream's own transform."""
-    return transfer_syntax(dataset) in _JPEG | _JPEG_2000
+    return transfer_syntax(dataset) in JPEG | JPEG_2000
 
 
 def padding_mask(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:

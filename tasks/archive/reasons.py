@@ -56,6 +56,8 @@ _HEADERS = {
 }
 
 _PIXELS = {
+    "decoder_died": "ask the archive for the original object: its frames crash the decoder",
+    "decoder_hung": "ask the archive for the original object, or try again on an idle machine",
     "invalid_shutter": "ask the archive for the original object: its shutter lacks its numbers",
     "invalid_rescale": "ask the archive for the original object: its rescale values mean nothing",
     "invalid_voi": "ask the archive for the original object: its window or LUT cannot be applied",
