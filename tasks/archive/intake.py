@@ -10,7 +10,8 @@ from tasks.archive.decathlon import DecathlonIndex, nifti_facts, read_index, ste
 from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
 from tasks.archive.elements import Elements, quiet
 from tasks.archive.headers import is_dicom, read_header
-from tasks.archive.intake_run import STAGE, Image, Intake, Item
+from tasks.archive.intake_items import Image, Item
+from tasks.archive.intake_run import STAGE, Intake
 from tasks.archive.labelsets import LabelRow, put_label_set
 from tasks.archive.mapped_intake import mapped_item, prepare
 from tasks.archive.nameless import with_uids

@@ -6,15 +6,23 @@ its real time and outcome are recorded: killed anywhere between, the next intake
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from sqlalchemy import Engine, select
 
-from tasks.archive.catalog import InstanceRow, SeriesRow, drop_instances, upsert_series
+from tasks.archive.catalog import drop_instances, upsert_series
 from tasks.archive.contents import Content, with_contents
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
 from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.intake_items import (
+    Image,
+    Item,
+    as_recorded,
+    conflict,
+    final_outcome,
+    series_rows,
+)
 from tasks.archive.known import KnownFiles, files_of
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
@@ -37,35 +45,6 @@ NOT_FINISHED_NS = -1
 """Modification time recorded until a file's facts are in the catalog: no file has it."""
 
 _NO_DIGEST = bytes(16)
-
-
-@dataclass(frozen=True)
-class Image:
-    """One instance on its way into the catalog."""
-
-    series_key: str
-    study_key: str
-    patient_key: str
-    accession_key: str | None
-    kind: str
-    sop_key: str
-    position: float | None
-    facts: Callable[[str], dict] = field(repr=False)
-    """Makes the kept fields for a patient key, which decides the shift of dates."""
-    patient_id: str = field(default="", repr=False)
-    """Normalised; empty for a placeholder."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One file that was read in this batch."""
-
-    entry: Entry
-    known: KnownFile | None
-    digest: bytes
-    outcome: str
-    problem: BadCase | None = None
-    image: Image | None = None
 
 
 class Intake:
@@ -180,7 +159,7 @@ class Intake:
         final = []
         problems: list[tuple[int, BadCase]] = []
         for item, locator in zip(batch, locators, strict=True):
-            outcome, problem = _final(item, locator, refused, kept)
+            outcome, problem = final_outcome(item, locator, refused, kept)
             if outcome == "unchanged":
                 self._count_unchanged(item.known)
             elif problem is not None:
@@ -191,7 +170,7 @@ class Intake:
             outcome = item.known.outcome if outcome == "unchanged" else outcome
             final.append((locator, item.entry.mtime_ns, outcome))
         others = refused - set(locators)
-        problems += [(locator, _conflict()) for locator in others]
+        problems += [(locator, conflict()) for locator in others]
         self._quarantine(problems)
         finish_files(self.vault, final)
         if others:
@@ -204,7 +183,7 @@ class Intake:
 
     def _record(self, batch: list[Item]) -> list[int]:
         seen = [
-            FileSeen(e.path, e.member, e.size, NOT_FINISHED_NS, item.digest, _as_recorded(item))
+            FileSeen(e.path, e.member, e.size, NOT_FINISHED_NS, item.digest, as_recorded(item))
             for item in batch
             for e in (item.entry,)
         ]
@@ -237,7 +216,7 @@ class Intake:
         images = [
             (self._adopted(image, owners.get(image.study_key)), *rest) for image, *rest in images
         ]
-        counts = upsert_series(self.catalog, _series_rows(images, self.source.alias))
+        counts = upsert_series(self.catalog, series_rows(images, self.source.alias))
         self.counts["series_new"] += counts.new
         self.counts["series_changed"] += counts.changed
         return set(counts.refused), counts.kept
@@ -289,7 +268,7 @@ class Intake:
         # Counted as taken in when their batch was written, if that was in this run.
         fresh = sum(locator > self.known.newest for locator in lost)
         self.counts["instance"] -= fresh
-        self.quarantined[_conflict().reason] += fresh
+        self.quarantined[conflict().reason] += fresh
 
     def _count_unchanged(self, known: KnownFile) -> None:
         self.counts["unchanged"] += 1
@@ -313,52 +292,3 @@ class Intake:
             series_changed=count["series_changed"],
             **more,
         )
-
-
-def _as_recorded(item: Item) -> str:
-    return item.known.outcome if item.outcome == "unchanged" else item.outcome
-
-
-def _final(
-    item: Item, locator: int, refused: set[int], kept: frozenset[int]
-) -> tuple[str, BadCase | None]:
-    if item.image is None or item.problem is not None:
-        return item.outcome, item.problem
-    if locator in refused:
-        return "quarantine", _conflict()
-    return ("instance" if locator in kept else "duplicate"), None
-
-
-def _conflict() -> BadCase:
-    return BadCase(
-        "sop_conflict",
-        "another file holds this SOP instance with other content, or this series belongs to "
-        "another patient or study: find out which one is right",
-    )
-
-
-def _series_rows(images: list[tuple[Image, bytes, int]], alias: str) -> list[SeriesRow]:
-    groups: dict[tuple[str, str, str], list[tuple[Image, bytes, int]]] = {}
-    for one in images:
-        image = one[0]
-        groups.setdefault((image.series_key, image.study_key, image.patient_key), []).append(one)
-    rows = []
-    for group in groups.values():
-        # The instance that decides the facts must not depend on the order of reading.
-        first = min(group, key=lambda one: one[0].sop_key)[0]
-        rows.append(
-            SeriesRow(
-                series_key=first.series_key,
-                study_key=first.study_key,
-                patient_key=first.patient_key,
-                accession_key=first.accession_key,
-                kind=first.kind,
-                source=alias,
-                facts=first.facts(first.patient_key),
-                instances=tuple(
-                    InstanceRow(image.sop_key, image.position, digest.hex(), locator)
-                    for image, digest, locator in group
-                ),
-            )
-        )
-    return rows

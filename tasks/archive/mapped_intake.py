@@ -11,7 +11,8 @@ from tasks.archive.database import LOOKUP_ROWS, chunks
 from tasks.archive.decathlon import nifti_facts
 from tasks.archive.deidentify import KEPT_FIELDS, is_placeholder
 from tasks.archive.headers import is_dicom
-from tasks.archive.intake_run import Image, Intake, Item
+from tasks.archive.intake_items import Image, Item
+from tasks.archive.intake_run import Intake
 from tasks.archive.mapping import (
     DETACHED,
     MAX_MAPPING_BYTES,
