@@ -59,7 +59,8 @@ lint: install
 	@touch $@
 
 bench: install .venv-peers/.installed
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@missed=0; for script in benchmarks/bench_*.py; do \
+	 echo "== $$script"; $(BIN)/python $$script || missed=1; done; exit $$missed
 
 gpu-check: install
 	$(BIN)/python -m flows.gpu_check

@@ -7,7 +7,6 @@ same series again and a slice that comes later joins it. The certificate of such
 
 import hashlib
 import posixpath
-from dataclasses import replace
 
 from tasks.archive.headers import Header
 from tasks.archive.walk import Entry
@@ -30,7 +29,7 @@ def with_uids(header: Header, alias: str, entry: Entry) -> Header:
     place = [alias, entry.path if entry.member else "", folder, header.issuer, header.patient_id]
     study = header.study_uid or made_uid("study", *place, header.accession)
     series = header.series_uid or made_uid("series", *place, study, header.sop_class)
-    return replace(header, study_uid=study, series_uid=series)
+    return header._replace(study_uid=study, series_uid=series)
 
 
 def made_uid(*parts: str) -> str:
