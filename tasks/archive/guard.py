@@ -1,8 +1,8 @@
 """Compressed frames are decoded in a child process, where hostile input cannot hurt.
 
 Decoders are native code: damaged streams make them crash, hang or ask for all memory, and no Python
-signal interrupts them. So a long-lived child decodes, under limits on memory and time. It writes
-the pixels into memory shared with its parent; only the compressed frame goes through a pipe. A
+signal interrupts them. So a long-lived child decodes, under limits on memory and time. Frames and
+pixels pass through memory it shares with its parent, pixels first; the pipes carry sizes only. A
 child that dies or hangs costs one case a quarantine row, and the next frame gets a new child.
 """
 
@@ -43,7 +43,7 @@ MEMORY_FACTOR = 6
 MEMORY_FLOOR = 256 << 20
 """Bytes every decoder may take whatever the frame's size."""
 
-_HEAD = struct.Struct("<II")
+_HEAD = struct.Struct("<I")
 _DEATH_SIGNAL = 1
 """PR_SET_PDEATHSIG of prctl(2): the kernel ends the child when its parent dies, hung or not."""
 
@@ -56,7 +56,7 @@ class Decoder:
         self._child: subprocess.Popen | None = None
         self._owner = 0
         self._memory = -1
-        self._pixels: mmap.mmap | None = None
+        self._shared: mmap.mmap | None = None
 
     def decode(
         self, syntax: str, frame: bytes, shape: tuple[int, int, int], bits: int, photometric: str
@@ -75,6 +75,7 @@ class Decoder:
             "bits": bits,
             "photometric": photometric,
             "size": size,
+            "length": len(frame),
         }
         limit = max(FRAME_SECONDS, size / SLOWEST_BYTES_PER_SECOND)
         with self._lock:
@@ -88,7 +89,7 @@ class Decoder:
                 raise BadCase(*answer["bad"])
             dtype = np.dtype(answer["dtype"])
             count = int(np.prod(answer["shape"]))
-            found = np.frombuffer(self._pixels, dtype, count).reshape(answer["shape"])
+            found = np.frombuffer(self._shared, dtype, count).reshape(answer["shape"])
             return found.copy()
 
     def close(self) -> None:
@@ -104,15 +105,16 @@ class Decoder:
             child.returncode = 0
         child.stdin.close()
         child.stdout.close()
-        self._pixels = None
+        self._shared = None
         os.close(self._memory)
 
     def _ask(self, asked: Mapping[str, Any], frame: bytes, limit: float) -> dict[str, Any] | None:
         """Return the child's answer, None when it died."""
         try:
             self._ensure()
-            self._reserve(asked["size"])
-            _send(self._child.stdin, asked, frame)
+            self._reserve(asked["size"] + len(frame))
+            self._shared[asked["size"] : asked["size"] + len(frame)] = frame
+            _send(self._child.stdin, asked)
         except (BrokenPipeError, EOFError):
             self.close()
             return None
@@ -123,7 +125,7 @@ class Decoder:
                 f"the decoder of {asked['syntax']} gave no answer within {limit:.0f} s",
             )
         try:
-            answer, _ = _receive(self._child.stdout)
+            answer = _receive(self._child.stdout)
         except EOFError:
             self.close()
             return None
@@ -153,10 +155,10 @@ class Decoder:
         _receive(self._child.stdout)
 
     def _reserve(self, size: int) -> None:
-        if self._pixels is not None and len(self._pixels) >= size:
+        if self._shared is not None and len(self._shared) >= size:
             return
         os.ftruncate(self._memory, size)
-        self._pixels = mmap.mmap(self._memory, size)
+        self._shared = mmap.mmap(self._memory, size)
 
 
 _decoder = Decoder()
@@ -191,21 +193,22 @@ def serve() -> None:
     import imagecodecs  # noqa: F401 (now, so that no frame pays for it)
 
     base = _address_space()
-    _send(answers, {"ready": True}, b"")
-    pixels: mmap.mmap | None = None
+    _send(answers, {"ready": True})
+    shared: mmap.mmap | None = None
     while True:
         try:
-            request, frame = _receive(asked)
+            request = _receive(asked)
         except EOFError:
             return
-        if pixels is None or len(pixels) < request["size"]:
-            pixels = mmap.mmap(memory, os.fstat(memory).st_size)
-        spare = MEMORY_FLOOR + MEMORY_FACTOR * request["size"] + len(frame)
-        resource.setrlimit(resource.RLIMIT_AS, (base + len(pixels) + spare, resource.RLIM_INFINITY))
-        _send(answers, _answer(request, frame, pixels), b"")
+        size, end = request["size"], request["size"] + request["length"]
+        if shared is None or len(shared) < end:
+            shared = mmap.mmap(memory, os.fstat(memory).st_size)
+        spare = MEMORY_FLOOR + MEMORY_FACTOR * size + request["length"]
+        resource.setrlimit(resource.RLIMIT_AS, (base + len(shared) + spare, resource.RLIM_INFINITY))
+        _send(answers, _answer(request, shared[size:end], shared))
 
 
-def _answer(request: Mapping[str, Any], frame: bytes, pixels: mmap.mmap) -> dict[str, Any]:
+def _answer(request: Mapping[str, Any], frame: bytes, shared: mmap.mmap) -> dict[str, Any]:
     syntax = request["syntax"]
     try:
         found = decode_stream(
@@ -217,10 +220,10 @@ def _answer(request: Mapping[str, Any], frame: bytes, pixels: mmap.mmap) -> dict
         return {"bad": ["undecodable", f"{syntax}: decoding wants more memory than the image has"]}
     except Exception as error:  # every codec has exceptions of its own
         return {"bad": ["undecodable", f"{syntax}: decoder says {type(error).__name__}"]}
-    if found.nbytes > len(pixels):
+    if found.nbytes > request["size"]:
         said = f"{syntax} holds {found.shape} where {tuple(request['shape'])} was promised"
         return {"bad": ["undecodable", said]}
-    np.frombuffer(pixels, found.dtype, found.size).reshape(found.shape)[...] = found
+    np.frombuffer(shared, found.dtype, found.size).reshape(found.shape)[...] = found
     return {"shape": list(found.shape), "dtype": found.dtype.str}
 
 
@@ -238,17 +241,16 @@ def _address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _send(pipe: BinaryIO, body: Mapping[str, Any], payload: bytes) -> None:
+def _send(pipe: BinaryIO, body: Mapping[str, Any]) -> None:
     text = json.dumps(body).encode()
-    for piece in (_HEAD.pack(len(text), len(payload)) + text, payload):
-        view = memoryview(piece)
-        while view:
-            view = view[pipe.write(view) :]
+    view = memoryview(_HEAD.pack(len(text)) + text)
+    while view:
+        view = view[pipe.write(view) :]
 
 
-def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    size, payload = _HEAD.unpack(_exactly(pipe, _HEAD.size))
-    return json.loads(_exactly(pipe, size)), _exactly(pipe, payload)
+def _receive(pipe: BinaryIO) -> dict[str, Any]:
+    (size,) = _HEAD.unpack(_exactly(pipe, _HEAD.size))
+    return json.loads(_exactly(pipe, size))
 
 
 def _exactly(pipe: BinaryIO, size: int) -> bytes:

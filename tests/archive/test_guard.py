@@ -99,8 +99,8 @@ def test_a_child_that_was_killed_is_replaced_unnoticed(decoder, image):
 def test_a_frame_on_which_children_die_is_refused(decoder, image, monkeypatch):
     send = guard._send
 
-    def send_and_kill(pipe, body, payload):
-        send(pipe, body, payload)
+    def send_and_kill(pipe, body):
+        send(pipe, body)
         if "syntax" in body:
             os.kill(decoder._child.pid, signal.SIGKILL)
 
