@@ -27,7 +27,7 @@ def status(args: argparse.Namespace) -> None:
     print(f"{'label sets':<12} {found['label_sets']:>10,}")
     for title in ("modalities", "quarantine"):
         for name, count in found[title].items():
-            print(f"  {title[:-1] if title == 'modalities' else title} {name:<24} {count:>8,}")
+            print(f"  {'modality' if title == 'modalities' else title} {name:<24} {count:>8,}")
     for model in found["models"]:
         print(f"model {model['name']} version {model['version']}: {model['alias']}")
 
