@@ -7,7 +7,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
-from tasks.archive.pixels import decode_frame, decodes_to_rgb, padding_mask, quiet
+from tasks.archive.elements import quiet
+from tasks.archive.pixels import decode_frame, decodes_to_rgb, padding_mask
 from tasks.archive.shutter import shutter_mask
 from tasks.errors import BadCase
 

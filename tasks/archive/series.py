@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from tasks.archive.elements import quiet
 from tasks.archive.frames import SECONDARY_CAPTURE, Frame, frames_of
 from tasks.archive.groups import Group, split
-from tasks.archive.pixels import quiet, read_dataset
+from tasks.archive.pixels import read_dataset
 from tasks.archive.sources import FileRef, digest_of, read_bytes
 from tasks.errors import BadCase
 

@@ -115,11 +115,6 @@ def _row(run: Any) -> RunRow:
     )
 
 
-def experiment_url(ui_base: str, tracker: Tracker) -> str:
-    """Return the classic page with the scenario's runs."""
-    return f"{_base(ui_base)}/experiments/{tracking.experiment_id(tracker)}/runs?{CLASSIC_VIEW}"
-
-
 def run_url(ui_base: str, tracker: Tracker, run_id: str) -> str:
     """Return the page of one run."""
     return f"{_run_page(ui_base, tracker, run_id)}?{CLASSIC_VIEW}"
