@@ -1,5 +1,6 @@
 """Cut a box out of an image or put the image into a larger box."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -150,3 +151,5 @@ PAD_SQUARE = Step(
     bounds=_square_bounds,
     **_GEOMETRY,
 )
+
+STEPS: Mapping[str, Step] = {"crop": CROP, "pad": PAD, "pad_square": PAD_SQUARE}

@@ -1,5 +1,6 @@
 """Intensity steps: window, clip, percentile clip, CLAHE."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -108,3 +109,10 @@ WINDOW = Step(version=1, parameters=WindowParameters, apply=_window)
 CLIP = Step(version=1, parameters=ClipParameters, apply=_clip)
 PERCENTILE_CLIP = Step(version=1, parameters=PercentileClipParameters, apply=_percentile_clip)
 CLAHE = Step(version=1, parameters=ClaheParameters, apply=_clahe)
+
+STEPS: Mapping[str, Step] = {
+    "window": WINDOW,
+    "clip": CLIP,
+    "percentile_clip": PERCENTILE_CLIP,
+    "clahe": CLAHE,
+}

@@ -1,5 +1,6 @@
 """Bring intensities to one scale, and choose the type they are stored in."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -104,3 +105,5 @@ NORMALISE = Step(
     version=1, parameters=NormaliseParameters, apply=_normalise, needs_fit=_needs_fit, fit=_fit
 )
 STORE_AS = Step(version=1, parameters=StoreAsParameters, apply=_store_as)
+
+STEPS: Mapping[str, Step] = {"normalise": NORMALISE, "store_as": STORE_AS}

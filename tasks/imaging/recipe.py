@@ -15,17 +15,10 @@ from tasks.imaging import crop, enhance, normalise, resample
 from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
 
 STEPS: dict[str, Step] = {
-    "window": enhance.WINDOW,
-    "clip": enhance.CLIP,
-    "percentile_clip": enhance.PERCENTILE_CLIP,
-    "clahe": enhance.CLAHE,
-    "normalise": normalise.NORMALISE,
-    "store_as": normalise.STORE_AS,
-    "resample": resample.RESAMPLE,
-    "resize": resample.RESIZE,
-    "crop": crop.CROP,
-    "pad": crop.PAD,
-    "pad_square": crop.PAD_SQUARE,
+    **enhance.STEPS,
+    **normalise.STEPS,
+    **resample.STEPS,
+    **crop.STEPS,
 }
 
 DEFAULT_DTYPE = "float32"
@@ -214,7 +207,7 @@ def apply(recipe: FittedRecipe, image: Image) -> tuple[Image, tuple[dict, ...]]:
     Returns
     -------
     Image
-        Of `output_dtype`.
+        Of `output_dtype`, with every mask that a step made, on the final grid.
     tuple of dict
         One JSON-able trace a step, for `replay` and `invert`.
 
@@ -228,10 +221,19 @@ def apply(recipe: FittedRecipe, image: Image) -> tuple[Image, tuple[dict, ...]]:
     traces = []
     for fitted in recipe.steps:
         step, params = _ready(fitted)
-        image, trace = step.apply(image, params)
+        done, trace = step.apply(image, params)
+        masks = {**_carried(step, image, trace), **done.masks}
+        image = Image(done.array, done.affine, masks, image.facts)
         traces.append(trace)
     array = np.ascontiguousarray(image.array, dtype=output_dtype(recipe))
-    return Image(array, image.affine), tuple(traces)
+    return Image(array, image.affine, image.masks, image.facts), tuple(traces)
+
+
+def _carried(step: Step, image: Image, trace: dict) -> dict[str, np.ndarray]:
+    """Return the masks that came into a step as they are after its geometry."""
+    if step.replay is None:
+        return dict(image.masks)
+    return {name: step.replay(mask, trace) for name, mask in image.masks.items()}
 
 
 def replay(recipe: FittedRecipe, traces: Sequence[dict], label: Image) -> Image:

@@ -4,6 +4,7 @@ Voxels are boxes that fill the field of view, so the corners of the field stay w
 image of n voxels brought to m has voxels n/m times as large, exactly.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -155,3 +156,5 @@ RESIZE = Step(
     move=_move,
     bounds=_this_shape,
 )
+
+STEPS: Mapping[str, Step] = {"resample": RESAMPLE, "resize": RESIZE}

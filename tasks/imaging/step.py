@@ -1,7 +1,7 @@
 """What every recipe step is made of."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,16 @@ class Image:
     array : ndarray (z, y, x)
     affine : ndarray (4, 4), float64
         Maps index (z, y, x, 1) to LPS millimetres (x, y, z, 1).
+    masks : mapping of name to ndarray (z, y, x), uint8
+        What segmenting steps found, on the same grid.
+    facts : mapping
+        Non-identifying facts of the source that a step may need: ``modality``, ``voi``.
     """
 
     array: np.ndarray
     affine: np.ndarray
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Parameters(BaseModel):
@@ -59,7 +65,9 @@ class Step:
     parameters : type of Parameters
         Validates what the scenario says.
     apply : callable (Image, parameters) -> (Image, trace)
-        ``trace`` is a JSON-able dict: all that `replay` and `invert` need.
+        ``trace`` is a JSON-able dict: all that `replay` and `invert` need.  The step may read the
+        masks and facts that came in and returns only masks it made itself: `recipe.apply` takes
+        the others through the step's geometry, and hands the facts on.
     replay : callable (label array, trace) -> array, optional
         The same geometry on a mask, nearest neighbour, outside is 0; None when the grid is kept.
     invert : callable (array, trace, linear) -> array, optional

@@ -101,7 +101,7 @@ def _prepare(
 ) -> tuple[Volume, Image, tuple[dict, ...]] | BadCase:
     try:
         volume = read_volume(case.kind, case.files)
-        image, traces = apply(recipe, Image(volume.array, volume.affine))
+        image, traces = apply(recipe, Image(volume.array, volume.affine, facts=volume.facts))
     except BadCase as error:
         return error
     except Exception as error:

@@ -26,7 +26,7 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
         When it cannot be read or a step refuses it.
     """
     volume = read_volume(case.kind, case.files)
-    image, traces = apply(recipe, Image(volume.array, volume.affine))
+    image, traces = apply(recipe, Image(volume.array, volume.affine, facts=volume.facts))
     return Prepared(image.array, image.affine, traces, volume.certificate, volume.facts)
 
 

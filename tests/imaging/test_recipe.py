@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.recipe import (
+    STEPS,
     FittedRecipe,
     FittedStep,
     Image,
@@ -21,6 +22,7 @@ from tasks.imaging.recipe import (
     parse_steps,
     replay,
 )
+from tasks.imaging.step import Parameters, Step
 
 HALF_VOXEL = 0.5
 """A blob's centre may move by this, in voxels of the coarser grid: a grid cannot say it finer."""
@@ -232,6 +234,34 @@ def test_store_as_anywhere_but_last_is_refused():
 
 class GammaParameters(BaseModel):
     gamma: float = 2.0
+
+
+MARK = Step(
+    version=1,
+    parameters=Parameters,
+    apply=lambda image, params: (
+        Image(image.array, image.affine, {"bright": (image.array > 50).astype(np.uint8)}),
+        {},
+    ),
+)
+
+
+def test_a_mask_that_a_step_makes_goes_through_the_geometry_after_it(monkeypatch):
+    monkeypatch.setitem(STEPS, "mark", MARK)
+    steps = [
+        {"step": "crop", "shape": [4, 6, 8]},
+        {"step": "mark"},
+        {"step": "resize", "shape": [4, 12, 16]},
+        {"step": "pad_square", "value": 0},
+    ]
+    source = Image(image_of((5, 7, 9)).array, np.eye(4), facts={"modality": "MR"})
+    out, _ = apply(fit(parse_steps(steps), None), source)
+    before, _ = apply(fit(parse_steps(steps[:1]), None), source)
+    expected = np.repeat(np.repeat(before.array > 50, 2, axis=1), 2, axis=2)
+    assert out.masks.keys() == {"bright"}
+    assert out.facts == {"modality": "MR"}
+    np.testing.assert_array_equal(out.masks["bright"][:, 2:-2], expected)
+    assert not out.masks["bright"][:, :2].any()
 
 
 @pytest.fixture
