@@ -51,6 +51,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "cohort funnel, balance, power, bytes and hours; starts nothing",
         "radloop check chest-xray",
     ),
+    "preview": (
+        "preview:preview",
+        "contact sheet of some cases: what every step of the recipe does to them",
+        "radloop preview chest-xray --cases 4",
+    ),
     "preprocess": ("run:preprocess", "catalog to Zarr store", "radloop preprocess chest-xray"),
     "train": ("run:train", "store to gated, registered model", "radloop train chest-xray"),
     "evaluate": (
@@ -238,6 +243,20 @@ def _check(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def _preview(parser: argparse.ArgumentParser) -> None:
+    _stage(parser)
+    parser.add_argument("--cases", type=_at_least_one, default=4, help="how many (default 4)")
+    parser.add_argument(
+        "--out", type=Path, help="page to write (default: previews/SCENARIO.html in the home)"
+    )
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} cases are none: give 1 or more")
+    return number
+
+
 def _stage(parser: argparse.ArgumentParser) -> None:
     _scenario(parser)
     _optional_source(parser)
@@ -316,6 +335,7 @@ _ARGUMENTS = {
     "quarantine": _quarantine,
     "new": _new,
     "check": _check,
+    "preview": _preview,
     "preprocess": _stage,
     "train": _stage,
     "evaluate": _evaluate,

@@ -17,8 +17,7 @@ from tasks.archive.commits import put_recipe, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.cohort.fingerprint import merge
 from tasks.errors import RadloopError
-from tasks.hashing import digest_json
-from tasks.imaging.recipe import FittedRecipe, fit, needs_fit
+from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit
 from tasks.store.fill import fingerprint_order
 from tasks.store.schema import recipe_id
 
@@ -42,8 +41,7 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
     refitted by itself, since parts and models rest on the fit.
     """
     steps = ready.scenario.recipe
-    # With the defaults filled in: a default that is spelt out asks for nothing new.
-    asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
+    asked = asked_for(steps)
     kept = recipe_for(home.catalog, ready.scenario.name)
     if kept and kept[1]["asked"] == asked:
         return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])

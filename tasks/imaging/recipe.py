@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
+from tasks.hashing import digest_json
 from tasks.imaging import crop, enhance, normalise, resample
 from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
 
@@ -146,6 +147,11 @@ def parse_steps(steps: Sequence[dict[str, Any]]) -> tuple[StepConfig, ...]:
     return tuple(StepConfig.model_validate(step) for step in steps)
 
 
+def asked_for(steps: Sequence[StepConfig]) -> str:
+    """Return the hash of what a scenario's recipe asks for; spelt-out defaults do not count."""
+    return digest_json([[step.step, step.parameters().model_dump(mode="json")] for step in steps])
+
+
 def needs_fit(steps: Sequence[StepConfig]) -> bool:
     """Say whether any step learns from training cases."""
     return any(find_step(step.step).needs_fit(step.parameters()) for step in steps)
@@ -219,14 +225,27 @@ def apply(recipe: FittedRecipe, image: Image) -> tuple[Image, tuple[dict, ...]]:
         When a step has another version than the recipe was fitted with.
     """
     traces = []
+    for _, done, trace in walk(recipe, image):
+        image = done
+        traces.append(trace)
+    array = np.ascontiguousarray(image.array, dtype=output_dtype(recipe))
+    return Image(array, image.affine, image.masks, image.facts), tuple(traces)
+
+
+def walk(recipe: FittedRecipe, image: Image) -> Iterator[tuple[FittedStep, Image, dict]]:
+    """Do one step after the other and give each with the image after it and its trace.
+
+    Raises
+    ------
+    BadCase, ValueError
+        As `apply`; the steps before have been given by then.
+    """
     for fitted in recipe.steps:
         step, params = _ready(fitted)
         done, trace = step.apply(image, params)
         masks = {**_carried(step, image, trace), **done.masks}
         image = Image(done.array, done.affine, masks, image.facts)
-        traces.append(trace)
-    array = np.ascontiguousarray(image.array, dtype=output_dtype(recipe))
-    return Image(array, image.affine, image.masks, image.facts), tuple(traces)
+        yield fitted, image, trace
 
 
 def _carried(step: Step, image: Image, trace: dict) -> dict[str, np.ndarray]:

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 WINDOW_PERCENTILES = (1.0, 99.0)
 """Grey levels outside these percentiles are clipped, so that one hot pixel does not darken all."""
@@ -33,11 +37,24 @@ def overlay_png(
     mask: ArrayLike | None = None,
     spacing: Sequence[float] | None = None,
 ) -> Path:
-    """Write an image with a heat map or a mask over it.
+    """Write the picture of `overlay` as a PNG file and return its path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    overlay(image, heat=heat, mask=mask, spacing=spacing).save(path)
+    return path
+
+
+def overlay(
+    image: ArrayLike,
+    *,
+    heat: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    spacing: Sequence[float] | None = None,
+) -> "Image":
+    """Draw an image with a heat map or a mask over it.
 
     Parameters
     ----------
-    path : str or Path
     image : array_like, shape (y, x)
         Any range; MONOCHROME1 already turned.
     heat : array_like, shape (y, x), optional
@@ -46,6 +63,10 @@ def overlay_png(
         0 is background, 1, 2, ... are classes.
     spacing : (y, x), optional
         Millimetres a pixel; unequal ones are stretched so that shapes are true.
+
+    Returns
+    -------
+    PIL.Image.Image
 
     Raises
     ------
@@ -60,11 +81,8 @@ def overlay_png(
         colour = _with_heat(colour, _plane(heat, "heat map", grey.shape))
     if mask is not None:
         colour = _with_mask(colour, _plane(mask, "mask", grey.shape))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
-    picture.resize(_size(grey.shape, spacing), Image.Resampling.BILINEAR).save(path)
-    return path
+    return picture.resize(_size(grey.shape, spacing), Image.Resampling.BILINEAR)
 
 
 def most_of(mask: ArrayLike) -> int:
