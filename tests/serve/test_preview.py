@@ -36,9 +36,7 @@ def test_every_step_is_one_view_with_its_own_grid_and_values():
     sheet = case_sheet(
         "a" * 32,
         volume(),
-        recipe_of(
-            {"step": "clip", "low": 0, "high": 500}, {"step": "resize", "shape": [6, 10, 15]}
-        ),
+        recipe_of({"step": "clip", "low": 0, "high": 500}, {"step": "crop", "shape": [2, 10, 30]}),
         CERTIFICATE,
         0.5,
     )
