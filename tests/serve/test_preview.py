@@ -20,7 +20,7 @@ CERTIFICATE = {
 def volume(masks=None):
     array = np.zeros((6, 20, 30), np.int16)
     array[4:, 5:8, 10:13] = 1000
-    affine = np.diag([1.0, 1.0, 3.0, 1.0])[[2, 1, 0, 3]]
+    affine = np.diag([3.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
     return Image(array, affine, masks or {}, {"modality": "CT"})
 
 
