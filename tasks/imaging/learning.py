@@ -1,0 +1,53 @@
+"""Steps that learn from images as the steps before them leave them, one such step after another.
+
+A histogram standard, for one, is learnt after bias correction.  So the recipe is fitted up to the
+first such step, every training case goes through that part and gives a few numbers, the step
+learns from the numbers, and so on to the end:
+
+    measured = {}
+    while (index := next_to_measure(steps, measured)) is not None:
+        before = fit(steps[:index], fingerprint, measured)
+        measured[index] = [measure(before, steps[index], image) for image in training images]
+    recipe = fit(steps, fingerprint, measured)
+"""
+
+from collections.abc import Mapping, Sequence
+
+from tasks.imaging.recipe import FittedRecipe, StepConfig, find_step, through
+from tasks.imaging.step import CaseMeasure, Image
+
+
+def next_to_measure(
+    steps: Sequence[StepConfig], measured: Mapping[int, Sequence[CaseMeasure]]
+) -> int | None:
+    """Return the index of the first step that still has to see training images, or None."""
+    for index, config in enumerate(steps):
+        step = find_step(config.step)
+        if step.learn is not None and step.needs_fit(config.parameters()) and index not in measured:
+            return index
+    return None
+
+
+def measure(
+    before: FittedRecipe, config: StepConfig, image: Image, case_id: str = ""
+) -> CaseMeasure:
+    """Return what one training case tells a step.
+
+    Parameters
+    ----------
+    before : FittedRecipe
+        All steps before this one.
+    config : StepConfig
+        The step, which has a ``measure``.
+    image : Image
+        The source image of a training case.
+    case_id : str
+        Goes into the hash of the fitting cases.
+
+    Raises
+    ------
+    BadCase
+        When a step refuses the image.
+    """
+    seen, _ = through(before.steps, image)
+    return CaseMeasure(case_id, find_step(config.step).measure(seen, config.parameters()))
