@@ -24,6 +24,7 @@ from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_ke
 from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
+from tasks.imaging.advice import advice
 from tasks.imaging.recipe import fit, needs_fit
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
@@ -159,9 +160,17 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         "funnel": list(cohort.funnel),
         "unmatched": cohort.unmatched,
         "balance": balance,
-        "notes": [*_work(home, scenario, cohort), *(p.text for p in found if p.level != "error")],
+        "notes": [
+            *_work(home, scenario, cohort),
+            *advice(scenario.recipe, _modalities(cohort.cases)),
+            *(p.text for p in found if p.level != "error"),
+        ],
         "problems": [problem.text for problem in found if problem.level == "error"],
     }
+
+
+def _modalities(found: Sequence[Any]) -> set[str]:
+    return {str(case.facts["modality"]) for case in found if case.facts.get("modality")}
 
 
 def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:

@@ -10,12 +10,31 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
-from tasks.imaging import crop, enhance, normalise, resample
+from tasks.imaging import (
+    bias,
+    crop,
+    denoise,
+    enhance,
+    histogram,
+    nonlocal_means,
+    normalise,
+    resample,
+    speckle,
+    variation,
+    window,
+)
 from tasks.imaging.foreign import foreign_step
 from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step
 
 STEPS: dict[str, Step] = {
+    **denoise.STEPS,
+    **variation.STEPS,
+    **nonlocal_means.STEPS,
+    **speckle.STEPS,
+    **window.STEPS,
     **enhance.STEPS,
+    **bias.STEPS,
+    **histogram.STEPS,
     **normalise.STEPS,
     **resample.STEPS,
     **crop.STEPS,

@@ -14,6 +14,7 @@ UNBOUNDED = 1 << 31
 """Stands for an axis whose size is not known before the image is."""
 
 Shape = tuple[int, int, int]
+Numbers3 = tuple[float, float, float]
 Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Smallest and largest size an axis (z, y, x) can have at this point of a recipe."""
 
@@ -68,6 +69,15 @@ def named_mask(image: Image, name: str) -> np.ndarray:
     if not inside.any():
         raise BadCase("empty_mask", f"mask {name!r} holds no voxel of this image")
     return inside
+
+
+def unsaid(value: Any) -> bool:
+    """Say that an optional parameter was not given.
+
+    Goes with ``Field(default=None, exclude_if=unsaid)``: a parameter that a step gained later
+    leaves the ids of older recipes as they were.
+    """
+    return value is None
 
 
 def fitted_already(params: Any) -> bool:
