@@ -84,8 +84,10 @@ def log_bias_field(
     """
     import SimpleITK
 
-    image = SimpleITK.GetImageFromArray(array)
-    mask = SimpleITK.GetImageFromArray(inside.astype(np.uint8))
+    # ITK's splines need more than one voxel along an axis: a single slice is a plane to it.
+    seen = (slice(None),) if array.shape[0] > 1 else (0,)
+    image = SimpleITK.GetImageFromArray(array[seen])
+    mask = SimpleITK.GetImageFromArray(inside[seen].astype(np.uint8))
     factors = [max(1, min(shrink, size // FEWEST_VOXELS)) for size in image.GetSize()]
     n4 = SimpleITK.N4BiasFieldCorrectionImageFilter()
     n4.SetNumberOfThreads(1)
@@ -99,7 +101,7 @@ def log_bias_field(
         raise BadCase("no_bias_field", "N4 found no field: too few voxels, or all alike") from None
     if not np.isfinite(field).all():
         raise BadCase("no_bias_field", "the field that N4 found is not finite")
-    return field.astype(np.float32, copy=False)
+    return field.astype(np.float32, copy=False).reshape(array.shape)
 
 
 BIAS_CORRECTION = Step(

@@ -21,7 +21,7 @@ class NonLocalMeansParameters(Parameters):
     """
 
     sigma: float | Literal["estimate"] = "estimate"
-    strength: float = Field(default=0.8, gt=0, le=10)
+    strength: float = Field(default=1.0, gt=0, le=10)
     patch: Literal[3, 5, 7, 9] = 5
     reach: int = Field(default=6, ge=1, le=20)
     dimensions: Literal[2, 3] = 2
