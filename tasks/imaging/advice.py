@@ -10,8 +10,11 @@ from typing import Any
 from tasks.imaging.recipe import StepConfig
 from tasks.imaging.window import WINDOWS
 
-QUANTITATIVE = frozenset({"CT", "PT"})
-"""Modalities whose numbers mean the same in every patient: Hounsfield units, activity."""
+MEASURED = frozenset({"CT", "PT"})
+"""Modalities whose numbers are measurements: Hounsfield units, activity."""
+
+SAME_IN_ALL = frozenset({"CT"})
+"""Modalities whose numbers mean the same in every patient; activity depends on the dose."""
 
 HAS_NO_COIL = frozenset({"CT", "PT", "CR", "DX", "MG", "US"})
 
@@ -29,19 +32,19 @@ class Rule:
 RULES = (
     Rule(
         "clahe",
-        QUANTITATIVE,
+        MEASURED,
         "makes the same tissue another number in every image, so that densities, thresholds and "
         "measurements mean nothing after it: use window or clip; CLAHE is for radiographs",
     ),
     Rule(
         "histogram_standard",
-        QUANTITATIVE,
+        SAME_IN_ALL,
         "gives up units that already mean the same in every patient: use normalise with method: "
         "fingerprint",
     ),
     Rule(
         "percentile_clip",
-        QUANTITATIVE,
+        SAME_IN_ALL,
         "clips every image at other values, although its units mean the same in all: use clip "
         "with numbers",
     ),
