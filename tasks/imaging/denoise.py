@@ -18,6 +18,9 @@ from tasks.imaging.step import Image, Numbers3, Parameters, Shape, Step
 OPENCV_MEDIAN = 5
 """OpenCV takes medians of floats over at most 5 x 5 pixels; larger ones are ITK's."""
 
+ITK_MEDIAN_NS = 13
+"""What ITK's median costs a voxel for each one of its neighbourhood, for the plan."""
+
 BILATERAL_REACH = 2.0
 """The bilateral filter looks this many standard deviations far: weights below 0.14 are lost."""
 
@@ -180,15 +183,17 @@ def _overlap(shape: Shape, offset: Shape) -> tuple[tuple[slice, slice], tuple[sl
 
 
 def _median_ns(params: MedianParameters) -> int:
-    if params.dimensions == 3:
-        return 150 if params.size == 3 else 30 * params.size**3
-    return 5 if params.size <= OPENCV_MEDIAN else 30 * params.size**2
+    if params.dimensions == 3 and params.size == 3:
+        return 50
+    if params.dimensions == 2 and params.size <= OPENCV_MEDIAN:
+        return 5
+    return ITK_MEDIAN_NS * params.size**params.dimensions
 
 
 def _bilateral_ns(params: BilateralParameters) -> int:
-    # A pair of voxels costs about 5 ns; in mm the reach is not known yet: 1 mm voxels are assumed.
+    # In mm the reach is not known yet: voxels of 1 mm are assumed.
     far = max(1, round(BILATERAL_REACH * params.sigma))
-    return 5 * (2 * far + 1) ** params.dimensions
+    return (2 * far + 1) ** params.dimensions
 
 
 MEDIAN = Step(version=1, parameters=MedianParameters, apply=_median, voxel_ns=_median_ns, copies=2)

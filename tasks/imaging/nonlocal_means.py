@@ -143,7 +143,7 @@ def _window(start: Shape | list[int], size: Shape | list[int]) -> tuple[slice, .
 
 
 def _voxel_ns(params: NonLocalMeansParameters) -> int:
-    return 3 * (2 * params.reach + 1) ** params.dimensions
+    return (3 if params.dimensions == 2 else 7) * (2 * params.reach + 1) ** params.dimensions
 
 
 NON_LOCAL_MEANS = Step(

@@ -213,11 +213,11 @@ def _rational(difference: np.ndarray, kappa: np.float32, near: float, step: floa
 
 def _variation_ns(params: TotalVariationParameters) -> int:
     # Hardly any image needs more than a quarter of the default's 200.
-    return 15 * min(params.iterations, 50)
+    return 5 * min(params.iterations, 50)
 
 
 def _diffusion_ns(params: DiffusionParameters) -> int:
-    return 15 * params.iterations
+    return 6 * params.iterations
 
 
 TOTAL_VARIATION = Step(
