@@ -62,7 +62,7 @@ def test_test_patients_do_not_enter_the_fit(known):
 def test_the_fit_is_frozen_with_the_hash_of_its_cases(known):
     ids = {case.case_id for case in known[1].cases_on("train")}
     home, _ = known
-    # Two training cases cannot be read; what cannot be read teaches nothing.
+    # A case that cannot be read teaches nothing, and does not count.
     order = WorkOrder("", "", tuple(orders_of(home, known[1].cases_on("train"), {})))
     steps = known[1].scenario.recipe
     read = [c.case_id for c in measure_order(order, fit(steps[:LEARNING], None), steps[LEARNING])]
