@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from flows.home import Home
 from tasks.archive.catalog import IMAGE_KINDS, cases, label_sets, latest_label_set, quarantine
 from tasks.archive.commits import (
@@ -24,7 +26,8 @@ from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_ke
 from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
-from tasks.imaging.recipe import fit, needs_fit
+from tasks.imaging.advice import advice
+from tasks.imaging.recipe import fit, needs_fit, parse_steps
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
 from tasks.store.plan import CaseNeed, case_ms, output_voxels
@@ -159,9 +162,17 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         "funnel": list(cohort.funnel),
         "unmatched": cohort.unmatched,
         "balance": balance,
-        "notes": [*_work(home, scenario, cohort), *(p.text for p in found if p.level != "error")],
+        "notes": [
+            *_work(home, scenario, cohort),
+            *advice(scenario.recipe, modalities(cohort.cases)),
+            *(p.text for p in found if p.level != "error"),
+        ],
         "problems": [problem.text for problem in found if problem.level == "error"],
     }
+
+
+def modalities(found: Sequence[Any]) -> set[str]:
+    return {str(case.facts["modality"]) for case in found if case.facts.get("modality")}
 
 
 def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
@@ -214,8 +225,18 @@ def voxels_of(case: Any) -> int:
 
 def draft(
     home: Home, name: str, labels: Path, source: str | None = None
-) -> tuple[str, tuple[str, ...]]:
-    """Propose a scenario from the catalog and a label file, and say what does not match."""
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Propose a scenario from the catalog and a label file.
+
+    Returns
+    -------
+    str
+        The scenario.
+    tuple of str
+        What does not match.
+    tuple of str
+        Steps of its recipe that do not suit a modality of the catalog.
+    """
     place = home.source(source) if source else None
     found = [
         case
@@ -230,7 +251,8 @@ def draft(
 
     columns = column_facts(read_columns(labels), found, pseudonym)
     proposed = draft_scenario(name, labels.name, found, columns)
-    return proposed.text, proposed.problems
+    steps = parse_steps(yaml.safe_load(proposed.text)["recipe"])
+    return proposed.text, proposed.problems, advice(steps, modalities(found))
 
 
 def _split_file(

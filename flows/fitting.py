@@ -15,10 +15,10 @@ from flows.settings import load_settings
 from tasks.archive.catalog import Case
 from tasks.archive.commits import put_recipe, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
-from tasks.cohort.fingerprint import merge
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit
-from tasks.store.fill import fingerprint_order
+from tasks.imaging.learning import learnt
+from tasks.imaging.recipe import FittedRecipe, StepConfig, asked_for, fit, needs_fit
+from tasks.store.fill import fingerprint_order, measure_order
 from tasks.store.schema import recipe_id
 
 FINGERPRINT_CASES = 200
@@ -27,11 +27,17 @@ FINGERPRINT_CASES = 200
 FINGERPRINT_BATCH = 16
 
 
-def _fingerprints(token: bytes) -> list[Any]:
-    return fingerprint_order(unseal(token, load_settings().order_key))
+def _measures(
+    token: bytes, before: dict[str, Any] | None = None, step: dict[str, Any] | None = None
+) -> list[Any]:
+    """Measure source images, or with a step the images as the recipe before it leaves them."""
+    order = unseal(token, load_settings().order_key)
+    if before is None or step is None:
+        return fingerprint_order(order)
+    return measure_order(order, FittedRecipe.from_dict(before), StepConfig.model_validate(step))
 
 
-measure_cases = task(_fingerprints, name="fingerprint", retries=1)
+measure_cases = task(_measures, name="fingerprint", retries=1)
 
 
 def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
@@ -45,18 +51,32 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
     kept = recipe_for(home.catalog, ready.scenario.name)
     if kept and kept[1]["asked"] == asked:
         return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
-    fingerprint = None
-    if needs_fit(steps):
-        cases = ready.cases_on("train")[:FINGERPRINT_CASES]
-        fingerprint = merge(_measure(home, ready, cases, address))
-        say(f"  recipe fitted on {fingerprint.n_cases} training cases")
-    recipe = fit(steps, fingerprint)
+    recipe = _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None)
     key = recipe_id(recipe)
     if kept and kept[0] == key:
         return key, recipe
     body = {"asked": asked, "recipe": recipe.to_dict()}
     put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on)
     return key, recipe
+
+
+def _fitted(home: Home, ready: Ready, address: str) -> FittedRecipe:
+    """Fit a recipe on training patients: a wave for the fingerprint and one a learning step."""
+    cases = ready.cases_on("train")[:FINGERPRINT_CASES]
+
+    def ask(before: FittedRecipe | None, step: StepConfig | None) -> list[Any]:
+        found = _measure(
+            home,
+            ready,
+            cases,
+            address,
+            before.to_dict() if before else None,
+            step.model_dump(mode="json") if step else None,
+        )
+        say(f"  {step.step if step else 'recipe'} fitted on {len(found)} training cases")
+        return found
+
+    return learnt(ready.scenario.recipe, ask)
 
 
 def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
@@ -74,20 +94,27 @@ def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
     return kept[0], kept[1]["recipe"]
 
 
-def _measure(home: Home, ready: Ready, cases: Sequence[Case], address: str) -> list[Any]:
+def _measure(
+    home: Home,
+    ready: Ready,
+    cases: Sequence[Case],
+    address: str,
+    before: dict[str, Any] | None = None,
+    step: dict[str, Any] | None = None,
+) -> list[Any]:
     tokens = []
     for at in range(0, len(cases), FINGERPRINT_BATCH):
         batch = cases[at : at + FINGERPRINT_BATCH]
         order = WorkOrder("fingerprint", "", tuple(orders_of(home, batch, ready.cohort.masks)))
         tokens.append(seal(order, home.settings.order_key))
-    return [
-        found
-        for batch in measure_wave.with_options(task_runner=runner(address))(tokens)
-        for found in batch
-    ]
+    wave = measure_wave.with_options(task_runner=runner(address))
+    return [found for batch in wave(tokens, before, step) for found in batch]
 
 
 @flow(name="fingerprint-wave", validate_parameters=False, persist_result=False)
-def measure_wave(tokens: list[bytes]) -> list[Any]:
+def measure_wave(
+    tokens: list[bytes], before: dict[str, Any] | None = None, step: dict[str, Any] | None = None
+) -> list[Any]:
     """Measure training cases, a sealed order a task."""
-    return [future.result() for future in [measure_cases.submit(token) for token in tokens]]
+    futures = [measure_cases.submit(token, before, step) for token in tokens]
+    return [future.result() for future in futures]

@@ -77,7 +77,7 @@ def new(args: argparse.Namespace) -> None:
     from flows.cohorts import draft
 
     home = open_home(args)
-    text, problems = draft(home, args.name, args.labels, args.source)
+    text, problems, advised = draft(home, args.name, args.labels, args.source)
     path = home.settings.home / "scenarios" / f"{args.name}.yaml"
     if path.exists():
         raise RadloopError(f"{path} exists; choose another name or remove it")
@@ -86,6 +86,8 @@ def new(args: argparse.Namespace) -> None:
     print(path)
     for problem in problems:
         say(f"  does not match: {problem}")
+    for line in advised:
+        say(f"  does not suit: {line}")
     say(f"read it, change what is not meant, then `radloop check {args.name}`")
 
 

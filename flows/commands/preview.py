@@ -15,7 +15,8 @@ FIT_CASES = 16
 
 def preview(args: argparse.Namespace) -> int:
     """Write a contact sheet of the first cases of a scenario."""
-    from flows.cohorts import choose
+    from flows.cohorts import choose, modalities
+    from tasks.imaging.advice import advice
     from tasks.serve.preview import write_preview
 
     home = open_home(args)
@@ -39,6 +40,7 @@ def preview(args: argparse.Namespace) -> int:
         scenario=scenario.name,
         synthetic=scenario.synthetic,
         fitted=fitted,
+        warnings=advice(scenario.recipe, modalities(found)),
     )
     refused = sum(bool(sheet.problem) for sheet in sheets)
     print(f"{out}: {len(sheets)} of {len(found)} cases, {refused} refused")
@@ -65,12 +67,16 @@ def _recipe(home: Home, scenario: Any, cohort: Any, place: str | None) -> tuple[
 def _fit_here(home: Home, scenario: Any, cases: Sequence[Any], masks: Any) -> Any:
     from flows.orders import orders_of
     from tasks.archive.orders import WorkOrder
-    from tasks.cohort.fingerprint import merge
-    from tasks.imaging.recipe import fit
-    from tasks.store.fill import fingerprint_order
+    from tasks.imaging.learning import learnt
+    from tasks.store.fill import fingerprint_order, measure_order
 
     order = WorkOrder("preview", "", tuple(orders_of(home, cases, masks)))
-    return fit(scenario.recipe, merge(fingerprint_order(order)))
+    return learnt(
+        scenario.recipe,
+        lambda before, step: (
+            fingerprint_order(order) if before is None else measure_order(order, before, step)
+        ),
+    )
 
 
 def _training(home: Home, scenario: Any, cohort: Any, place: str | None) -> list[Any]:

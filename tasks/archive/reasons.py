@@ -110,10 +110,15 @@ _OTHER_FORMATS = {
 
 _LABELS_AND_RECIPES = {
     "constant_image": "look at the image: it shows nothing, or the crop before removed it all",
+    "empty_mask": "look at the image: the step that makes this mask found nothing in it",
     "mask_grid": "export the mask on the image's own grid",
     "mask_labels": "export the mask with whole labels from 0 to 65535",
+    "negative_values": "clip at 0 before it, or take log_compress out: this is no envelope",
+    "no_bias_field": "give bias_correction a mask of tissue, or take the step out for such images",
     "no_foreground": "lower the threshold of the recipe's crop, or look at the image",
     "no_mask": "add the mask to the label set, or take the case out of the cohort",
+    "no_such_mask": "name a mask that an earlier step of the recipe makes",
+    "no_window": "give the window's level and width in the recipe: the file states none",
     "not_finite": "correct the recipe: it made values that are not finite",
     "out_of_range": "clip before storing integers, or store float32",
     "resample_too_large": "choose a larger spacing in the recipe",

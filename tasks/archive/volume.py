@@ -19,6 +19,7 @@ from tasks.archive.pixels import transfer_syntax
 from tasks.archive.series import VOLUMETRIC, groups_of, guarded, modality_of
 from tasks.archive.sources import FileRef
 from tasks.archive.straighten import straightened
+from tasks.archive.window import window_of
 from tasks.errors import BadCase
 
 MAX_TOLD = 6
@@ -40,7 +41,8 @@ class Volume:
     certificate : dict
         `geometry.Certificate.to_dict()`.
     facts : dict
-        Non-identifying: modality, rows, cols, frames, photometric, transfer_syntax, spacing, voi.
+        Non-identifying: modality, rows, cols, frames, photometric, transfer_syntax, spacing; voi
+        of what is read in shown grey values, else window (see `window.window_of`).
     key : str
         Which volume of its series it is; empty for the only one.
     """
@@ -191,6 +193,7 @@ def _stack(frames: list[Frame], modality: str, straighten: bool) -> Volume:
     first = frames[order[0]]
     facts = _facts(first, modality, len(frames))
     if modality in VOLUMETRIC or len(frames) > 1:
+        facts["window"] = window_of(frames)
         array = _stacked([frames[i] for i in order], frames)
     else:
         grey, facts["voi"] = shown_grey(first.source.dataset, first.source.plane(first.index))
@@ -232,6 +235,7 @@ def _picture(frames: list[Frame], modality: str) -> Volume:
     first = frames[0]
     facts = _facts(first, modality, len(frames))
     if modality in VOLUMETRIC:
+        facts["window"] = window_of(frames)
         array = exact(slice_in_units(first.source.dataset, first.source.plane(first.index)))[None]
     else:
         planes = []

@@ -158,6 +158,7 @@ def draft_scenario(
         counts=counts,
         classes=_flow([value for value, _ in _ordered(classes)] or ["negative", "positive"]),
         positive=_scalar(_ordered(classes)[-1][0] if classes else "positive"),
+        clip=_CLIP.get(modality, _CLIP[None]),
         resize=_flow([32, 96, 96] if volume else [1, 96, 96]),
     )
     return Draft(text, tuple(problems))
@@ -215,6 +216,12 @@ def _flow(values: list | dict) -> str:
     return yaml.safe_dump(values, default_flow_style=True, width=1000, sort_keys=False).strip()
 
 
+_CLIP = {
+    None: "{step: percentile_clip, low: 0.5, high: 99.5}",
+    "CT": "{step: clip, low: -1000, high: 1000}",
+}
+"""First step by modality: Hounsfield units are cut at the same values in every patient."""
+
 _TEMPLATE = """\
 # A draft: read every line, change what is wrong, then `radloop check` it.
 name: {name}
@@ -241,9 +248,10 @@ labels:
   classes: {classes}
   positive: {positive}
 
-# What happens to every image, in this order; `radloop schema` lists the steps.
+# What happens to every image, in this order; docs/imaging.md lists the steps, and `radloop check`
+# says which of them do not suit the modality (CLAHE on CT, for one).
 recipe:
-  - {{step: percentile_clip, low: 0.5, high: 99.5}}
+  - {clip}
   - {{step: pad_square}}
   - {{step: resize, shape: {resize}}}
   - {{step: normalise, method: zscore}}

@@ -1,4 +1,4 @@
-"""Intensity steps: window, clip, percentile clip, CLAHE."""
+"""Intensity steps: clip, percentile clip, CLAHE, gamma, unsharp masking."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -7,40 +7,11 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasks.errors import BadCase
+from tasks.imaging.filters import gaussian_blur, lengths_in_voxels
 from tasks.imaging.step import Image, Parameters, Step
-
-WINDOWS = {
-    "lung": (-600.0, 1500.0),
-    "mediastinum": (40.0, 400.0),
-    "abdomen": (40.0, 400.0),
-    "bone": (400.0, 1800.0),
-    "brain": (40.0, 80.0),
-}
-"""Level and width in Hounsfield units, as radiologists set them."""
 
 CLAHE_LEVELS = 255
 """OpenCV's CLAHE clips a 256-bin histogram; with 65,536 bins small tiles hold < 1 pixel a bin."""
-
-
-class WindowParameters(Parameters):
-    """A named window, or its level and width in the image's own units."""
-
-    name: Literal["lung", "mediastinum", "abdomen", "bone", "brain"] | None = None
-    level: float | None = None
-    width: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _one_way(self) -> "WindowParameters":
-        numbers = (self.level is not None) + (self.width is not None)
-        if (self.name is None) != (numbers == 2) or numbers == 1:
-            raise ValueError("give either name or both level and width")
-        return self
-
-
-def _window(image: Image, params: WindowParameters) -> tuple[Image, dict]:
-    level, width = WINDOWS[params.name] if params.name else (params.level, params.width)
-    scaled = (image.array.astype(np.float32) - np.float32(level - width / 2)) / np.float32(width)
-    return Image(np.clip(scaled, 0.0, 1.0), image.affine), {}
 
 
 class ClipParameters(Parameters):
@@ -90,7 +61,7 @@ class ClaheParameters(Parameters):
 def _clahe(image: Image, params: ClaheParameters) -> tuple[Image, dict]:
     """Equalise every slice (Zuiderveld 1994), 256 levels, the image's own range kept.
 
-    Meant for radiographs; on CT it destroys the meaning of Hounsfield units.
+    Meant for radiographs; on CT it destroys the meaning of Hounsfield units (see `advice`).
     """
     import cv2
 
@@ -105,14 +76,50 @@ def _clahe(image: Image, params: ClaheParameters) -> tuple[Image, dict]:
     return Image(scaled, image.affine), {}
 
 
-WINDOW = Step(version=1, parameters=WindowParameters, apply=_window)
+class GammaParameters(Parameters):
+    """Exponent: below 1 brightens, above 1 darkens the middle of the range."""
+
+    gamma: float = Field(gt=0, le=10)
+
+
+def _gamma(image: Image, params: GammaParameters) -> tuple[Image, dict]:
+    """Raise the image, scaled from its own range to 0 .. 1, to a power; the range is kept."""
+    array = image.array.astype(np.float32)
+    low, high = float(array.min()), float(array.max())
+    if low == high:
+        raise BadCase("constant_image", f"all voxels are {low:g}: contrast cannot be changed")
+    share = (array - np.float32(low)) / np.float32(high - low)
+    np.power(share, np.float32(params.gamma), out=share)
+    return Image(share * np.float32(high - low) + np.float32(low), image.affine), {}
+
+
+class UnsharpParameters(Parameters):
+    """Share of the detail that is added again, and the Gaussian that says what detail is."""
+
+    amount: float = Field(default=1.0, gt=0, le=10)
+    sigma: float = Field(default=1.0, gt=0, le=100)
+    unit: Literal["mm", "voxels"] = "voxels"
+    dimensions: Literal[2, 3] = 2
+
+
+def _unsharp(image: Image, params: UnsharpParameters) -> tuple[Image, dict]:
+    """Add to the image what a Gaussian takes out of it; edges overshoot, and noise rises too."""
+    sigma = lengths_in_voxels(image, params.sigma, params.unit, params.dimensions)
+    array = image.array.astype(np.float32)
+    detail = array - gaussian_blur(array, sigma)
+    return Image(array + np.float32(params.amount) * detail, image.affine), {}
+
+
 CLIP = Step(version=1, parameters=ClipParameters, apply=_clip)
 PERCENTILE_CLIP = Step(version=1, parameters=PercentileClipParameters, apply=_percentile_clip)
 CLAHE = Step(version=1, parameters=ClaheParameters, apply=_clahe)
+GAMMA = Step(version=1, parameters=GammaParameters, apply=_gamma)
+UNSHARP = Step(version=1, parameters=UnsharpParameters, apply=_unsharp)
 
 STEPS: Mapping[str, Step] = {
-    "window": WINDOW,
     "clip": CLIP,
     "percentile_clip": PERCENTILE_CLIP,
     "clahe": CLAHE,
+    "gamma": GAMMA,
+    "unsharp": UNSHARP,
 }

@@ -4,27 +4,72 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, named_mask, unsaid
 
 SMALLEST_SPREAD = 1e-6
 """A standard deviation or range below this is rounding noise: such an image shows nothing."""
 
 
-class NormaliseParameters(Parameters):
-    """How to scale; the last four are filled from the training cases when method is fingerprint."""
+LOW, HIGH = 1.0, 99.0
+"""Percentiles that method: percentile brings to 0 and 1 unless said."""
 
-    method: Literal["zscore", "minmax", "fingerprint", "nonzero_zscore"] = "zscore"
+
+class NormaliseParameters(Parameters):
+    """How to scale; mean to p995 are filled from the training cases when method is fingerprint.
+
+    ``mask`` goes with masked_zscore, ``low`` and ``high`` (percentiles) with percentile.
+    """
+
+    method: Literal[
+        "zscore", "minmax", "fingerprint", "nonzero_zscore", "masked_zscore", "percentile"
+    ] = "zscore"
     mean: float | None = None
     std: float | None = None
     p005: float | None = None
     p995: float | None = None
+    mask: str | None = Field(default=None, exclude_if=unsaid)
+    low: float | None = Field(default=None, ge=0, lt=100, exclude_if=unsaid)
+    high: float | None = Field(default=None, gt=0, le=100, exclude_if=unsaid)
+
+    @model_validator(mode="after")
+    def _belong(self) -> "NormaliseParameters":
+        if (self.mask is not None) != (self.method == "masked_zscore"):
+            raise ValueError("mask goes with method: masked_zscore, and it needs one")
+        if self.method != "percentile" and (self.low, self.high) != (None, None):
+            raise ValueError("low and high go with method: percentile only")
+        low, high = self.percentiles
+        if low >= high:
+            raise ValueError(f"low {low:g} must be below high {high:g}")
+        return self
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """``low`` and ``high``, defaults filled in."""
+        return LOW if self.low is None else self.low, HIGH if self.high is None else self.high
 
 
 def _normalise(image: Image, params: NormaliseParameters) -> tuple[Image, dict]:
-    return Image(_METHODS[params.method](image.array.astype(np.float32), params), image.affine), {}
+    array = image.array.astype(np.float32)
+    if params.method == "masked_zscore":
+        return Image(_masked_zscore(array, named_mask(image, params.mask)), image.affine), {}
+    return Image(_METHODS[params.method](array, params), image.affine), {}
+
+
+def _masked_zscore(array: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Scale the whole image by the mean and deviation of the voxels of a mask."""
+    values = array[inside]
+    mean, std = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    return (array - np.float32(mean)) / np.float32(_spread(std))
+
+
+def _percentile(array: np.ndarray, params: NormaliseParameters) -> np.ndarray:
+    """Bring two percentiles to 0 and 1; what lies beyond them goes on linearly, nothing is cut."""
+    low, high = np.percentile(array, params.percentiles).tolist()
+    return (array - np.float32(low)) / np.float32(_spread(high - low))
 
 
 def _zscore(array: np.ndarray, params: NormaliseParameters) -> np.ndarray:
@@ -60,6 +105,7 @@ _METHODS = {
     "minmax": _minmax,
     "fingerprint": _fingerprint,
     "nonzero_zscore": _nonzero_zscore,
+    "percentile": _percentile,
 }
 
 

@@ -1,22 +1,40 @@
 """A recipe: ordered steps, fitted once on training patients, applied, replayed and undone."""
 
 import difflib
-import importlib
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
-from tasks.imaging import crop, enhance, normalise, resample
-from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
+from tasks.imaging import (
+    bias,
+    crop,
+    denoise,
+    enhance,
+    histogram,
+    nonlocal_means,
+    normalise,
+    resample,
+    speckle,
+    variation,
+    window,
+)
+from tasks.imaging.foreign import foreign_step
+from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step
 
 STEPS: dict[str, Step] = {
+    **denoise.STEPS,
+    **variation.STEPS,
+    **nonlocal_means.STEPS,
+    **speckle.STEPS,
+    **window.STEPS,
     **enhance.STEPS,
+    **bias.STEPS,
+    **histogram.STEPS,
     **normalise.STEPS,
     **resample.STEPS,
     **crop.STEPS,
@@ -29,10 +47,6 @@ DEFAULT_DTYPE = "float32"
 def find_step(name: str) -> Step:
     """Return a step by its name here, or by ``module:function`` from any installed package.
 
-    A foreign name may be a `Step` of its own, or a plain function ``(image, params) -> image``
-    that keeps the grid, whose second argument is annotated with a pydantic model and whose module
-    has an integer ``VERSION``.
-
     Raises
     ------
     ValueError
@@ -44,37 +58,7 @@ def find_step(name: str) -> Step:
         near = difflib.get_close_matches(name, STEPS, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}" if near else f"known are {', '.join(sorted(STEPS))}"
         raise ValueError(f"there is no recipe step {name!r}: {hint}?")
-    module_name, _, attribute = name.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-        found = getattr(module, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = (
-            f"recipe step {name!r} cannot be imported ({type(error).__name__}): install its package"
-        )
-        raise ValueError(msg) from error
-    return found if isinstance(found, Step) else _foreign(name, module, found)
-
-
-def _foreign(name: str, module: Any, function: Any) -> Step:
-    version = getattr(module, "VERSION", None)
-    if not callable(function) or not isinstance(version, int):
-        msg = f"recipe step {name!r} must be a Step or a function beside an integer VERSION"
-        raise ValueError(msg)
-    arguments = list(inspect.signature(function).parameters)
-    model = get_type_hints(function).get(arguments[1]) if len(arguments) == 2 else None
-    if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        msg = f"recipe step {name!r} must be (image, params) with params annotated by its model"
-        raise ValueError(msg)
-
-    def run(image: Image, params: Any) -> tuple[Image, dict]:
-        out = function(image, params)
-        if out.array.shape != image.array.shape or not np.array_equal(out.affine, image.affine):
-            msg = f"recipe step {name!r} changed the grid: make it a Step with replay and invert"
-            raise ValueError(msg)
-        return out, {}
-
-    return Step(version=version, parameters=model, apply=run)
+    return foreign_step(name)
 
 
 def _validated(name: str, params: dict[str, Any]) -> BaseModel:
@@ -157,7 +141,20 @@ def needs_fit(steps: Sequence[StepConfig]) -> bool:
     return any(find_step(step.step).needs_fit(step.parameters()) for step in steps)
 
 
-def fit(steps: Sequence[StepConfig], fingerprint: Fingerprint | None) -> FittedRecipe:
+def needs_fingerprint(steps: Sequence[StepConfig]) -> bool:
+    """Say whether any step learns from the fingerprint of the training cases."""
+    return any(
+        step.needs_fit(config.parameters()) and step.learn is None
+        for config in steps
+        for step in [find_step(config.step)]
+    )
+
+
+def fit(
+    steps: Sequence[StepConfig],
+    fingerprint: Fingerprint | None,
+    measured: Mapping[int, Sequence[CaseMeasure]] | None = None,
+) -> FittedRecipe:
     """Freeze the recipe.
 
     Parameters
@@ -165,23 +162,46 @@ def fit(steps: Sequence[StepConfig], fingerprint: Fingerprint | None) -> FittedR
     steps : sequence of StepConfig
     fingerprint : Fingerprint or None
         Of training cases only; None will do when nothing needs it.
+    measured : mapping of step index to measures, optional
+        Of training cases only, for steps that learn from images; see `tasks.imaging.learning`.
+        The order of the cases does not matter.
 
     Raises
     ------
     ValueError
-        When a step needs the fingerprint and there is none, or store_as is not the last step.
+        When what a step learns from is not given, or store_as is not the last step.
     """
     _check_order(steps)
-    fitted, learnt = [], False
-    for config in steps:
+    fitted, learnt_on = [], set()
+    for index, config in enumerate(steps):
         step, params = find_step(config.step), config.parameters()
         if step.needs_fit(params):
-            if fingerprint is None:
-                msg = f"recipe step {config.step!r} is fitted on training cases: give a fingerprint"
-                raise ValueError(msg)
-            params, learnt = step.fit(params, fingerprint), True
+            if step.learn is not None:
+                cases = _measured(config.step, (measured or {}).get(index))
+                params = step.learn(params, [case.numbers for case in cases])
+                learnt_on.add(digest_json([case.case_id for case in cases]))
+            else:
+                if fingerprint is None:
+                    msg = f"recipe step {config.step!r} is fitted on training cases: give a"
+                    raise ValueError(f"{msg} fingerprint")
+                params = step.fit(params, fingerprint)
+                learnt_on.add(fingerprint.case_hash)
         fitted.append(FittedStep(config.step, step.version, params.model_dump(mode="json")))
-    return FittedRecipe(tuple(fitted), fingerprint.case_hash if learnt else "")
+    return FittedRecipe(tuple(fitted), _one_hash(learnt_on))
+
+
+def _measured(name: str, cases: Sequence[CaseMeasure] | None) -> list[CaseMeasure]:
+    if not cases:
+        msg = f"recipe step {name!r} learns from training images and 0 were measured: measure some"
+        raise ValueError(msg)
+    return sorted(cases, key=lambda case: case.case_id)
+
+
+def _one_hash(learnt_on: set[str]) -> str:
+    """Return the hash of the fitting cases, or of the hashes where steps saw different ones."""
+    if len(learnt_on) < 2:
+        return "".join(learnt_on)
+    return digest_json(sorted(learnt_on))
 
 
 def _check_order(steps: Sequence[StepConfig]) -> None:
@@ -224,15 +244,21 @@ def apply(recipe: FittedRecipe, image: Image) -> tuple[Image, tuple[dict, ...]]:
     ValueError
         When a step has another version than the recipe was fitted with.
     """
+    image, traces = through(recipe.steps, image)
+    array = np.ascontiguousarray(image.array, dtype=output_dtype(recipe))
+    return Image(array, image.affine, image.masks, image.facts), traces
+
+
+def through(steps: Iterable[FittedStep], image: Image) -> tuple[Image, tuple[dict, ...]]:
+    """Do some steps, and leave the voxels in the type the last of them made; see `apply`."""
     traces = []
-    for _, done, trace in walk(recipe, image):
+    for _, done, trace in walk(steps, image):
         image = done
         traces.append(trace)
-    array = np.ascontiguousarray(image.array, dtype=output_dtype(recipe))
-    return Image(array, image.affine, image.masks, image.facts), tuple(traces)
+    return image, tuple(traces)
 
 
-def walk(recipe: FittedRecipe, image: Image) -> Iterator[tuple[FittedStep, Image, dict]]:
+def walk(steps: Iterable[FittedStep], image: Image) -> Iterator[tuple[FittedStep, Image, dict]]:
     """Do one step after the other and give each with the image after it and its trace.
 
     Raises
@@ -240,7 +266,7 @@ def walk(recipe: FittedRecipe, image: Image) -> Iterator[tuple[FittedStep, Image
     BadCase, ValueError
         As `apply`; the steps before have been given by then.
     """
-    for fitted in recipe.steps:
+    for fitted in steps:
         step, params = _ready(fitted)
         done, trace = step.apply(image, params)
         masks = {**_carried(step, image, trace), **done.masks}

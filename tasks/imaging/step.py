@@ -1,6 +1,6 @@
 """What every recipe step is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,11 +8,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from tasks.cohort.fingerprint import Fingerprint
+from tasks.errors import BadCase
 
 UNBOUNDED = 1 << 31
 """Stands for an axis whose size is not known before the image is."""
 
 Shape = tuple[int, int, int]
+Numbers3 = tuple[float, float, float]
 Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Smallest and largest size an axis (z, y, x) can have at this point of a recipe."""
 
@@ -44,9 +46,48 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+@dataclass(frozen=True)
+class CaseMeasure:
+    """What one training case tells a step that learns from images: numbers, never voxels."""
+
+    case_id: str
+    numbers: Mapping[str, Any]
+
+
+def named_mask(image: Image, name: str) -> np.ndarray:
+    """Return a mask that travels with the image, as bool (z, y, x).
+
+    Raises
+    ------
+    BadCase
+        ``no_such_mask`` when no step before made it, ``empty_mask`` when it holds no voxel.
+    """
+    if name not in image.masks:
+        made = ", ".join(sorted(image.masks)) or "none"
+        raise BadCase("no_such_mask", f"no step before makes mask {name!r}; made are: {made}")
+    inside = image.masks[name] > 0
+    if not inside.any():
+        raise BadCase("empty_mask", f"mask {name!r} holds no voxel of this image")
+    return inside
+
+
+def unsaid(value: Any) -> bool:
+    """Say that an optional parameter was not given.
+
+    Goes with ``Field(default=None, exclude_if=unsaid)``: a parameter that a step gained later
+    leaves the ids of older recipes as they were.
+    """
+    return value is None
+
+
 def fitted_already(params: Any) -> bool:
     """Say that a step has nothing to learn from training cases."""
     return False
+
+
+def next_to_nothing(params: Any) -> int:
+    """Return 0 ns a voxel: the plan's figure for decoding covers such a step."""
+    return 0
 
 
 def same_bounds(params: Any, bounds: Bounds) -> Bounds:
@@ -76,8 +117,18 @@ class Step:
         The affine after the step; None when the grid is kept.
     needs_fit : callable (parameters) -> bool
     fit : callable (parameters, Fingerprint) -> parameters, optional
+        For a step that learns from the source images of the training patients.
+    measure : callable (Image, parameters) -> mapping, optional
+        For a step that learns from images as the steps before it leave them: JSON-able numbers of
+        one training case, few and no voxels, since they leave the worker.
+    learn : callable (parameters, sequence of such mappings) -> parameters, optional
+        Goes with ``measure`` and takes the place of ``fit``.
     bounds : callable (parameters, Bounds) -> Bounds
         Sizes the output can have.
+    voxel_ns : callable (parameters) -> int
+        Nanoseconds of one core a source voxel, for the plan; 0 for what costs next to nothing.
+    copies : int
+        Float32 copies of the image that the step holds beyond its input and output, for the plan.
     """
 
     version: int
@@ -88,4 +139,8 @@ class Step:
     move: Callable[[np.ndarray, dict], np.ndarray] | None = None
     needs_fit: Callable[[Any], bool] = fitted_already
     fit: Callable[[Any, Fingerprint], BaseModel] | None = None
+    measure: Callable[[Image, Any], Mapping[str, Any]] | None = None
+    learn: Callable[[Any, Sequence[Mapping[str, Any]]], BaseModel] | None = None
     bounds: Callable[[Any, Bounds], Bounds] = same_bounds
+    voxel_ns: Callable[[Any], int] = next_to_nothing
+    copies: int = 0

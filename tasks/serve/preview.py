@@ -106,7 +106,7 @@ def case_sheet(
 
 def _timed(recipe: FittedRecipe, image: Image) -> Iterator[tuple[Any, Image, float]]:
     started = time.perf_counter()
-    for step, done, _ in walk(recipe, image):
+    for step, done, _ in walk(recipe.steps, image):
         seconds = time.perf_counter() - started
         yield step, done, seconds
         # Drawing is not the step's time.

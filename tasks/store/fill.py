@@ -9,7 +9,17 @@ from tasks.archive.orders import OrderCase, WorkOrder
 from tasks.archive.volume import read_mask, read_volume
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
 from tasks.errors import BadCase
-from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output_dtype, replay
+from tasks.imaging.learning import measure
+from tasks.imaging.recipe import (
+    FittedRecipe,
+    Image,
+    StepConfig,
+    apply,
+    fixed_shape,
+    output_dtype,
+    replay,
+)
+from tasks.imaging.step import CaseMeasure
 from tasks.store.read import open_part
 from tasks.store.write import PartRecord, Prepared, write_part
 
@@ -105,6 +115,36 @@ def fingerprint_order(order: WorkOrder) -> list[CaseFingerprint]:
             one = case_fingerprint(volume.array, volume.affine, mask, case.case_id)
         except Exception:
             # Making the part meets it again, and puts it into quarantine with its reason.
+            continue
+        found.append(one)
+    return found
+
+
+def measure_order(order: WorkOrder, before: FittedRecipe, config: StepConfig) -> list[CaseMeasure]:
+    """Bring the cases of an order before a step that learns from images; return what it measures.
+
+    Parameters
+    ----------
+    order : WorkOrder
+        Of training cases.
+    before : FittedRecipe
+        The steps before it.
+    config : StepConfig
+        The step.
+
+    Returns
+    -------
+    list of CaseMeasure
+        Without the cases that cannot be read or that a step refuses.
+    """
+    found = []
+    for case in order.cases:
+        try:
+            volume = read_volume(case.kind, case.files)
+            image = Image(volume.array, volume.affine, facts=volume.facts)
+            one = measure(before, config, image, case.case_id)
+        except Exception:
+            # As above: its part meets it again and says why.
             continue
         found.append(one)
     return found

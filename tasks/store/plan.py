@@ -7,7 +7,7 @@ from math import prod
 from operator import attrgetter
 
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import FittedRecipe, fixed_shape, output_dtype
+from tasks.imaging.recipe import FittedRecipe, find_step, fixed_shape, output_dtype
 from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
 
 MOST_BYTES = 4 << 30
@@ -104,7 +104,8 @@ def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     A pure function of sizes: the process, the source files, the decoded copies, the output's
     copies and, for packed parts, the shard that is being filled and its encoded form.
     """
-    source = need.source_bytes + SOURCE_COPIES * SAMPLE_BYTES * source_voxels(need)
+    copies = SOURCE_COPIES + max((find_step(s.name).copies for s in recipe.steps), default=0)
+    source = need.source_bytes + copies * SAMPLE_BYTES * source_voxels(need)
     output = OUTPUT_COPIES * SAMPLE_BYTES * output_voxels(need, recipe)
     shard = 2 * SHARD_BYTES if fixed_shape(recipe) is not None else 0
     return PROCESS_BYTES + source + output + shard
@@ -168,7 +169,14 @@ def _check_limit(name: str, value: int, most: int) -> None:
 def case_ms(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the planned milliseconds of one core for a case."""
     source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
-    return CASE_MS + source + -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
+    heavy = source_voxels(need) * _voxel_ns(recipe) // 1_000_000
+    return CASE_MS + source + heavy + -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
+
+
+def _voxel_ns(recipe: FittedRecipe) -> int:
+    """Return what the recipe's heavy steps cost a source voxel."""
+    steps = ((find_step(fitted.name), fitted.params) for fitted in recipe.steps)
+    return sum(step.voxel_ns(step.parameters.model_validate(params)) for step, params in steps)
 
 
 def _fill(costs: Sequence[tuple[int, int]], start: int, most_bytes: int, most_ms: int) -> int:

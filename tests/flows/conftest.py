@@ -39,6 +39,7 @@ recipe:
   - {step: percentile_clip, low: 0.5, high: 99.5}
   - {step: pad_square}
   - {step: resize, shape: [1, 32, 32]}
+  - {step: histogram_standard}
   - {step: normalise, method: zscore}
 split: {source: keyed, test: 0.25, folds: 2, key: public, strata: [target]}
 candidates:

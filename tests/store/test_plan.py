@@ -7,9 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import STEPS, fit, parse_steps
 from tasks.store import plan
-from tasks.store.plan import CaseNeed, describe, output_voxels, plan_parts, projected_memory, waves
+from tasks.store.plan import (
+    CaseNeed,
+    case_ms,
+    describe,
+    output_voxels,
+    plan_parts,
+    projected_memory,
+    waves,
+)
 from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
 
 FREE = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}]), None)
@@ -50,6 +58,17 @@ def test_packed_parts_are_whole_shards_where_the_limits_leave_room():
     parts = plan_parts(needs, PACKED, "r")
     assert len(parts) > 1
     assert all(len(part.case_ids) % rows == 0 for part in parts[:-1])
+
+
+def test_a_heavy_step_costs_time_and_memory_in_the_plan():
+    need = CaseNeed("a", 7, 10**6)
+    steps = [{"step": "median", "dimensions": 3}, {"step": "normalise"}]
+    heavy = fit(parse_steps(steps), None)
+    median = STEPS["median"]
+    params = median.parameters(dimensions=3)
+    assert case_ms(need, heavy) == case_ms(need, PLAIN) + median.voxel_ns(params)
+    added = projected_memory(need, heavy) - projected_memory(need, PLAIN)
+    assert added == 4 * 10**6 * median.copies > 0
 
 
 def test_memory_of_a_case_is_the_sum_of_its_copies():
