@@ -206,7 +206,7 @@ def test_traces_of_another_image_are_refused():
     ("step", "message"),
     [
         ({"step": "rezise", "shape": [1, 2, 3]}, "did you mean 'resize'"),
-        ({"step": "sharpen"}, "known are clahe"),
+        ({"step": "xyzzy"}, "known are apply_mask, body"),
         ({"step": "resize", "shap": [1, 2, 3]}, "no parameter 'shap': did you mean 'shape'"),
         ({"step": "resize", "shape": [0, 2, 3]}, "greater than or equal to 1"),
         ({"step": "resize"}, "shape: Field required"),
