@@ -12,6 +12,7 @@ from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.recipe import STEPS, Image, apply, fit, fixed_shape, output_dtype, parse_steps
 from tasks.imaging.resample import resize_linear, resize_nearest
+from tests.imaging.masks import examples as masks
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -41,6 +42,7 @@ EXAMPLES = {
     "crop": [{"shape": [4, 10, 100]}, {"shape": "foreground", "threshold": 200, "margin": 1}],
     "pad": [{"shape": [9, 30, 10]}, {"shape": [9, 30, 10], "value": -5}],
     "pad_square": [{}],
+    **masks.EXAMPLES,
 }
 
 
@@ -66,10 +68,19 @@ def stable_digest(array: np.ndarray) -> str:
     return hashlib.sha256(head + scaled.astype(np.int64).tobytes()).hexdigest()[:32]
 
 
+def digest_of(image: Image) -> str:
+    """Return the digest of the voxels, or of voxels and masks where there are masks."""
+    digests = [stable_digest(image.array)]
+    digests += [name + stable_digest(mask) for name, mask in sorted(image.masks.items())]
+    joined = " ".join(digests).encode()
+    return digests[0] if len(digests) == 1 else hashlib.sha256(joined).hexdigest()[:32]
+
+
 def golden_now() -> dict[str, list[str]]:
     return {
         f"{name} {STEPS[name].version}": [
-            stable_digest(run({"step": name, **params})[1].array) for params in EXAMPLES[name]
+            digest_of(run({"step": name, **params}, image=masks.PICTURES.get(name))[1])
+            for params in EXAMPLES[name]
         ]
         for name in sorted(STEPS)
     }
@@ -89,6 +100,9 @@ def test_the_golden_test_sees_a_small_change():
     _, out, _ = run({"step": "resize", "shape": [4, 9, 40]})
     assert stable_digest(out.array) != stable_digest(out.array * np.float32(1.001))
     assert stable_digest(out.array) == stable_digest(out.array + np.float32(1e-6))
+    marked = Image(out.array, out.affine, {"lung": np.ones(out.array.shape, np.uint8)})
+    other = Image(out.array, out.affine, {"lung": np.zeros(out.array.shape, np.uint8)})
+    assert len({digest_of(image) for image in (out, marked, other)}) == 3
 
 
 def test_window_and_clip_keep_to_their_limits():

@@ -57,8 +57,8 @@ def fill(mask: np.ndarray) -> np.ndarray:
     """Fill cavities that no path of 6-neighbours joins to the edge of the array, uint8."""
     import fill_voids
 
-    # fill_voids 2.1.2 fills some background that reaches the edge of the array, in one of six arrays
-    # of noise; in a frame of background it equals scipy's binary_fill_holes.
+    # fill_voids 2.1.2 fills background that reaches the edge of the array in one of six arrays of
+    # noise; in a frame of background it equals scipy's binary_fill_holes.
     framed = np.pad(mask.astype(np.uint8, copy=False), 1)
     return np.ascontiguousarray(fill_voids.fill(framed, in_place=True)[1:-1, 1:-1, 1:-1])
 

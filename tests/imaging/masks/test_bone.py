@@ -33,7 +33,7 @@ def test_what_is_less_dense_is_taken_only_where_it_touches_a_dense_seed():
 
 
 def test_a_small_dense_part_is_left_out_by_its_volume():
-    image, truth = chest()
+    image, _ = chest()
     image.array[10:12, 20:22, 60:62] = 900
     assert run(image, {"step": "bone"}).masks["bone"][10, 20, 60] == 0
     assert run(image, {"step": "bone", "smallest_ml": 0.1}).masks["bone"][10, 20, 60] == 1

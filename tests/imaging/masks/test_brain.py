@@ -35,7 +35,7 @@ def test_grey_values_have_no_unit():
 def test_what_is_no_whole_head_is_refused_with_its_volume():
     image, _ = head()
     crop = Image(image.array[18:28, 24:48, 20:44], image.affine, {}, image.facts)
-    with pytest.raises(BadCase, match="brain_implausible: the brain found holds .* mL"):
+    with pytest.raises(BadCase, match="brain_implausible: the brain found holds"):
         run(crop, {"step": "brain"})
     blank = Image(np.zeros((5, 20, 20), np.int16), image.affine, {}, image.facts)
     with pytest.raises(BadCase, match="constant_image"):

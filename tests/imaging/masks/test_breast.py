@@ -34,8 +34,11 @@ def test_every_view_of_a_stack_is_segmented_on_its_own():
 def test_an_inverted_view_and_another_modality_are_refused():
     image, _ = mammogram()
     bare = np.full_like(image.array, 100)
-    bare[0, 100:110, 100:110] = 3000
+    bare[0, 100:110, 100:110] = np.random.default_rng(0).integers(2000, 3000, (10, 10))
     with pytest.raises(BadCase, match="breast_implausible: the breast found fills 0% of a view"):
         run(Image(bare, image.affine, {}, image.facts), {"step": "breast"})
+    full = 3100 - bare
+    with pytest.raises(BadCase, match="breast found fills 100%"):
+        run(Image(full, image.affine, {}, image.facts), {"step": "breast"})
     with pytest.raises(BadCase, match="wrong_modality"):
         run(Image(image.array, image.affine, {}, {"modality": "CT"}), {"step": "breast"})

@@ -54,8 +54,8 @@ def test_real_radiographs_keep_their_anatomy_and_lose_a_shutter(shared_data):
         view, spacing = image.array[0], (1.4, 1.4)
         inside = field(view, spacing) != 0
         # What a straight shutter-like side of the trunk cuts off is air: the darkest of the image.
-        assert inside.mean() > 0.8
-        assert inside.all() or view[~inside].mean() < np.percentile(view, 20)
+        assert inside.mean() > 0.65
+        assert inside.all() or view[~inside].mean() < np.percentile(view, 25)
         white = np.full((300, 290), 255.0)
         white[40:264, 30:254] = view
         found = field(white, spacing) != 0
