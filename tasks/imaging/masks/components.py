@@ -54,13 +54,14 @@ def largest(mask: np.ndarray, count: int = 1) -> np.ndarray:
 
 
 def fill(mask: np.ndarray) -> np.ndarray:
-    """Fill cavities that no path of 6-neighbours joins to the edge of the array, uint8."""
-    import fill_voids
+    """Fill cavities that no path of 6-neighbours joins to the edge of the array, uint8.
 
-    # fill_voids 2.1.2 fills background that reaches the edge of the array in one of six arrays of
-    # noise; in a frame of background it equals scipy's binary_fill_holes.
-    framed = np.pad(mask.astype(np.uint8, copy=False), 1)
-    return np.ascontiguousarray(fill_voids.fill(framed, in_place=True)[1:-1, 1:-1, 1:-1])
+    Equal to `scipy.ndimage.binary_fill_holes`.  Numbering the background is faster, also than the
+    package fill_voids, whose 2.1.2 fills some background that does reach the edge.
+    """
+    # In a frame of background all that is outside is one component, that of the corner.
+    labels, _ = label(np.pad(np.asarray(mask) == 0, 1, constant_values=True))
+    return (labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1].astype(np.uint8)
 
 
 class LargestComponentsParameters(Parameters):
