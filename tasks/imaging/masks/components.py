@@ -16,6 +16,10 @@ FACES = 6
 """Voxels touch through faces; through edges too would let one noisy voxel join two organs."""
 
 
+COUNTED_AT_ONCE = 1 << 20
+"""Voxels; bincount makes 8 bytes of each, which would not stay in the cache."""
+
+
 def label(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the connected components of a mask.
 
@@ -32,10 +36,13 @@ def label(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     import cc3d
 
-    labels = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=FACES, binary_image=True
+    labels, count = cc3d.connected_components(
+        np.ascontiguousarray(mask), connectivity=FACES, binary_image=True, return_N=True
     )
-    sizes = np.bincount(labels.ravel(order="K"))
+    flat = labels.ravel(order="K")
+    sizes = np.zeros(count + 1, np.int64)
+    for begin in range(0, flat.size, COUNTED_AT_ONCE):
+        sizes += np.bincount(flat[begin : begin + COUNTED_AT_ONCE], minlength=count + 1)
     sizes[0] = 0
     return labels, sizes
 
