@@ -76,7 +76,7 @@ def brain(array: np.ndarray, spacing: Spacing, erode_mm: float = ERODE_MM) -> np
     Raises
     ------
     BadCase
-        ``constant_image``.
+        As `brain_level`.
     """
     middle = brain_level(array, spacing)
     band = ((array > DARKEST * middle) & (array < BRIGHTEST * middle)).view(np.uint8)
@@ -93,7 +93,8 @@ def brain_level(array: np.ndarray, spacing: Spacing) -> float:
     Raises
     ------
     BadCase
-        ``constant_image`` when the robust range is empty.
+        ``constant_image`` when the robust range is empty, ``brain_implausible`` when nothing is
+        bright enough.
     """
     low, high = (float(value) for value in np.percentile(array, ROBUST_PERCENTILES))
     if low == high:
@@ -103,6 +104,8 @@ def brain_level(array: np.ndarray, spacing: Spacing) -> float:
     top = int(np.argmax(head.mean(axis=(1, 2)) > TOP_SHARE))
     bottom = top + max(1, round(HEAD_MM / spacing[0]))
     head, values = head[top:bottom], array[top:bottom]
+    if not head.any():
+        raise BadCase("brain_implausible", "no slice is bright over 2 % of its area: is it a head?")
     # Outliers count as much as the brightest of the robust range.
     weight = np.minimum(values, high) * head
     distance2 = np.zeros(head.shape)
@@ -113,7 +116,10 @@ def brain_level(array: np.ndarray, spacing: Spacing) -> float:
         distance2 += np.moveaxis(((places - centre) ** 2)[:, None, None], 0, axis)
     volume = np.count_nonzero(head) * float(np.prod(spacing))
     ball = distance2 < (3 * volume / (4 * np.pi)) ** (2 / 3)
-    return float(np.median(values[ball & (values > low) & (values < high)]))
+    inside = values[ball & (values > low) & (values <= high)]
+    if inside.size == 0:
+        raise BadCase("brain_implausible", "the middle of the head is empty: is it a head?")
+    return float(np.median(inside))
 
 
 def _check(volume_ml: float) -> None:

@@ -59,10 +59,10 @@ def test_real_bone_agrees_with_a_network_and_leaves_organs_out(shared_data, name
     reference = np.isin(classes, BONES) & (out.masks["body"] != 0)
     bone = out.masks["bone"] != 0
     print(f"bone: Dice {dice(bone, reference):.3f} against TotalSegmentator ({name})")
-    # The network's bones of these two are ragged, and spongy bone at 3 mm is near soft tissue.
+    # At 3 mm thin cortex and spongy bone blur; in the other image the network leaves bone out.
     assert dice(bone, reference) > 0.65
     # Liver, spleen, kidneys, stomach, pancreas, muscles of the back.
     organs = np.isin(classes, (1, 2, 3, 5, 6, 7, 86, 87))
     assert bone[organs].mean() < 0.01
     if name == "ct_body_3mm":
-        assert dice(out.masks["soft"], reference) > 0.78
+        assert dice(out.masks["soft"], reference) > 0.8

@@ -40,6 +40,13 @@ def test_what_is_no_whole_head_is_refused_with_its_volume():
     blank = Image(np.zeros((5, 20, 20), np.int16), image.affine, {}, image.facts)
     with pytest.raises(BadCase, match="constant_image"):
         run(blank, {"step": "brain"})
+    hollow = np.zeros((20, 40, 40), np.int16)
+    hollow[:, ::13, ::13] = 1
+    shell = np.zeros((20, 40, 40), np.int16)
+    shell[:, :2] = shell[:, -2:] = 900
+    for odd in (hollow, shell, shell // 900):
+        with pytest.raises(BadCase, match=r"brain_implausible|constant_image"):
+            run(Image(odd, image.affine, {}, image.facts), {"step": "brain"})
     with pytest.raises(BadCase, match="wrong_modality"):
         run(Image(image.array, image.affine, {}, {"modality": "CT"}), {"step": "brain"})
 
