@@ -45,6 +45,15 @@ def test_lungs_that_touch_are_closed_one_by_one():
     assert outside.sum() < 0.005 * truth["lung"].sum()
 
 
+def test_lungs_as_empty_as_gas_are_kept_for_their_size():
+    image, truth = chest()
+    image.array[truth["lung"] & (image.array < -600)] -= 180
+    lung = run(image, {"step": "lung"}).masks["lung"] != 0
+    assert np.median(image.array[lung]) < -970
+    assert dice(lung, truth["lung"]) > 0.99
+    assert not lung[truth["gas"]].any()
+
+
 def test_one_lung_is_enough():
     image, truth = chest()
     half = truth["lung"].copy()
