@@ -36,13 +36,18 @@ def test_the_acquired_plane_does_not_matter(axes, flips):
 
 def test_lungs_that_touch_are_closed_one_by_one():
     image, truth = chest()
+    near = np.zeros(image.array.shape, bool)
+    near[20:30, 34:44, 40:80] = True
+    gap = np.zeros(image.array.shape, bool)
+    gap[20:30, 34:44, 58:62] = True
     bridge = np.zeros(image.array.shape, bool)
-    bridge[24:28, 44:47, 40:80] = True
-    image.array[bridge & truth["body"]] = -800
+    bridge[24:26, 37:39, 58:62] = True
+    # 12 mm of mediastinum, less than the closing would bridge, with one hole in it.
+    image.array[near & (~gap | bridge)] = -800
     lung = run(image, {"step": "lung"}).masks["lung"] != 0
     assert lung[truth["lung"]].mean() > 0.999
-    outside = lung & ~truth["lung"] & ~ndimage.binary_dilation(bridge, iterations=2)
-    assert outside.sum() < 0.005 * truth["lung"].sum()
+    assert lung[near & ~gap].mean() > 0.999
+    assert lung[gap & ~bridge].mean() < 0.05
 
 
 def test_lungs_as_empty_as_gas_are_kept_for_their_size():
