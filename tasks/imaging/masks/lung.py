@@ -45,7 +45,7 @@ SMALLEST_SHARE = 0.02
 """A part of less than this share of the larger lung is the pharynx, oesophagus or a bowel loop."""
 
 ONE_LUNG_SHARE = 0.2
-"""With this share of it on either side of the middle, one component is two lungs that touch."""
+"""With this share of it on either side of the body's middle, a part is two lungs that touch."""
 
 SAMPLE = 16
 """A component's percentiles are taken over every so many-th voxel."""
@@ -83,7 +83,8 @@ def lungs(
         Empty when nothing is like a lung.
     """
     mask = np.zeros(hu.shape, np.uint8)
-    air = body_planes(hu, spacing) & (hu < threshold).view(np.uint8)
+    body = body_planes(hu, spacing)
+    air = body & (hu < threshold).view(np.uint8)
     kernel = planes.disc(close_mm, spacing[1:])
     # Room for the disc, so that nothing is closed against the edge of the box.
     box = box_of(air, (0, kernel.shape[0], kernel.shape[1]))
@@ -91,15 +92,26 @@ def lungs(
         return mask
     air, hu, found = air[box], hu[box], mask[box]
     tubes = airways(air, hu, spacing)
-    for part in _parts(air & ~tubes, hu, math.prod(spacing) / MM3_PER_ML, side):
-        around = box_of(part, (0, *kernel.shape))
-        closed = planes.fill(planes.close(part[around], kernel) & ~tubes[around])
-        found[around] |= closed
+    middle = _middle(body, side) - box[side].start
+    for part in _parts(air & ~tubes, hu, math.prod(spacing) / MM3_PER_ML):
+        halves = _halves(part, side, middle)
+        least = ONE_LUNG_SHARE * np.count_nonzero(part)
+        touching = min(np.count_nonzero(half) for half in halves) >= least
+        for lung in halves if touching else (part,):
+            around = box_of(lung, (0, *kernel.shape))
+            closed = planes.fill(planes.close(lung[around], kernel) & ~tubes[around])
+            found[around] |= closed
     return mask
 
 
-def _parts(air: np.ndarray, hu: np.ndarray, ml: float, side: int) -> Iterator[np.ndarray]:
-    """Yield each component that is like a lung, and two that touch as a half each."""
+def _middle(body: np.ndarray, side: int) -> int:
+    """Return the index of the body's middle from right to left."""
+    counts = body.sum(axis=tuple(axis for axis in range(3) if axis != side), dtype=np.int64)
+    return round(float(np.average(np.arange(counts.size), weights=counts)))
+
+
+def _parts(air: np.ndarray, hu: np.ndarray, ml: float) -> Iterator[np.ndarray]:
+    """Yield each component that is like a lung; two lungs that touch are one."""
     labels, sizes = label(air)
     kept = []
     for number in np.argsort(-sizes, kind="stable").tolist():
@@ -108,12 +120,7 @@ def _parts(air: np.ndarray, hu: np.ndarray, ml: float, side: int) -> Iterator[np
         if _like_a_lung(hu[labels == number], ml):
             kept.append(number)
     for number in kept:
-        part = (labels == number).view(np.uint8)
-        halves = _halves(part, side)
-        least = ONE_LUNG_SHARE * sizes[number]
-        touching = min(np.count_nonzero(half) for half in halves) >= least
-        alone = sizes[number] >= (1 - ONE_LUNG_SHARE) * sizes[kept].sum()
-        yield from halves if touching and alone else (part,)
+        yield (labels == number).view(np.uint8)
 
 
 def _like_a_lung(values: np.ndarray, ml: float) -> bool:
@@ -123,10 +130,8 @@ def _like_a_lung(values: np.ndarray, ml: float) -> bool:
     return bool(np.median(sample) < DENSEST_HU and not empty)
 
 
-def _halves(part: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a component in the middle of its extent from right to left."""
-    extent = box_of(part)[side]
-    middle = (extent.start + extent.stop) // 2
+def _halves(part: np.ndarray, side: int, middle: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a component at the middle of the body."""
     first, second = part.copy(), part.copy()
     np.moveaxis(first, side, 0)[middle:] = 0
     np.moveaxis(second, side, 0)[:middle] = 0

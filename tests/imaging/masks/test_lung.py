@@ -65,7 +65,9 @@ def test_one_lung_is_enough():
     half[:, :, 60:] = False
     image.array[half] = 50
     lung = run(image, {"step": "lung"}).masks["lung"] != 0
-    assert dice(lung, truth["lung"] & ~half) > 0.97
+    assert dice(lung, truth["lung"] & ~half) > 0.99
+    # A lung on one side is never cut in two: the vessel runs where its own middle is.
+    assert lung[truth["vessel"]].mean() > 0.95
 
 
 def test_what_holds_no_lung_is_refused_with_its_volume():
