@@ -126,8 +126,28 @@ _LABELS_AND_RECIPES = {
     "wrong_shape": "correct the recipe: it made another shape than the part holds",
 }
 
+_MASKS = {
+    "body_implausible": "look at the image, or take the case out: no body was found in it",
+    "bone_implausible": "run bone before steps that change HU, or lower its thresholds",
+    "brain_implausible": "take the mask from a network (HD-BET), or the case out of the cohort",
+    "breast_implausible": "check that air is dark in the image, or take the case out",
+    "empty_mask": "look at the image: the step before found nothing to cut, split or keep",
+    "field_implausible": "take the step collimation out of the recipe, or look at the image",
+    "lung_implausible": "run lung on a chest CT and before steps that change HU",
+    "no_such_mask": "correct the recipe: name a mask that an earlier step makes",
+    "too_many_parts": "raise apart_mm of watershed, or clean the mask before",
+    "wrong_modality": "take the case out of the cohort: the recipe's step is for another modality",
+}
+
 REMEDIES: Mapping[str, str] = MappingProxyType(
-    _FILES | _ARCHIVES | _HEADERS | _PIXELS | _GEOMETRY | _OTHER_FORMATS | _LABELS_AND_RECIPES
+    _FILES
+    | _ARCHIVES
+    | _HEADERS
+    | _PIXELS
+    | _GEOMETRY
+    | _OTHER_FORMATS
+    | _LABELS_AND_RECIPES
+    | _MASKS
 )
 """Reason -> what a person can do, as half a sentence without a full stop."""
 

@@ -16,6 +16,7 @@ from tasks.imaging import (
     denoise,
     enhance,
     histogram,
+    masks,
     nonlocal_means,
     normalise,
     resample,
@@ -38,6 +39,7 @@ STEPS: dict[str, Step] = {
     **normalise.STEPS,
     **resample.STEPS,
     **crop.STEPS,
+    **masks.STEPS,
 }
 
 DEFAULT_DTYPE = "float32"

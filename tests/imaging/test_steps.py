@@ -12,6 +12,7 @@ from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.recipe import STEPS, Image, apply, fit, fixed_shape, output_dtype, parse_steps
 from tasks.imaging.resample import resize_linear, resize_nearest
+from tests.imaging.masks import examples as masks
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -80,6 +81,7 @@ EXAMPLES = {
     "crop": [{"shape": [4, 10, 100]}, {"shape": "foreground", "threshold": 200, "margin": 1}],
     "pad": [{"shape": [9, 30, 10]}, {"shape": [9, 30, 10], "value": -5}],
     "pad_square": [{}],
+    **masks.EXAMPLES,
 }
 
 
@@ -91,6 +93,13 @@ def picture(shape=(6, 24, 20), spacing=(3.0, 0.8, 0.8)) -> Image:
     array = (5 * x + 400 * ball + noise).astype(np.int16)
     array[:, :, :3] = 0
     return Image(array, np.diag([*spacing, 1.0])[[2, 1, 0, 3]])
+
+
+PICTURES = {
+    **masks.PICTURES,
+    "log_compress": Image(np.abs(picture().array), picture().affine),
+}
+"""What a step's golden output is made of, where it is not `picture`."""
 
 
 def run(*steps, image=None):
@@ -105,10 +114,19 @@ def stable_digest(array: np.ndarray) -> str:
     return hashlib.sha256(head + scaled.astype(np.int64).tobytes()).hexdigest()[:32]
 
 
-def kept_of(name: str, array: np.ndarray) -> str | list[float]:
+def digest_of(image: Image) -> str:
+    """Return the digest of the voxels, or of voxels and masks where there are masks."""
+    digests = [stable_digest(image.array)]
+    digests += [name + stable_digest(mask) for name, mask in sorted(image.masks.items())]
+    joined = " ".join(digests).encode()
+    return digests[0] if len(digests) == 1 else hashlib.sha256(joined).hexdigest()[:32]
+
+
+def kept_of(name: str, image: Image) -> str | list[float]:
     """Return what is kept of an output: a digest, or quantiles and a mean along each axis."""
     if name not in TOLERANT:
-        return stable_digest(array)
+        return digest_of(image)
+    array = image.array
     values = np.quantile(array.astype(np.float64), np.linspace(0, 1, 9)).tolist()
     weights = (np.linspace(1, 2, size) for size in array.shape)
     values += [float(np.tensordot(array, w, (axis, 0)).mean()) for axis, w in enumerate(weights)]
@@ -122,14 +140,13 @@ def same(kept: str | list[float], now: str | list[float]) -> bool:
 
 
 def golden_now() -> dict[str, list]:
-    made = {}
-    for name in sorted(STEPS):
-        image = picture()
-        if name == "log_compress":
-            image = Image(np.abs(image.array), image.affine)
-        outputs = [run({"step": name, **params}, image=image)[1] for params in EXAMPLES[name]]
-        made[f"{name} {STEPS[name].version}"] = [kept_of(name, out.array) for out in outputs]
-    return made
+    return {
+        f"{name} {STEPS[name].version}": [
+            kept_of(name, run({"step": name, **params}, image=PICTURES.get(name))[1])
+            for params in EXAMPLES[name]
+        ]
+        for name in sorted(STEPS)
+    }
 
 
 def test_output_of_every_step_is_that_of_its_version():
@@ -147,10 +164,13 @@ def test_the_golden_test_sees_a_small_change():
     _, out, _ = run({"step": "resize", "shape": [4, 9, 40]})
     assert stable_digest(out.array) != stable_digest(out.array * np.float32(1.001))
     assert stable_digest(out.array) == stable_digest(out.array + np.float32(1e-6))
-    before = kept_of("gaussian", out.array)
-    assert not same(before, kept_of("gaussian", out.array * np.float32(1.001)))
-    assert not same(before, kept_of("gaussian", out.array[:, ::-1]))
-    assert same(before, kept_of("gaussian", out.array * np.float32(1 + 1e-6)))
+    before = kept_of("gaussian", out)
+    for other in (out.array * np.float32(1.001), out.array[:, ::-1]):
+        assert not same(before, kept_of("gaussian", Image(other, out.affine)))
+    assert same(before, kept_of("gaussian", Image(out.array * np.float32(1 + 1e-6), out.affine)))
+    marked = Image(out.array, out.affine, {"lung": np.ones(out.array.shape, np.uint8)})
+    other = Image(out.array, out.affine, {"lung": np.zeros(out.array.shape, np.uint8)})
+    assert len({digest_of(image) for image in (out, marked, other)}) == 3
 
 
 def test_window_and_clip_keep_to_their_limits():
