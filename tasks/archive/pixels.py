@@ -11,6 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
+from tasks.archive import codes
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
 from tasks.archive.codestream import check_stream
 from tasks.archive.deflate import DEFLATED, inflated
@@ -185,6 +186,8 @@ def decode_frame(
     """
     check_size(dataset)
     syntax = transfer_syntax(dataset)
+    if syntax not in _NATIVE | JPEG | JPEG_LS | JPEG_2000 | {RLE}:
+        raise BadCase("undecodable", f"no decoder for {_shown_syntax(syntax)}")
     shape = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     try:
         if syntax in _NATIVE:
@@ -203,13 +206,15 @@ def decode_frame(
     return _stored_bits(raw, dataset)
 
 
+def _shown_syntax(syntax: str) -> str:
+    # What is no syntax of the standard may be anything, also a name.
+    known = codes.transfer_syntax(syntax) == syntax
+    return f"transfer syntax {UID(syntax).name} ({syntax})" if known else "its transfer syntax"
+
+
 def _compressed(dataset: Dataset, shape: tuple[int, int, int], frame: bytes) -> np.ndarray:
     syntax = transfer_syntax(dataset)
     if syntax != RLE:
-        if syntax not in JPEG | JPEG_LS | JPEG_2000:
-            raise BadCase(
-                "undecodable", f"no decoder for transfer syntax {UID(syntax).name} ({syntax})"
-            )
         if b"\xff\xd9" not in frame[-END_MARKER_REACH:]:
             raise BadCase("truncated", f"the {UID(syntax).name} stream has no end; send it again")
         check_stream(frame, *shape, jpeg_2000=syntax in JPEG_2000)
