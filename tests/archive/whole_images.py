@@ -20,7 +20,7 @@ from tasks.archive.elements import quiet
 from tests.archive.made_dicom import encode, header, without_preamble
 from tests.archive.made_enhanced import enhanced, item
 
-TOKEN = "Plntd7"
+TOKEN = "Plantd"
 """Stands in every element that may name somebody; no message, log or store may hold it."""
 
 SHIPPED = tuple(
