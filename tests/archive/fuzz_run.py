@@ -123,16 +123,28 @@ class Watch:
         inside = (str(folder), "/dev/null")
 
         def hook(event: str, arguments: tuple) -> None:
-            changes = event in CHANGES or event == "socket.connect"
-            if event == "open":
-                changes = isinstance(arguments[2], int) and bool(arguments[2] & WRITING)
-            if not changes or isinstance(arguments[0], int):
-                return
-            path = os.path.abspath(os.fsdecode(arguments[0])) if event != "socket.connect" else ""
-            if not path.startswith(inside):
-                self.problem(f"{event} outside the home: {path}")
+            if event == "socket.connect":
+                self.problem("speaks to the network")
+            for path in _changed(event, arguments):
+                if not path.startswith(inside):
+                    self.problem(f"{event} outside the home: {path}")
 
         sys.addaudithook(hook)
+
+
+def _changed(event: str, arguments: tuple) -> list[str]:
+    """Return the paths that an audit event is about to change."""
+    if event == "open":
+        path, _, flags = arguments
+        writes = isinstance(flags, int) and flags & WRITING and not isinstance(path, int)
+        return [os.path.abspath(os.fsdecode(path))] if writes else []
+    if event not in CHANGES:
+        return []
+    paths = [value for value in arguments if isinstance(value, str | bytes | os.PathLike)]
+    # Removing a tree names its files by the descriptor of their folder.
+    holds = arguments[-1] if isinstance(arguments[-1], int) else -1
+    base = f"/proc/self/fd/{holds}" if holds >= 0 and event != "os.truncate" else "."
+    return [os.path.abspath(os.path.join(os.path.realpath(base), os.fsdecode(p))) for p in paths]
 
 
 def run(first: int, count: int, folder: Path, among: tuple[Whole, ...] | None = None) -> Outcome:

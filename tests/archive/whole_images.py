@@ -187,7 +187,8 @@ def _made() -> list[Whole]:
           "PhotometricInterpretation": "RGB"}  # fmt: skip
     places = [(0, 0, 2.5 * k) for k in range(3)]
     enhanced_coded = enhanced(places, noise((3, 24, 20)), encoded=coded, slopes=[1, 2, 3])
-    enhanced_coded.PatientName = f"{TOKEN}^Enhanced"
+    enhanced_plain = enhanced(places, noise((3, 24, 20)))
+    enhanced_plain.PatientName = enhanced_coded.PatientName = f"{TOKEN}^Enhanced"
     files = {
         "explicit": _image(grey, RescaleSlope="1", RescaleIntercept="-1024"),
         "implicit": _image(grey, IMPLICIT),
@@ -206,7 +207,7 @@ def _made() -> list[Whole]:
         "cine with long offsets": _compressed("1.2.840.10008.1.2.4.50", [jpeg] * 4, colour,
                                               extended=True, **us),
         "frame in fragments": _compressed(LS, coded[:1], grey, fragments=3),
-        "enhanced": encode(enhanced(places, noise((3, 24, 20)))),
+        "enhanced": encode(enhanced_plain),
         "enhanced JPEG-LS": encode(enhanced_coded, LS),
         **{syntax: _of_syntax(syntax) for syntax in ENCODERS},
     }  # fmt: skip
