@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from tasks.archive import codes
 from tasks.archive.elements import Elements

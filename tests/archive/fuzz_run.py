@@ -187,7 +187,8 @@ class _Desk:
 
 def _stage(catalog: Engine, vault: Engine, folder: Path, watch: Watch) -> None:
     """Make one part of all cases; every case is in it or has a reason."""
-    orders = {order.case_id: order for order in orders_of(_Desk(catalog, vault), cases(catalog, kind="dicom"))}
+    found = cases(catalog, kind="dicom")
+    orders = {order.case_id: order for order in orders_of(_Desk(catalog, vault), found)}
     record = write_part(
         str(folder / "store"),
         "part",

@@ -185,7 +185,7 @@ def lie_about_fragment(data: bytearray, rng: random.Random) -> None:
 
 def lie_about_offsets(data: bytearray, rng: random.Random) -> None:
     """Let an offset table, basic or extended, point elsewhere, or give one to who had none."""
-    at, order = _element(data, (0x7FE0, rng.choice((1, 2))))
+    at, _ = _element(data, (0x7FE0, rng.choice((1, 2))))
     if at >= 0 and at + 20 <= len(data):
         struct.pack_into("<Q", data, at + 12, rng.choice((0, 1, 8, 1 << 31, (1 << 64) - 1)))
         return
