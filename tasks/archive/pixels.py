@@ -90,10 +90,14 @@ def check_size(dataset: Dataset) -> int:
     Raises
     ------
     BadCase
-        ``no_pixel_data``, ``unsupported_bits``, ``too_large``, ``truncated`` or ``wrong_length``.
+        ``no_pixel_data``, ``undecodable`` (no decoder), ``unsupported_bits``, ``too_large``,
+        ``truncated`` or ``wrong_length``.
     """
     if "PixelData" not in dataset:
         raise BadCase("no_pixel_data", "has no Pixel Data: not an image, or cut before its pixels")
+    syntax = transfer_syntax(dataset)
+    if syntax not in _NATIVE | JPEG | JPEG_LS | JPEG_2000 | {RLE}:
+        raise BadCase("undecodable", f"no decoder for {_shown_syntax(syntax)}")
     try:
         rows, columns, samples = (
             int(dataset.get(name) or default)
@@ -109,7 +113,7 @@ def check_size(dataset: Dataset) -> int:
             "invalid_header", f"{rows} rows, {columns} columns, {frames} frames, {samples} samples"
         )
     expected = rows * columns * samples * frames * bits // 8
-    native = transfer_syntax(dataset) in _NATIVE
+    native = syntax in _NATIVE
     held = expected * 2 // 3 if native and halved_chroma(dataset) else expected
     _check_length(expected, len(dataset.PixelData), native, held)
     return expected
@@ -186,8 +190,6 @@ def decode_frame(
     """
     check_size(dataset)
     syntax = transfer_syntax(dataset)
-    if syntax not in _NATIVE | JPEG | JPEG_LS | JPEG_2000 | {RLE}:
-        raise BadCase("undecodable", f"no decoder for {_shown_syntax(syntax)}")
     shape = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     try:
         if syntax in _NATIVE:
