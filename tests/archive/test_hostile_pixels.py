@@ -5,14 +5,19 @@ import time
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate
 
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS
 from tasks.archive.headers import read_header
+from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import Volume, read_volume
 from tasks.errors import BadCase
+from tasks.imaging.recipe import FittedRecipe
+from tasks.store.fill import prepare_case
+from tasks.store.write import write_part
 from tests.archive.made_dicom import encode, header
-from tests.archive.whole_images import ENCODERS, TOKEN, wholes
+from tests.archive.whole_images import ENCODERS, LS, TOKEN, noise, wholes
 
 WHOLE = {whole.name: whole.data for whole in wholes()}
 LONGEST = 10
@@ -111,3 +116,40 @@ def test_a_name_where_the_transfer_syntax_belongs_is_told_nowhere(tmp_path):
     with pytest.raises(BadCase, match="no decoder for its transfer syntax") as error:
         read(damaged, tmp_path)
     assert TOKEN not in str(error.value)
+
+
+def coded_slice(number: int, series: int, stream: bytes) -> bytes:
+    """One JPEG-LS slice of 24 x 20 pixels."""
+    ds = header(number, series=series, Rows=24, Columns=20, BitsStored=12, HighBit=11)
+    ds.PixelData = encapsulate([stream])
+    ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+    return encode(ds, LS)
+
+
+def test_a_damaged_slice_costs_its_own_case_and_no_other(tmp_path):
+    stream = bytes(ENCODERS[LS](noise()))
+    # The lengths of its items are true, so only the decoder can tell.
+    damaged = stream[:200] + stream[230:]
+    orders = {}
+    for series, case_id in enumerate(("before", "damaged", "behind")):
+        files = []
+        for number in range(3):
+            hit = case_id == "damaged" and number == 1
+            path = tmp_path / f"{case_id}-{number}"
+            path.write_bytes(coded_slice(number, series, damaged if hit else stream))
+            files.append(FileRef(str(path), None, "", path.stat().st_size))
+        orders[case_id] = OrderCase(case_id, "dicom", tuple(files), None)
+    recipe = FittedRecipe(())
+    record = write_part(
+        str(tmp_path / "store"),
+        "part",
+        "image",
+        "recipe",
+        tuple(orders),
+        lambda case_id: prepare_case(orders[case_id], recipe),
+        dtype="float32",
+    )
+    assert record.case_ids == ("before", "behind")
+    ((case_id, reason, detail),) = record.failures
+    assert (case_id, reason) == ("damaged", "undecodable")
+    assert "JPEG-LS" in detail
