@@ -8,6 +8,9 @@ import re
 import unicodedata
 from collections.abc import Collection
 
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
 OTHER = "other"
 
 
@@ -153,6 +156,15 @@ def term(text: str, allowed: Collection[str]) -> str | None:
     if not wanted:
         return None
     return wanted if wanted in allowed else OTHER
+
+
+def transfer_syntax(text: str) -> str | None:
+    """Return the UID of a transfer syntax of the standard, ``"other"``, or None for no text."""
+    if not text:
+        return None
+    # Not validated: pydicom's warning would quote what is no UID at all.
+    uid = UID(text, validation_mode=IGNORE)
+    return text if uid.is_transfer_syntax and not uid.is_private else OTHER
 
 
 def body_part(text: str) -> str | None:

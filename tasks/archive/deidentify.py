@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from tasks.archive import codes
 from tasks.archive.elements import Elements
@@ -262,7 +261,7 @@ def kept_facts(ds: Dataset | Elements, names: Pseudonymiser, patient_key: str) -
         "frames": _count(header, 0x00280008) or 1,
         "presentation": codes.term(header.text(0x00080068), codes.PRESENTATION),
         "burned_in": {"YES": True, "NO": False}.get(header.text(0x00280301).upper()),
-        "transfer_syntax": _transfer_syntax(header),
+        "transfer_syntax": codes.transfer_syntax(header.transfer_syntax()),
         "photometric": codes.term(header.text(0x00280004), codes.PHOTOMETRIC),
         "date": shifted(study_date, names.date_offset(patient_key)),
     }
@@ -351,10 +350,3 @@ def _spacing(header: Elements) -> tuple[float | None, float | None]:
         if row and col:
             return row, col
     return None, None
-
-
-def _transfer_syntax(header: Elements) -> str | None:
-    text = header.transfer_syntax()
-    if not text:
-        return None
-    return text if UID(text).is_transfer_syntax and not UID(text).is_private else codes.OTHER

@@ -95,7 +95,7 @@ def frames_of(dataset: Dataset, name: str = "") -> list[Frame]:
         ``not_an_image``, ``needs_multiframe``, ``mosaic_header`` and those of `check_size`.
     """
     if "PixelData" not in dataset and ("FloatPixelData" in dataset or "Rows" not in dataset):
-        raise BadCase("not_an_image", f"{dataset.get('Modality') or 'object'} without grey pixels")
+        raise BadCase("not_an_image", "an object without grey pixels")
     if str(dataset.get("Modality")) == "SEG":
         raise BadCase("not_an_image", "a segmentation is a label, not an image")
     check_size(dataset)

@@ -7,6 +7,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
+from tasks.archive import codes
 from tasks.archive.elements import quiet
 from tasks.archive.pixels import decode_frame, decodes_to_rgb, padding_mask
 from tasks.archive.shutter import shutter_mask
@@ -107,7 +108,7 @@ def slice_in_units(
         ``not_grey`` for colour, and the reasons of `decode_frame`.
     """
     if str(dataset.get("PhotometricInterpretation")) not in MONOCHROME:
-        raise BadCase("not_grey", f"{dataset.get('PhotometricInterpretation')} slice in a volume")
+        raise BadCase("not_grey", f"{_photometric_term(dataset)} slice in a volume")
     stored = decode_frame(dataset) if stored is None else stored
     values = real_units(stored, dataset, rescale)
     padding = padding_mask(stored, dataset) if dataset.get("Modality") == "CT" else None
@@ -204,7 +205,15 @@ def _luminance(stored: np.ndarray, dataset: Dataset, photometric: str) -> np.nda
         return _weighted(stored)
     if stored.ndim == 3 and photometric in ("YBR_FULL", "YBR_FULL_422"):
         return stored[..., 0]  # Y is the luminance
-    raise BadCase("unsupported_photometric", f"photometric interpretation {photometric}")
+    raise BadCase(
+        "unsupported_photometric", f"photometric interpretation {_photometric_term(dataset)}"
+    )
+
+
+def _photometric_term(dataset: Dataset) -> str:
+    # What is no term of the standard may be anything, also a name.
+    text = str(dataset.get("PhotometricInterpretation") or "")
+    return codes.term(text, codes.PHOTOMETRIC) or "no"
 
 
 def _weighted(rgb: np.ndarray) -> np.ndarray:

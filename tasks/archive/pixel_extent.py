@@ -37,7 +37,7 @@ def check_pixels(elements: Elements, sop_class: str, body: bytes, end: int, size
     if tag in _PIXELS:
         start, length = _element_length(body, end)
         if length == _UNDEFINED:
-            length = _fragments_length(body, start)
+            length = _fragments_length(body, start, int(elements.number(0x00280008) or 1))
         if start + length > size:
             raise BadCase("truncated", "the file ends inside its pixel data: send it again")
     elif tag in _PIXELS_BIG:
@@ -61,11 +61,13 @@ def _element_length(body: bytes, at: int) -> tuple[int, int]:
     return at + head, int.from_bytes(body[at + head - 4 : at + head], "little")
 
 
-def _fragments_length(body: bytes, start: int) -> int:
+def _fragments_length(body: bytes, start: int, frames: int) -> int:
     """Return the length of encapsulated pixel data (PS3.5 A.4), or one past the end if cut."""
-    at = start
+    at, items = start, 0
     while body[at : at + 4] == _ITEM:
         at += 8 + int.from_bytes(body[at + 4 : at + 8], "little")
-    # The closing delimiter may be lost at the very end of old files; the fragments are whole then.
-    closed = body[at : at + 4] == _ITEM_END or at == len(body)
-    return at - start if closed else len(body)
+        items += 1
+    # The closing delimiter may be lost at the very end of old files: then the fragments are whole,
+    # and there is the offset table and at least one for each frame.
+    whole = at == len(body) and items > frames
+    return at - start if whole or body[at : at + 4] == _ITEM_END else len(body)

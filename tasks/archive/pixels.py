@@ -11,6 +11,7 @@ from pydicom import Dataset, dcmread
 from pydicom.encaps import generate_frames
 from pydicom.uid import UID
 
+from tasks.archive import codes
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
 from tasks.archive.codestream import check_stream
 from tasks.archive.deflate import DEFLATED, inflated
@@ -89,10 +90,14 @@ def check_size(dataset: Dataset) -> int:
     Raises
     ------
     BadCase
-        ``no_pixel_data``, ``unsupported_bits``, ``too_large``, ``truncated`` or ``wrong_length``.
+        ``no_pixel_data``, ``undecodable`` (no decoder), ``unsupported_bits``, ``too_large``,
+        ``truncated`` or ``wrong_length``.
     """
     if "PixelData" not in dataset:
         raise BadCase("no_pixel_data", "has no Pixel Data: not an image, or cut before its pixels")
+    syntax = transfer_syntax(dataset)
+    if syntax not in _NATIVE | JPEG | JPEG_LS | JPEG_2000 | {RLE}:
+        raise BadCase("undecodable", f"no decoder for {_shown_syntax(syntax)}")
     try:
         rows, columns, samples = (
             int(dataset.get(name) or default)
@@ -108,7 +113,7 @@ def check_size(dataset: Dataset) -> int:
             "invalid_header", f"{rows} rows, {columns} columns, {frames} frames, {samples} samples"
         )
     expected = rows * columns * samples * frames * bits // 8
-    native = transfer_syntax(dataset) in _NATIVE
+    native = syntax in _NATIVE
     held = expected * 2 // 3 if native and halved_chroma(dataset) else expected
     _check_length(expected, len(dataset.PixelData), native, held)
     return expected
@@ -203,13 +208,15 @@ def decode_frame(
     return _stored_bits(raw, dataset)
 
 
+def _shown_syntax(syntax: str) -> str:
+    # What is no syntax of the standard may be anything, also a name.
+    known = codes.transfer_syntax(syntax) == syntax
+    return f"transfer syntax {UID(syntax).name} ({syntax})" if known else "its transfer syntax"
+
+
 def _compressed(dataset: Dataset, shape: tuple[int, int, int], frame: bytes) -> np.ndarray:
     syntax = transfer_syntax(dataset)
     if syntax != RLE:
-        if syntax not in JPEG | JPEG_LS | JPEG_2000:
-            raise BadCase(
-                "undecodable", f"no decoder for transfer syntax {UID(syntax).name} ({syntax})"
-            )
         if b"\xff\xd9" not in frame[-END_MARKER_REACH:]:
             raise BadCase("truncated", f"the {UID(syntax).name} stream has no end; send it again")
         check_stream(frame, *shape, jpeg_2000=syntax in JPEG_2000)

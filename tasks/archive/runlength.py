@@ -4,6 +4,9 @@ import numpy as np
 
 from tasks.errors import BadCase
 
+MAX_PADDING_BYTES = 1
+"""A plane of odd length may be padded before it is packed; more means that the bytes shifted."""
+
 
 def decode_run_length(frame: bytes, shape: tuple[int, int, int], bits: int) -> np.ndarray:
     """Decode RLE (PS3.5 annex G): byte planes, most significant first, sample after sample.
@@ -25,7 +28,8 @@ def decode_run_length(frame: bytes, shape: tuple[int, int, int], bits: int) -> n
     Raises
     ------
     BadCase
-        ``truncated`` when header or segments do not fit the image.
+        ``truncated`` when header or segments do not fit the image, ``undecodable`` when a segment
+        holds more than its plane: bytes were lost, and those behind them would be shown shifted.
 
     Notes
     -----
@@ -45,6 +49,8 @@ def decode_run_length(frame: bytes, shape: tuple[int, int, int], bits: int) -> n
         plane = packbits_decode(frame[starts[index] : starts[index + 1]])
         if len(plane) < size:
             raise BadCase("truncated", f"an RLE segment holds {len(plane)} of {size} bytes")
+        if len(plane) > size + MAX_PADDING_BYTES:
+            raise BadCase("undecodable", f"an RLE segment holds {len(plane)} bytes, not {size}")
         sample, byte = divmod(index, depth)
         # Little endian in memory: the first plane is the most significant byte.
         words[sample, :, depth - 1 - byte] = np.frombuffer(plane, np.uint8, count=size)

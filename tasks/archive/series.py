@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from tasks.archive import codes
 from tasks.archive.elements import quiet
 from tasks.archive.frames import SECONDARY_CAPTURE, Frame, frames_of
 from tasks.archive.groups import Group, split
@@ -67,7 +68,8 @@ def _contents(files: Sequence[FileRef]) -> Iterator[tuple[str, bytes]]:
 
 
 def modality_of(frame: Frame) -> str:
-    return str(frame.source.dataset.get("Modality") or "OT")
+    """Return the modality as a term of the standard: it is told in messages and kept in stores."""
+    return codes.term(str(frame.source.dataset.get("Modality") or "OT"), codes.MODALITIES) or "OT"
 
 
 def _without_strays(frames: list[Frame], modality: str) -> tuple[list[Frame], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 
-from tasks.archive import geometry
+from tasks.archive import codes, geometry
 from tasks.archive.certificate import sentence
 from tasks.archive.frames import UNKNOWN_SPACING, Frame
 from tasks.archive.grey import AIR_HU, MONOCHROME, exact, shown_grey, slice_in_units
@@ -263,13 +263,15 @@ def _as_volume(grey: np.ndarray) -> np.ndarray:
 
 def _facts(frame: Frame, modality: str, count: int) -> dict[str, Any]:
     dataset: Dataset = frame.source.dataset
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    # Terms of the standard only: what else stands there may be anything, also a name.
     return {
         "modality": modality,
         "rows": frame.shape[0],
         "cols": frame.shape[1],
         "frames": count,
-        "photometric": str(dataset.get("PhotometricInterpretation") or ""),
-        "transfer_syntax": transfer_syntax(dataset),
+        "photometric": codes.term(photometric, codes.PHOTOMETRIC) or "",
+        "transfer_syntax": codes.transfer_syntax(transfer_syntax(dataset)),
         "spacing": frame.spacing_fact,
     }
 
