@@ -114,6 +114,7 @@ _LABELS_AND_RECIPES = {
     "mask_labels": "export the mask with whole labels from 0 to 65535",
     "no_foreground": "lower the threshold of the recipe's crop, or look at the image",
     "no_mask": "add the mask to the label set, or take the case out of the cohort",
+    "no_patient_axes": "take reorient out of the recipe, or the cine out of the cohort",
     "not_finite": "correct the recipe: it made values that are not finite",
     "out_of_range": "clip before storing integers, or store float32",
     "resample_too_large": "choose a larger spacing in the recipe",

@@ -11,12 +11,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
-from tasks.imaging import crop, enhance, normalise, resample
+from tasks.imaging import crop, enhance, normalise, reorient, resample
 from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
 
 STEPS: dict[str, Step] = {
     **enhance.STEPS,
     **normalise.STEPS,
+    **reorient.STEPS,
     **resample.STEPS,
     **crop.STEPS,
 }
@@ -267,8 +268,8 @@ def invert(
     array : ndarray (z, y, x) or (k, z, y, x)
         On the grid after the recipe.
     kind : {"label", "probability"}
-        Labels by nearest neighbour in their own type, probabilities linearly in float32.  What a
-        crop had cut off comes back as 0.
+        Labels by nearest neighbour, or as the step says, in their own type; probabilities linearly
+        in float32.  What a crop had cut off comes back as 0.
 
     Returns
     -------

@@ -46,9 +46,7 @@ def test_long_axes_are_cut_into_blocks_without_a_seam(shape):
 def test_cubic_resizing_equals_skimage():
     array = np.random.default_rng(1).normal(size=(12, 31, 40))
     peer = resize(array, (20, 17, 61), order=3, mode="edge", anti_aliasing=False, clip=False)
-    np.testing.assert_allclose(
-        resize_cubic(array, (20, 17, 61)), peer, rtol=0, atol=FLOAT32_SUMS
-    )
+    np.testing.assert_allclose(resize_cubic(array, (20, 17, 61)), peer, rtol=0, atol=FLOAT32_SUMS)
 
 
 def test_a_cubic_curve_is_met_exactly_away_from_the_edges():
