@@ -117,6 +117,7 @@ _LABELS_AND_RECIPES = {
     "no_patient_axes": "take reorient out of the recipe, or the cine out of the cohort",
     "not_finite": "correct the recipe: it made values that are not finite",
     "out_of_range": "clip before storing integers, or store float32",
+    "registration_failed": "look at both series side by side, or take one out of the case",
     "resample_too_large": "choose a larger spacing in the recipe",
     "wrong_dtype": "correct the recipe: it made another type than the part holds",
     "wrong_shape": "correct the recipe: it made another shape than the part holds",

@@ -186,7 +186,7 @@ def _refuse_unless_plausible(found: Registration) -> None:
     )
     broken = [text for is_broken, text in limits if is_broken]
     if broken:
-        detail = f"{found.kind} match: {'; '.join(broken)}: look at both series, or leave one out"
+        detail = f"{found.kind} match: {'; '.join(broken)}"
         raise BadCase("registration_failed", detail)
 
 
