@@ -32,7 +32,7 @@ SEED = 20_030_120
 """Of the places that are compared; part of what a result depends on, so it is fixed."""
 
 ITERATIONS = 300
-"""Most steps of the optimiser a level; it comes to rest after 30 to 80."""
+"""Most steps of the optimiser a level; it comes to rest after 60 to 100."""
 
 FIRST_STEP, LAST_STEP = 1.0, 1e-3
 """Length of the optimiser's steps at first and at rest, in voxels of the level: far below the half

@@ -25,7 +25,6 @@ Voxels = Annotated[int, Field(ge=1, le=8192)]
 LARGEST_GROWTH = 64
 """More voxels than this for each source voxel means a wrong spacing in a header, not a wish."""
 
-
 ANISOTROPIC = 3.0
 """Voxels more than this many times as long as wide are thick slices: nnU-Net's limit. A smooth
 curve from one such slice to the next would invent anatomy."""
