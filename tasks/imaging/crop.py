@@ -26,11 +26,25 @@ class CropParameters(Parameters):
         return self
 
 
-class PadParameters(Parameters):
-    """A central place in a box of at least ``shape``; ``value`` fills, or the image's minimum."""
+def _is_none(value: object) -> bool:
+    return value is None
 
-    shape: tuple[Voxels, Voxels, Voxels]
+
+class PadParameters(Parameters):
+    """A central place in a box of at least ``shape``, or of whole multiples of ``multiple_of``.
+
+    ``value`` fills, or the image's minimum.  A network that halves an axis n times needs 2^n.
+    """
+
+    shape: tuple[Voxels, Voxels, Voxels] | None = Field(default=None, exclude_if=_is_none)
+    multiple_of: tuple[Voxels, Voxels, Voxels] | None = Field(default=None, exclude_if=_is_none)
     value: float | Literal["min"] = "min"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "PadParameters":
+        if (self.shape is None) == (self.multiple_of is None):
+            raise ValueError("give either shape or multiple_of")
+        return self
 
 
 class PadSquareParameters(Parameters):
@@ -83,7 +97,14 @@ def _crop(image: Image, params: CropParameters) -> tuple[Image, dict]:
 
 
 def _pad(image: Image, params: PadParameters) -> tuple[Image, dict]:
-    return _centre(image, params.shape, params.value)
+    return _centre(image, _padded(params, image.array.shape), params.value)
+
+
+def _padded(params: PadParameters, have: Shape) -> Shape:
+    if params.multiple_of is None:
+        return tuple(max(size, least) for size, least in zip(have, params.shape, strict=True))
+    pairs = zip(have, params.multiple_of, strict=True)
+    return tuple(-(-size // whole) * whole for size, whole in pairs)
 
 
 def _pad_square(image: Image, params: PadSquareParameters) -> tuple[Image, dict]:
@@ -131,8 +152,8 @@ def _crop_bounds(params: CropParameters, bounds: Bounds) -> Bounds:
 
 
 def _pad_bounds(params: PadParameters, bounds: Bounds) -> Bounds:
-    pairs = zip(bounds, params.shape, strict=True)
-    return tuple((max(low, size), max(high, size)) for (low, high), size in pairs)
+    lows, highs = (_padded(params, sizes) for sizes in zip(*bounds, strict=True))
+    return tuple(zip(lows, highs, strict=True))
 
 
 def _square_bounds(params: PadSquareParameters, bounds: Bounds) -> Bounds:

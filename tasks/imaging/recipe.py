@@ -19,6 +19,7 @@ from tasks.imaging import (
     masks,
     nonlocal_means,
     normalise,
+    reorient,
     resample,
     speckle,
     variation,
@@ -37,6 +38,7 @@ STEPS: dict[str, Step] = {
     **bias.STEPS,
     **histogram.STEPS,
     **normalise.STEPS,
+    **reorient.STEPS,
     **resample.STEPS,
     **crop.STEPS,
     **masks.STEPS,
@@ -314,8 +316,8 @@ def invert(
     array : ndarray (z, y, x) or (k, z, y, x)
         On the grid after the recipe.
     kind : {"label", "probability"}
-        Labels by nearest neighbour in their own type, probabilities linearly in float32.  What a
-        crop had cut off comes back as 0.
+        Labels by nearest neighbour, or as the step says, in their own type; probabilities linearly
+        in float32.  What a crop had cut off comes back as 0.
 
     Returns
     -------

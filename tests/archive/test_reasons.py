@@ -33,6 +33,7 @@ PASSED_ON = {
     ("archive/volume.py", "certificate.reason"),
     ("archive/volume.py", "reason"),
     ("archive/walk.py", "reason"),
+    ("imaging/coregister.py", "bad.reason"),
 }
 """Expressions that only hand on a reason which stands elsewhere in the same wing."""
 

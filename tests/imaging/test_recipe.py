@@ -34,6 +34,7 @@ spacings = st.tuples(*[st.floats(0.7, 3.0)] * 3).map(list)
 pads_and_crops = st.one_of(
     sizes.map(lambda shape: {"step": "crop", "shape": list(shape)}),
     sizes.map(lambda shape: {"step": "pad", "shape": list(shape)}),
+    sizes.map(lambda shape: {"step": "pad", "multiple_of": list(shape)}),
     st.just({"step": "pad_square"}),
     st.integers(0, 3).map(lambda n: {"step": "crop", "shape": "foreground", "margin": n}),
 )
@@ -42,6 +43,12 @@ any_geometry = st.one_of(
     sizes.map(lambda shape: {"step": "resize", "shape": list(shape)}),
     spacings.map(lambda spacing: {"step": "resample", "spacing": spacing}),
     st.just({"step": "resample", "spacing": "median"}),
+    spacings.map(
+        lambda mm: {"step": "resample", "spacing": mm, "order": "cubic", "masks": "onehot"}
+    ),
+    st.sampled_from(["SPL", "ILA", "RSP"]).map(
+        lambda way: {"step": "reorient", "orientation": way}
+    ),
     st.just({"step": "normalise", "method": "minmax"}),
 )
 
@@ -125,6 +132,9 @@ def test_pads_and_crops_give_back_the_same_label(shape, steps, seed):
             {"step": "pad_square", "value": 0},
             {"step": "resize", "shape": [40, 20, 37]},
             {"step": "resample", "spacing": [1.3, 1.7, 0.8]},
+            {"step": "resample", "spacing": [1.3, 1.7, 0.8], "order": "cubic"},
+            {"step": "reorient", "orientation": "LAI"},
+            {"step": "pad", "multiple_of": [7, 8, 9], "value": 0},
             {"step": "resample", "spacing": "median"},
         ]
     ),
@@ -232,6 +242,8 @@ def test_traces_of_another_image_are_refused():
         ({"step": "lee", "noise": 0.0}, "noise 0 must be above 0"),
         ({"step": "histogram_standard", "standard": [1, 2]}, "at least 11 items"),
         ({"step": "resample", "spacing": [1, -1, 1]}, "greater than 0"),
+        ({"step": "pad"}, "give either shape or multiple_of"),
+        ({"step": "pad", "shape": [1, 2, 3], "multiple_of": [1, 2, 3]}, "give either"),
         ({"step": "no.such.module:thing"}, "cannot be imported"),
         ({"step": "json:loads"}, "beside an integer VERSION"),
     ],

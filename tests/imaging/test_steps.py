@@ -76,10 +76,20 @@ EXAMPLES = {
     "bias_correction": [{"shrink": 2, "iterations": [5, 5]}],
     "histogram_standard": [{"standard": [0, 10, 20, 30, 40, 50, 60, 70, 80, 95, 100]}],
     "store_as": [{"dtype": "int16"}, {"dtype": "float16"}],
-    "resample": [{"spacing": [1.5, 1.0, 2.0]}, {"spacing": "median"}],
+    "reorient": [{}, {"orientation": "AIR"}],
+    "resample": [
+        {"spacing": [1.5, 1.0, 2.0]},
+        {"spacing": "median"},
+        {"spacing": [1.5, 1.0, 0.7], "order": "cubic"},
+        {"spacing": "median", "order": "cubic", "thick_axis": "cubic"},
+    ],
     "resize": [{"shape": [4, 9, 40]}],
     "crop": [{"shape": [4, 10, 100]}, {"shape": "foreground", "threshold": 200, "margin": 1}],
-    "pad": [{"shape": [9, 30, 10]}, {"shape": [9, 30, 10], "value": -5}],
+    "pad": [
+        {"shape": [9, 30, 10]},
+        {"shape": [9, 30, 10], "value": -5},
+        {"multiple_of": [4, 16, 32]},
+    ],
     "pad_square": [{}],
     **masks.EXAMPLES,
 }
@@ -260,6 +270,14 @@ def test_a_spacing_that_makes_an_absurd_image_is_a_bad_case():
         run({"step": "resample", "spacing": [0.1, 0.1, 0.1]})
 
 
+def test_padding_to_multiples_adds_the_least_that_will_do():
+    _, out, traces = run({"step": "pad", "multiple_of": [4, 8, 16], "value": -7})
+    assert out.array.shape == (8, 24, 32)
+    np.testing.assert_array_equal(out.array[1:7, :, 6:26], picture().array)
+    assert (out.array[:, :, :6] == -7).all()
+    assert traces[0]["start"] == [-1, 0, -6]
+
+
 def test_store_as_rounds_and_refuses_what_does_not_fit():
     recipe, out, _ = run(
         {"step": "clip", "low": 0.5, "high": 9}, {"step": "store_as", "dtype": "int16"}
@@ -287,6 +305,11 @@ def test_voxels_are_float32_unless_said():
         ),
         ([{"step": "resize", "shape": [2, 8, 5]}, {"step": "pad_square"}], (2, 8, 8)),
         ([{"step": "pad", "shape": [4, 5, 6]}], None),
+        ([{"step": "pad", "multiple_of": [4, 5, 6]}], None),
+        (
+            [{"step": "resize", "shape": [2, 8, 5]}, {"step": "pad", "multiple_of": [4, 8, 4]}],
+            (4, 8, 8),
+        ),
         ([{"step": "crop", "shape": [4, 5, 6]}], None),
         ([{"step": "resize", "shape": [2, 8, 5]}, {"step": "crop", "shape": "foreground"}], None),
         ([{"step": "resize", "shape": [2, 8, 5]}, {"step": "resample", "spacing": "median"}], None),
