@@ -114,9 +114,12 @@ _LABELS_AND_RECIPES = {
     "mask_labels": "export the mask with whole labels from 0 to 65535",
     "no_foreground": "lower the threshold of the recipe's crop, or look at the image",
     "no_mask": "add the mask to the label set, or take the case out of the cohort",
+    "no_region": "add the step that makes the mask before features, or look at the image",
     "not_finite": "correct the recipe: it made values that are not finite",
     "out_of_range": "clip before storing integers, or store float32",
+    "region_too_small": "choose fewer hog_cells, or look at the mask",
     "resample_too_large": "choose a larger spacing in the recipe",
+    "too_many_levels": "choose a larger bin_width or a narrower resegment in the recipe",
     "wrong_dtype": "correct the recipe: it made another type than the part holds",
     "wrong_shape": "correct the recipe: it made another shape than the part holds",
 }

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
-from tasks.imaging import crop, enhance, normalise, resample
+from tasks.imaging import crop, enhance, features, normalise, resample
 from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
 
 STEPS: dict[str, Step] = {
@@ -19,6 +19,7 @@ STEPS: dict[str, Step] = {
     **normalise.STEPS,
     **resample.STEPS,
     **crop.STEPS,
+    **features.STEPS,
 }
 
 DEFAULT_DTYPE = "float32"

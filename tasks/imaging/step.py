@@ -12,6 +12,9 @@ from tasks.cohort.fingerprint import Fingerprint
 UNBOUNDED = 1 << 31
 """Stands for an axis whose size is not known before the image is."""
 
+FEATURES = "features"
+"""Where a step's trace holds the numbers it measured, by name; None for one an image has not."""
+
 Shape = tuple[int, int, int]
 Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Smallest and largest size an axis (z, y, x) can have at this point of a recipe."""
@@ -54,6 +57,11 @@ def same_bounds(params: Any, bounds: Bounds) -> Bounds:
     return bounds
 
 
+def no_features(params: Any) -> tuple[str, ...]:
+    """Return no names: the step measures nothing."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Step:
     """One kind of recipe step.
@@ -78,6 +86,9 @@ class Step:
     fit : callable (parameters, Fingerprint) -> parameters, optional
     bounds : callable (parameters, Bounds) -> Bounds
         Sizes the output can have.
+    features : callable (parameters) -> tuple of str
+        Names of the numbers that the step measures and leaves in its trace under `FEATURES`,
+        known before any image.
     """
 
     version: int
@@ -89,3 +100,4 @@ class Step:
     needs_fit: Callable[[Any], bool] = fitted_already
     fit: Callable[[Any, Fingerprint], BaseModel] | None = None
     bounds: Callable[[Any, Bounds], Bounds] = same_bounds
+    features: Callable[[Any], tuple[str, ...]] = no_features

@@ -10,6 +10,8 @@ from scipy.ndimage import zoom
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
+from tasks.hashing import digest_json
+from tasks.imaging.columns import numbers_of
 from tasks.imaging.recipe import STEPS, Image, apply, fit, fixed_shape, output_dtype, parse_steps
 from tasks.imaging.resample import resize_linear, resize_nearest
 
@@ -41,6 +43,16 @@ EXAMPLES = {
     "crop": [{"shape": [4, 10, 100]}, {"shape": "foreground", "threshold": 200, "margin": 1}],
     "pad": [{"shape": [9, 30, 10]}, {"shape": [9, 30, 10], "value": -5}],
     "pad_square": [{}],
+    "features": [
+        {"families": ["intensity", "hog"]},
+        {
+            "families": ["intensity", "histogram", "shape", "glcm", "lbp"],
+            "mask": "ball",
+            "bin_width": 25,
+            "resegment": [0, 600],
+            "glcm": ["2d_averaged", "3d_merged"],
+        },
+    ],
 }
 
 
@@ -51,7 +63,7 @@ def picture(shape=(6, 24, 20), spacing=(3.0, 0.8, 0.8)) -> Image:
     noise = np.random.default_rng(7).integers(-30, 30, shape)
     array = (5 * x + 400 * ball + noise).astype(np.int16)
     array[:, :, :3] = 0
-    return Image(array, np.diag([*spacing, 1.0])[[2, 1, 0, 3]])
+    return Image(array, np.diag([*spacing, 1.0])[[2, 1, 0, 3]], {"ball": ball.astype(np.uint8)})
 
 
 def run(*steps, image=None):
@@ -66,10 +78,19 @@ def stable_digest(array: np.ndarray) -> str:
     return hashlib.sha256(head + scaled.astype(np.int64).tobytes()).hexdigest()[:32]
 
 
+def outcome_digest(out: Image, traces: tuple[dict, ...]) -> str:
+    """Return the digest of the voxels and, where a step measured something, of its numbers."""
+    digest, numbers = stable_digest(out.array), numbers_of(traces)
+    if not numbers:
+        return digest
+    shown = {name: None if n is None else f"{n:.6g}" for name, n in numbers.items()}
+    return digest_json([digest, shown])
+
+
 def golden_now() -> dict[str, list[str]]:
     return {
         f"{name} {STEPS[name].version}": [
-            stable_digest(run({"step": name, **params})[1].array) for params in EXAMPLES[name]
+            outcome_digest(*run({"step": name, **params})[1:]) for params in EXAMPLES[name]
         ]
         for name in sorted(STEPS)
     }
