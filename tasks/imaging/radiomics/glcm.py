@@ -81,7 +81,7 @@ def glcm(levels: np.ndarray, count: int, aggregation: str) -> dict[str, float]:
     have (the correlation of one grey level); a number that no matrix has is nan.
     """
     sums, known = np.zeros(len(CODES)), np.zeros(len(CODES))
-    for pairs in _matrices(levels, count, aggregation):
+    for pairs in matrices(levels, count, aggregation):
         if pairs.any():
             row = np.array([_numbers(pairs)[name] for name in CODES])
             has = ~np.isnan(row)
@@ -91,7 +91,7 @@ def glcm(levels: np.ndarray, count: int, aggregation: str) -> dict[str, float]:
     return dict(zip(CODES, mean.tolist(), strict=True))
 
 
-def _matrices(levels: np.ndarray, count: int, aggregation: str) -> Iterator[np.ndarray]:
+def matrices(levels: np.ndarray, count: int, aggregation: str) -> Iterator[np.ndarray]:
     """Give the symmetric matrices (n, n) whose numbers are averaged, one at a time."""
     if aggregation == "2d_averaged":
         for plane in levels:

@@ -51,7 +51,7 @@ def mirp_numbers(levels: np.ndarray) -> dict[str, float]:
     """
     from mirp import extract_features
 
-    with _silent():
+    with silent():
         (table,) = extract_features(
             image=levels.astype(np.float64),
             mask=(levels > 0).astype(np.int64),
@@ -64,7 +64,7 @@ def mirp_numbers(levels: np.ndarray) -> dict[str, float]:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Keep mirp from setting up the process's log, which is not its own, and from writing to it."""
     root, nothing, before = logging.getLogger(), logging.NullHandler(), logging.root.manager.disable
     root.addHandler(nothing)

@@ -79,7 +79,7 @@ def shape(region: Region) -> dict[str, float]:
     volume, area = surface.volume, surface.area
     axes = _axis_lengths(region)
     extent = np.ptp(surface.corners, axis=0)
-    return {
+    found = {
         "volume": volume,
         "voxel_volume": float(region.mask.sum() * region.spacing.prod()),
         "surface_area": area,
@@ -97,6 +97,7 @@ def shape(region: Region) -> dict[str, float]:
         "area_density_ellipsoid": ratio(area, _ellipsoid_area(*(length / 2 for length in axes))),
         "integrated_intensity": float(region.values.mean()) * volume,
     }
+    return {name: found[name] for name in CODES}
 
 
 def _mesh(region: Region) -> _Surface:
