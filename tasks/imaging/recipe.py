@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.imaging import crop, enhance, features, normalise, resample
-from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
+from tasks.imaging.step import UNBOUNDED, Image, Shape, Step, check_measured
 
 STEPS: dict[str, Step] = {
     **enhance.STEPS,
@@ -223,6 +223,7 @@ def apply(recipe: FittedRecipe, image: Image) -> tuple[Image, tuple[dict, ...]]:
     for fitted in recipe.steps:
         step, params = _ready(fitted)
         done, trace = step.apply(image, params)
+        check_measured(fitted.name, step.features(params), trace)
         masks = {**_carried(step, image, trace), **done.masks}
         image = Image(done.array, done.affine, masks, image.facts)
         traces.append(trace)

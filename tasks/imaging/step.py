@@ -1,6 +1,6 @@
 """What every recipe step is made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,22 @@ def fitted_already(params: Any) -> bool:
 def same_bounds(params: Any, bounds: Bounds) -> Bounds:
     """Return the bounds unchanged: the step keeps the shape."""
     return bounds
+
+
+def check_measured(name: str, promised: Collection[str], trace: Mapping[str, Any]) -> None:
+    """Refuse numbers that a step did not promise, or kept back: tables have one set of columns.
+
+    Raises
+    ------
+    ValueError
+    """
+    found = trace.get(FEATURES, {})
+    if found.keys() != set(promised):
+        msg = (
+            f"recipe step {name!r} measured {len(found)} columns where it promises "
+            f"{len(promised)}: its `features` must name what its trace holds"
+        )
+        raise ValueError(msg)
 
 
 def no_features(params: Any) -> tuple[str, ...]:
