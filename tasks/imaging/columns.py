@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from tasks.imaging.features import FeaturesParameters, codes
 from tasks.imaging.recipe import FittedRecipe, StepConfig, find_step
 from tasks.imaging.step import FEATURES
 
@@ -37,6 +39,20 @@ def _steps(recipe: FittedRecipe | Sequence[StepConfig]) -> list[tuple]:
         found = [(find_step(one.name), one.params) for one in recipe.steps]
         return [(step, step.parameters.model_validate(params)) for step, params in found]
     return [(find_step(one.step), one.parameters()) for one in recipe]
+
+
+def explained(recipe: FittedRecipe) -> dict[str, dict[str, Any]]:
+    """Return column -> its IBSI code and the settings it was measured with, as a paper states them.
+
+    A step of another package gives its settings and no code.
+    """
+    found = {}
+    for step, params in _steps(recipe):
+        known = codes(params) if isinstance(params, FeaturesParameters) else {}
+        settings = params.model_dump(mode="json", exclude_none=True)
+        for name in step.features(params):
+            found[name] = {"ibsi": known.get(name, ""), "settings": settings}
+    return found
 
 
 def numbers_of(traces: Sequence[Mapping]) -> dict[str, float | None]:

@@ -89,12 +89,17 @@ class FeaturesParameters(Parameters):
         return Choices(glcm=self.glcm, hog_cells=self.hog_cells)
 
 
-def _names(params: FeaturesParameters) -> tuple[str, ...]:
-    return tuple(
-        f"{params.region}_{family}_{name}"
+def codes(params: FeaturesParameters) -> dict[str, str]:
+    """Return the columns of a step in order, each with its IBSI code or an empty text."""
+    return {
+        f"{params.region}_{family}_{name}": code
         for family in params.families
-        for name in FAMILIES[family].names(params.choices)
-    )
+        for name, code in FAMILIES[family].codes(params.choices).items()
+    }
+
+
+def _names(params: FeaturesParameters) -> tuple[str, ...]:
+    return tuple(codes(params))
 
 
 def _measure(image: Image, params: FeaturesParameters) -> tuple[Image, dict]:

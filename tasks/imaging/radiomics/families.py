@@ -23,14 +23,17 @@ class Choices:
 class Family:
     """One family of numbers."""
 
-    names: Callable[[Choices], tuple[str, ...]]
-    """Of the numbers, known before any image."""
+    codes: Callable[[Choices], Mapping[str, str]]
+    """Names of the numbers, known before any image, and their IBSI codes; of co-occurrence with
+    the code of the aggregation; empty where IBSI defines none."""
     numbers: Callable[[Region, np.ndarray | None, int, Choices], Mapping[str, float]]
     """From region, grey levels, their number and the choices."""
     binned: bool
     """Whether it needs grey levels."""
-    ibsi: Mapping[str, str] | None = None
-    """Name of each number and its IBSI code; None where IBSI defines none of them."""
+
+    def names(self, choices: Choices) -> tuple[str, ...]:
+        """Return the names of the numbers in order."""
+        return tuple(self.codes(choices))
 
 
 def _column(aggregation: str) -> str:
@@ -38,8 +41,12 @@ def _column(aggregation: str) -> str:
     return aggregation.replace(".", "_")
 
 
-def _glcm_names(choices: Choices) -> tuple[str, ...]:
-    return tuple(f"{_column(way)}_{name}" for way in choices.glcm for name in glcm.CODES)
+def _glcm_codes(choices: Choices) -> dict[str, str]:
+    return {
+        f"{_column(way)}_{name}": f"{code} {glcm.AGGREGATIONS[way]}"
+        for way in choices.glcm
+        for name, code in glcm.CODES.items()
+    }
 
 
 def _glcm_numbers(
@@ -54,36 +61,33 @@ def _glcm_numbers(
 
 FAMILIES: Mapping[str, Family] = {
     "intensity": Family(
-        lambda choices: tuple(intensity.CODES),
+        lambda choices: intensity.CODES,
         lambda region, levels, count, choices: intensity.intensity(region),
         binned=False,
-        ibsi=intensity.CODES,
     ),
     "histogram": Family(
-        lambda choices: tuple(histogram.CODES),
+        lambda choices: histogram.CODES,
         lambda region, levels, count, choices: histogram.histogram(levels, count),
         binned=True,
-        ibsi=histogram.CODES,
     ),
     "shape": Family(
-        lambda choices: tuple(shape.CODES),
+        lambda choices: shape.CODES,
         lambda region, levels, count, choices: shape.shape(region),
         binned=False,
-        ibsi=shape.CODES,
     ),
-    "glcm": Family(_glcm_names, _glcm_numbers, binned=True, ibsi=glcm.CODES),
+    "glcm": Family(_glcm_codes, _glcm_numbers, binned=True),
     "hog": Family(
-        lambda choices: planar.hog_names(choices.hog_cells),
+        lambda choices: dict.fromkeys(planar.hog_names(choices.hog_cells), ""),
         lambda region, levels, count, choices: planar.hog(region, choices.hog_cells),
         binned=False,
     ),
     "lbp": Family(
-        lambda choices: planar.PATTERNS,
+        lambda choices: dict.fromkeys(planar.PATTERNS, ""),
         lambda region, levels, count, choices: planar.lbp(region, levels),
         binned=True,
     ),
     "mirp": Family(
-        lambda choices: run_lengths.mirp_names(),
+        lambda choices: dict.fromkeys(run_lengths.mirp_names(), ""),
         lambda region, levels, count, choices: run_lengths.mirp_numbers(levels),
         binned=True,
     ),
