@@ -16,7 +16,7 @@ from tasks.archive.volume import Volume, read_volume
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
 from tasks.hashing import digest_json
-from tasks.imaging.columns import numbers_of
+from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, invert
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
@@ -91,8 +91,7 @@ def judge_images(
     Judgement or BadCase
         BadCase where the files cannot be read or a step of the recipe refuses them.
     """
-    recipe = FittedRecipe.from_dict(model.spec.recipe)
-    fixed_shape(recipe)  # refuses steps of another version before any case is read
+    recipe = _recipe_of(model.spec)
     together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
@@ -104,6 +103,14 @@ def judge_images(
                 yield case, one
             else:
                 yield case, _judgement(model, recipe, case, one, next(answers))
+
+
+def _recipe_of(spec: ModelSpec) -> FittedRecipe:
+    """Return a model's recipe; refuses what cannot be obeyed here before any case is read."""
+    recipe = FittedRecipe.from_dict(spec.recipe)
+    fixed_shape(recipe)
+    columns_of(recipe)
+    return recipe
 
 
 def _prepare(
@@ -193,8 +200,7 @@ def judge_measured(
     """
     from tasks.learn.tabular import predict_table, table_frame
 
-    recipe = FittedRecipe.from_dict(model.spec.recipe)
-    fixed_shape(recipe)  # refuses steps of another version before any case is read
+    recipe = _recipe_of(model.spec)
     for case in cases:
         ready = _prepare(recipe, case)
         if isinstance(ready, BadCase):
