@@ -77,7 +77,8 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
         ids = [case.case_id for case in ready.cohort.cases]
         rows = {row.part_id: row for row in parts(home.catalog, recipe_id=key)}
         images = {c: rows[p] for c, p in part_of_case(home.catalog, key, ids).items()}
-        measured = features(home.catalog, key, ids)
+        if any(candidate.kind == "tabular" for candidate in ready.scenario.candidates):
+            measured = features(home.catalog, key, ids)
         if ready.scenario.task == "segmentation":
             for label_set in ready.label_sets.values():
                 found = part_of_case(home.catalog, key, ids, label_set)

@@ -52,7 +52,7 @@ class FeaturesParameters(Parameters):
     bin_width: float | None = Field(default=None, gt=0)
     resegment: tuple[float, float] | None = None
     glcm: tuple[Aggregation, ...] = Field(default=("3d_merged",), min_length=1)
-    hog_cells: int = Field(default=4, ge=1, le=16)
+    hog_cells: int = Field(default=4, ge=1, le=11)
 
     @model_validator(mode="after")
     def _fits(self) -> "FeaturesParameters":

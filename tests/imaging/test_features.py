@@ -79,7 +79,7 @@ def test_two_regions_have_columns_of_their_own():
 
 
 def test_too_many_columns_are_refused_before_any_image():
-    gradients = [{"families": ["hog"], "hog_cells": 16, "name": name} for name in ("a", "b", "c")]
+    gradients = [{"families": ["hog"], "hog_cells": 8, "name": name} for name in ("a", "b", "c")]
     assert len(columns_of(recipe_of(*gradients[:2]))) == MOST_COLUMNS
     with pytest.raises(ValueError, match=f"over {MOST_COLUMNS}"):
         columns_of(recipe_of(*gradients))

@@ -1,5 +1,6 @@
 """Grey levels 1 to n: a fixed number of bins or a fixed bin size (IBSI section 2.7)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ def discretise(region: Region, binning: Binning) -> tuple[np.ndarray, int]:
 
     Returns
     -------
-    ndarray (z, y, x), int32
+    ndarray (z, y, x), int16
         Grey levels from 1; 0 where no intensity counts.
     int
         Number of grey levels: the bins of a fixed number, else the largest level that occurs.
@@ -47,26 +48,30 @@ def discretise(region: Region, binning: Binning) -> tuple[np.ndarray, int]:
         ``too_many_levels`` when the bin size makes more than `MOST_LEVELS`.
     """
     values = region.values
-    found = _fixed_number(values, binning) if binning.number else _fixed_size(values, binning)
-    count = binning.number or int(found.max())
-    levels = np.zeros(region.array.shape, dtype=np.int32)
-    levels[region.counted] = found
-    return levels, count
+    low, high = float(values.min()), float(values.max())
+    level_of = (
+        _fixed_number(binning, low, high) if binning.number else _fixed_size(binning, low, high)
+    )
+    levels = np.zeros(region.array.shape, dtype=np.int16)
+    # A slice at a time: float64 copies of the whole region would be four times the image.
+    for plane, counted, found in zip(region.array, region.counted, levels, strict=True):
+        found[counted] = level_of(plane[counted].astype(np.float64))
+    return levels, binning.number or int(levels.max())
 
 
-def _fixed_number(values: np.ndarray, binning: Binning) -> np.ndarray:
-    low, high = values.min(), values.max()
+def _fixed_number(binning: Binning, low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
     if low == high:
-        return np.ones(values.shape, dtype=np.int32)
+        return np.ones_like
     # IBSI: the largest intensity belongs to the last bin.
-    scaled = np.floor(binning.number * (values - low) / (high - low)) + 1
-    return np.minimum(scaled, binning.number).astype(np.int32)
+    return lambda values: np.minimum(
+        np.floor(binning.number * (values - low) / (high - low)) + 1, binning.number
+    )
 
 
-def _fixed_size(values: np.ndarray, binning: Binning) -> np.ndarray:
-    low = values.min() if binning.start is None else binning.start
-    highest = (values.max() - low) / binning.width + 1
+def _fixed_size(binning: Binning, low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
+    start = low if binning.start is None else binning.start
+    highest = (high - start) / binning.width + 1
     if highest >= MOST_LEVELS + 1:
         detail = f"bins of {binning.width:g} make {highest:.0f} grey levels, over {MOST_LEVELS}"
         raise BadCase("too_many_levels", detail)
-    return (np.floor((values - low) / binning.width) + 1).astype(np.int32)
+    return lambda values: np.floor((values - start) / binning.width) + 1

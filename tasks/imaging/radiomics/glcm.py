@@ -68,7 +68,7 @@ def glcm(levels: np.ndarray, count: int, aggregation: str) -> dict[str, float]:
 
     Parameters
     ----------
-    levels : ndarray (z, y, x), int32
+    levels : ndarray (z, y, x), int16
         Grey levels from 1, 0 outside.
     count : int
         Number of grey levels.
@@ -115,7 +115,7 @@ def _pairs(levels: np.ndarray, count: int, directions: Sequence[Direction]) -> n
         # A slice at a time: whole volumes of pair numbers would need many times the image.
         for z in range(levels.shape[0] - dz):
             here, there = _shifted(levels[z], levels[z + dz], dy, dx)
-            numbers = here * side + there
+            numbers = here.astype(np.int32) * side + there
             found += np.bincount(numbers.ravel(), minlength=side * side)
     matrix = found.reshape(side, side)[1:, 1:]
     return matrix + matrix.T

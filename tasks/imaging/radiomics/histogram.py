@@ -39,7 +39,7 @@ def histogram(levels: np.ndarray, count: int) -> dict[str, float]:
 
     Parameters
     ----------
-    levels : ndarray (z, y, x), int32
+    levels : ndarray (z, y, x), int16
         Grey levels from 1, 0 outside; see `tasks.imaging.radiomics.discretise`.
     count : int
         Number of grey levels.

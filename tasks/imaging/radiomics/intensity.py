@@ -1,6 +1,7 @@
 """Statistics of intensities (IBSI family UHIW): 18 numbers without discretisation."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -28,6 +29,9 @@ CODES: Mapping[str, str] = {
 }
 """Name of each number and its IBSI code."""
 
+AT_ONCE = 1 << 20
+"""Values turned into float64 together: 8 MB."""
+
 
 def intensity(region: Region) -> dict[str, float]:
     """Return the statistics of the counted intensities, by the names of `CODES`.
@@ -39,11 +43,9 @@ def intensity(region: Region) -> dict[str, float]:
     another ratio without a denominator is nan.
     """
     values = region.values
-    return {
-        **moments(values),
-        "energy": float(np.square(values).sum()),
-        "root_mean_square": float(np.sqrt(np.square(values).mean())),
-    }
+    found = moments(values)
+    squares = total(values, np.square)
+    return {**found, "energy": squares, "root_mean_square": math.sqrt(squares / values.size)}
 
 
 def moments(values: np.ndarray) -> dict[str, float]:
@@ -53,17 +55,19 @@ def moments(values: np.ndarray) -> dict[str, float]:
     ----------
     values : ndarray (n,)
     """
-    values = values.astype(np.float64)
-    mean = values.mean()
-    centred = values - mean
-    variance = np.square(centred).mean()
-    low, q10, q25, median, q75, q90, high = np.percentile(values, (0, 10, 25, 50, 75, 90, 100))
-    robust = values[(values >= q10) & (values <= q90)]
-    found = {
+    ordered, n = np.sort(values), values.size
+    mean = total(ordered, np.asarray) / n
+    second, third, fourth = (
+        total(ordered, lambda some, power=power: (some - mean) ** power) / n for power in (2, 3, 4)
+    )
+    q10, q25, median, q75, q90 = (_quantile(ordered, q) for q in (0.10, 0.25, 0.50, 0.75, 0.90))
+    robust = ordered[np.searchsorted(ordered, q10, "left") : np.searchsorted(ordered, q90, "right")]
+    low, high = float(ordered[0]), float(ordered[-1])
+    return {
         "mean": mean,
-        "variance": variance,
-        "skewness": (centred**3).mean() / variance**1.5 if variance else 0.0,
-        "kurtosis": (centred**4).mean() / variance**2 - 3 if variance else 0.0,
+        "variance": second,
+        "skewness": third / second**1.5 if second else 0.0,
+        "kurtosis": fourth / second**2 - 3 if second else 0.0,
         "median": median,
         "minimum": low,
         "percentile_10": q10,
@@ -71,13 +75,32 @@ def moments(values: np.ndarray) -> dict[str, float]:
         "maximum": high,
         "interquartile_range": q75 - q25,
         "range": high - low,
-        "mean_absolute_deviation": np.abs(centred).mean(),
-        "robust_mean_absolute_deviation": np.abs(robust - robust.mean()).mean(),
-        "median_absolute_deviation": np.abs(values - median).mean(),
-        "coefficient_of_variation": ratio(np.sqrt(variance), mean),
+        "mean_absolute_deviation": _distance(ordered, mean),
+        "robust_mean_absolute_deviation": _distance(
+            robust, total(robust, np.asarray) / robust.size
+        ),
+        "median_absolute_deviation": _distance(ordered, median),
+        "coefficient_of_variation": ratio(math.sqrt(second), mean),
         "quartile_coefficient_of_dispersion": ratio(q75 - q25, q75 + q25),
     }
-    return {name: float(value) for name, value in found.items()}
+
+
+def total(values: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return the sum of a function of values in float64, some at a time: no copy of them all."""
+    pieces = range(0, values.size, AT_ONCE)
+    return math.fsum(float(of(values[k : k + AT_ONCE].astype(np.float64)).sum()) for k in pieces)
+
+
+def _distance(values: np.ndarray, middle: float) -> float:
+    return total(values, lambda some: np.abs(some - middle)) / values.size
+
+
+def _quantile(ordered: np.ndarray, share: float) -> float:
+    """Return a quantile of sorted values, interpolated linearly in float64."""
+    place = share * (ordered.size - 1)
+    below = math.floor(place)
+    low = float(ordered[below])
+    return low + (place - below) * (float(ordered[math.ceil(place)]) - low)
 
 
 def ratio(above: float, below: float) -> float:

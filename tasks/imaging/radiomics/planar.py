@@ -71,7 +71,7 @@ def lbp(region: Region, levels: np.ndarray) -> dict[str, float]:
     Parameters
     ----------
     region : Region
-    levels : ndarray (z, y, x), int32
+    levels : ndarray (z, y, x), int16
         Grey levels from 1, 0 outside; a pattern at the border of the region sees the outside as
         darker.
     """

@@ -34,8 +34,8 @@ class Region:
 
     @property
     def values(self) -> np.ndarray:
-        """Intensities that count, (n,) float64, in the order of the voxels."""
-        return self.array[self.counted].astype(np.float64)
+        """Intensities that count, (n,) in the image's own type, in the order of the voxels."""
+        return self.array[self.counted]
 
 
 def region_of(

@@ -19,7 +19,7 @@ FAMILIES = ("rlm", "szm", "dzm", "tdm", "ldm")
 PREFIXES = ("rlm_", "szm_", "dzm_", "ngt_", "ngl_")
 """How the names of their numbers begin; other columns of mirp describe files."""
 
-_SMALLEST = np.array([[[1, 2], [2, 1]], [[1, 1], [2, 2]]], dtype=np.int32)
+_SMALLEST = np.array([[[1, 2], [2, 1]], [[1, 1], [2, 2]]], dtype=np.int16)
 
 
 def check_installed() -> None:
@@ -46,7 +46,7 @@ def mirp_numbers(levels: np.ndarray) -> dict[str, float]:
 
     Parameters
     ----------
-    levels : ndarray (z, y, x), int32
+    levels : ndarray (z, y, x), int16
         Grey levels from 1, 0 outside.
     """
     from mirp import extract_features
