@@ -127,6 +127,38 @@ def test_mirps_numbers_are_columns_too():
     assert found["roi_mirp_szm_lze_3d"] == 550
 
 
+class Above(Parameters):
+    threshold: float = 0.0
+
+
+def above(image, params):
+    mask = (image.array > params.threshold).astype(np.uint8)
+    return Image(image.array, image.affine, {"bright": mask}), {}
+
+
+BRIGHT = Step(version=1, parameters=Above, apply=above)
+
+
+def test_a_mask_is_measured_on_the_grid_the_image_has_by_then():
+    array = np.zeros((4, 16, 16), np.float32)
+    array[1:3, 4:12, 4:12] = 50
+    affine = np.diag([4.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
+    measure = {"step": "features", "mask": "bright", "families": ["intensity", "shape"]}
+    found = []
+    for between in (
+        [],
+        [{"step": "crop", "shape": [4, 10, 16]}],
+        [{"step": "resize", "shape": [8, 16, 16]}],
+    ):
+        steps = [{"step": f"{__name__}:BRIGHT", "threshold": 25.0}, *between, measure]
+        recipe = fit(parse_steps(steps), None)
+        found.append(numbers_of(apply(recipe, Image(array, affine))[1]))
+    volumes = [one["bright_shape_voxel_volume"] for one in found]
+    # 2 x 8 x 8 voxels of 4 mm3, whatever grid they are counted on.
+    assert volumes == [512, 512, 512]
+    assert [one["bright_intensity_maximum"] for one in found] == [50, 50, 50]
+
+
 class Quantile(Parameters):
     q: float = 0.5
 
