@@ -83,6 +83,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "write every volume of series on its own grid: NIfTI with BIDS-style sidecars, or nnU-Net",
         "radloop export --to nifti --out nifti --source ct-archive",
     ),
+    "features": (
+        "features:features",
+        "write what a scenario's recipe measured as a table, with IBSI codes and settings",
+        "radloop features lungs --out lungs.csv",
+    ),
     "split": (
         "look:split",
         "sides of a scenario's patients; open the next test edition",
@@ -301,6 +306,13 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _optional_source(parser)
 
 
+def _features(parser: argparse.ArgumentParser) -> None:
+    _scenario(parser)
+    parser.add_argument(
+        "--out", required=True, type=Path, help="CSV to write; its columns are explained in a .json"
+    )
+
+
 def _split(parser: argparse.ArgumentParser) -> None:
     _scenario(parser)
     parser.add_argument("--new-edition", action="store_true", help="open the next test edition")
@@ -343,6 +355,7 @@ _ARGUMENTS = {
     "retrain": _retrain,
     "predict": _predict,
     "export": _export,
+    "features": _features,
     "split": _split,
     "trace": _trace,
     "deploy": _deploy,

@@ -6,7 +6,7 @@ from typing import Any
 from flows.cohorts import Ready
 from flows.fitting import current_recipe
 from flows.home import Home
-from tasks.archive.commits import PartRow, part_of_case, parts
+from tasks.archive.commits import PartRow, features, part_of_case, parts
 from tasks.errors import ScenarioError
 from tasks.evaluate.leakage import check_disjoint
 from tasks.hashing import digest_json
@@ -71,11 +71,14 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
     classes = list(ready.scenario.labels.classes)
     images: Mapping[str, PartRow] = {}
     labels: dict[str, PartRow] = {}
+    measured: Mapping[str, Mapping[str, float | None]] = {}
     if ready.scenario.cohort.kind != "row":
         key, _ = current_recipe(home, ready.scenario.name)
         ids = [case.case_id for case in ready.cohort.cases]
         rows = {row.part_id: row for row in parts(home.catalog, recipe_id=key)}
         images = {c: rows[p] for c, p in part_of_case(home.catalog, key, ids).items()}
+        if any(candidate.kind == "tabular" for candidate in ready.scenario.candidates):
+            measured = features(home.catalog, key, ids)
         if ready.scenario.task == "segmentation":
             for label_set in ready.label_sets.values():
                 found = part_of_case(home.catalog, key, ids, label_set)
@@ -104,6 +107,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
                 label_part_path=label and label.path,
                 label_part_digest=label and label.digest,
                 facts=dict(case.facts),
+                features=measured.get(case.case_id, {}),
             )
         )
     return cases

@@ -16,7 +16,7 @@ from tasks.errors import BadCase
 from tasks.evaluate.overlap import dice_per_class
 from tasks.evaluate.predictions import DiceScores, Predictions
 from tasks.learn.job import JobCase
-from tasks.learn.judge import Judgement, called, judge_image, judge_images, judge_rows
+from tasks.learn.judge import Judgement, called, judge_files, judge_image, judge_rows, needs_files
 from tasks.learn.model import load_model
 from tasks.serve.overlays import most_of, overlay_png
 
@@ -36,7 +36,7 @@ def judge_side(
         Pictures for the report.
     """
     model = load_model(folder, trusted=ready.scenario.networks)
-    if model.spec.kind == "sklearn":
+    if not needs_files(model.spec):
         found = judge_rows(model, [c.case_id for c in cases], [c.facts for c in cases])
         return predictions(model.spec, cases, [one.probability for one in found]), []
     by_id = {case.case_id: case for case in ready.cohort.cases}
@@ -113,7 +113,7 @@ def _judge_masks(
 def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase, Judgement]]:
     """Give the judgements that could be made, and say which could not."""
     with progress("judging", total=len(orders), unit="cases") as advance:
-        for number, (order, one) in enumerate(judge_images(model, orders), start=1):
+        for number, (order, one) in enumerate(judge_files(model, orders), start=1):
             if isinstance(one, BadCase):
                 say(f"  case {order.case_id[:12]} not judged: {one.reason}")
             else:

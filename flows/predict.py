@@ -31,7 +31,7 @@ from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, get_source, keys_behind, open_vault, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
-from tasks.learn.judge import POSITIVE, Judgement, called, judge_images, judge_rows
+from tasks.learn.judge import POSITIVE, Judgement, called, judge_files, judge_rows, needs_files
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.overlays import most_of, overlay_png
@@ -206,12 +206,12 @@ def _answers(
 def _judged(
     desk: Any, model: Any, chosen: Sequence[Case]
 ) -> Iterator[tuple[str, Judgement | BadCase]]:
-    if model.spec.kind == "sklearn":
+    if not needs_files(model.spec):
         ids = [case.case_id for case in chosen]
         for one in judge_rows(model, ids, [case.facts for case in chosen]):
             yield one.case_id, one
         return
-    for order, one in judge_images(model, orders_of(desk, chosen)):
+    for order, one in judge_files(model, orders_of(desk, chosen)):
         yield order.case_id, one
 
 

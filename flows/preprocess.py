@@ -23,6 +23,7 @@ from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
 from tasks.store.fill import write_image_part, write_label_part
+from tasks.store.measured import measured_in
 from tasks.store.plan import WAVE, describe, waves
 from tasks.store.write import PartRecord
 
@@ -202,7 +203,8 @@ def _finalise(
                 digest=record.digest,
             )
             held = held_lease(store_lease(recipe_key))
-            commit_part(home.catalog, row, record.failures, lease=held)
+            measured = _measured(home, record)
+            commit_part(home.catalog, row, record.failures, measured=measured, lease=held)
             records.append(record)
             advance(len(records), len(futures))
     if lost:
@@ -212,6 +214,13 @@ def _finalise(
         )
         raise RadloopError(msg)
     return records
+
+
+def _measured(home: Home, record: PartRecord) -> dict[str, dict[str, float | None]]:
+    """Return what the features steps found in a new image part."""
+    if record.kind != "image" or not record.case_ids:
+        return {}
+    return measured_in(home.settings.store_root, record.path, record.digest)
 
 
 def _order(

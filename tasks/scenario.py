@@ -25,6 +25,7 @@ from tasks.cohort.split import SplitConfig
 from tasks.errors import ScenarioError
 from tasks.evaluate.calibrate import EvaluateConfig
 from tasks.hashing import digest_json
+from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import StepConfig, parse_steps
 from tasks.labels.config import LabelConfig
 from tasks.learn.candidate import TabularCandidate
@@ -141,17 +142,12 @@ def _misfits(scenario: Scenario) -> list[str]:
     if twice:
         found.append(f"candidates: {twice[0]!r} stands there twice; give each a name of its own")
     rows = scenario.cohort.kind == "row"
+    try:
+        columns = columns_of(scenario.recipe)
+    except ValueError as error:
+        return [*found, f"recipe: {error}"]
     for candidate in scenario.candidates:
-        wrong = None
-        if candidate.kind == "network" and rows:
-            wrong = "is a network and the cohort has rows of a table; use kind tabular"
-        elif candidate.kind == "tabular" and not rows:
-            wrong = "is tabular and the cohort has images; use kind network or header"
-        elif candidate.kind == "header" and rows:
-            wrong = "is header-only and rows of a table have no header; use kind tabular"
-        elif candidate.kind != "network" and scenario.task == "segmentation":
-            wrong = f"is of kind {candidate.kind}, which cannot segment; use kind network"
-        if wrong:
+        if wrong := _misfit(candidate, scenario.task, columns, rows=rows):
             found.append(f"candidates: {candidate.name} {wrong}")
     if rows and scenario.recipe:
         found.append("recipe: rows of a table have no images; remove the recipe")
@@ -159,6 +155,35 @@ def _misfits(scenario: Scenario) -> list[str]:
         found.append("recipe: images need at least one step, e.g. normalise")
     found += _label_misfits(scenario)
     return found
+
+
+def _misfit(
+    candidate: NetworkCandidate | TabularCandidate,
+    task: str,
+    columns: Sequence[str],
+    *,
+    rows: bool,
+) -> str:
+    """Say why a candidate does not fit, or nothing.  ``columns`` are those the recipe measures."""
+    if candidate.kind == "network":
+        return "is a network and the cohort has rows of a table; use kind tabular" if rows else ""
+    if task == "segmentation":
+        return f"is of kind {candidate.kind}, which cannot segment; use kind network"
+    if candidate.kind == "header":
+        return "is header-only and rows of a table have no header; use kind tabular" if rows else ""
+    if rows:
+        return ""
+    if not columns:
+        return (
+            "is tabular and the cohort has images; add the step features to the recipe, or use "
+            "kind network or header"
+        )
+    missing = [name for name in candidate.features if name not in columns]
+    if not missing:
+        return ""
+    near = difflib.get_close_matches(missing[0], columns, 1, 0.3)
+    hint = f"; nearest is {near[0]!r}" if near else ""
+    return f"names {missing[0]!r}, which no step of the recipe measures{hint}"
 
 
 def _label_misfits(scenario: Scenario) -> list[str]:

@@ -27,6 +27,7 @@ OWNERS = {
         "flows/gpu_page.py",
     ),
     "monai": ("tasks/learn",),
+    "mirp": ("tasks/imaging/radiomics/run_lengths.py",),
     "mlflow": ("tasks/serve/tracking.py", "tasks/serve/registry.py"),
     "prefect": ("flows",),
     "prefect_dask": ("flows",),

@@ -152,7 +152,7 @@ def test_every_problem_is_said_at_once():
 
 CONTRADICTIONS = [
     ("chest-xray", "candidates", [{"name": "a", "kind": "tabular", "estimator": "tree"}],
-     "a is tabular and the cohort has images"),
+     "a is tabular and the cohort has images; add the step features to the recipe"),
     ("breast-cancer", "candidates", [{"name": "a", "kind": "network"}],
      "a is a network and the cohort has rows"),
     ("breast-cancer", "candidates", [{"name": "a", "kind": "header", "estimator": "tree"}],
@@ -161,12 +161,34 @@ CONTRADICTIONS = [
      "which cannot segment"),
     ("breast-cancer", "recipe", [{"step": "pad_square"}], "rows of a table have no images"),
     ("chest-xray", "recipe", [], "images need at least one step"),
+    ("chest-xray", "recipe", [{"step": "features", "families": ["intensity"]}] * 2,
+     "two features steps give the column 'image_intensity_mean'"),
     ("chest-xray", "task", "segmentation", "format table does not serve the task segmentation"),
     ("chest-xray", "evaluate", {"primary": "dice"}, "dice does not measure a classification"),
     ("hippocampus", "evaluate", {"primary": "auroc"}, "auroc does not measure a segmentation"),
     ("chest-xray", "schedule", {"retrain": "weekly"}, "'weekly' is not a cron line"),
     ("chest-xray", "name", "Chest X-ray", "name: "),
 ]  # fmt: skip
+
+
+MEASURED = {"step": "features", "families": ["intensity", "glcm"], "bins": 32}
+
+
+def test_images_have_tabular_candidates_where_the_recipe_measures_them():
+    table = {"name": "a", "kind": "tabular", "estimator": "tree"}
+
+    def plant(data):
+        data["recipe"].insert(0, MEASURED)
+        data["candidates"].append({**table, "features": ["image_intensity_mean"]})
+
+    found = parse_scenario(_changed(plant))
+    assert found.candidate("a").features == ("image_intensity_mean",)
+
+    def misspelt(data):
+        data["recipe"].insert(0, MEASURED)
+        data["candidates"] = [{**table, "features": ["image_intensity_meen"]}]
+
+    assert "nearest is 'image_intensity_mean'" in _refusal(misspelt)
 
 
 @pytest.mark.parametrize(("name", "key", "value", "sentence"), CONTRADICTIONS)

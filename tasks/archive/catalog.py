@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 CATALOG = DatabaseKind(
-    name="catalog", head="0001", setting="RADLOOP_CATALOG_URL", synchronous="NORMAL", private=False
+    name="catalog", head="0002", setting="RADLOOP_CATALOG_URL", synchronous="NORMAL", private=False
 )
 
 IMAGE_KINDS = ("dicom", "nifti", "nrrd", "mha", "picture")

@@ -1,11 +1,12 @@
 """What the loop has decided and made: recipes, work, parts; with splits and leases beside them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, select
 
 from tasks.archive.database import LOOKUP_ROWS, chunks, insert, now, writing
+from tasks.archive.featuretable import Numbers, features, put_features
 from tasks.archive.leases import acquire_lease, check_fence, heartbeat_lease, release_lease
 from tasks.archive.quarantine import insert_quarantine, quarantine_values
 from tasks.archive.splits import (
@@ -43,6 +44,7 @@ __all__ = [
     "assignments",
     "commit_part",
     "editions",
+    "features",
     "heartbeat_lease",
     "open_edition",
     "part_of_case",
@@ -81,6 +83,7 @@ def commit_part(
     part: PartRow,
     failures: Sequence[tuple[str, str, str]] = (),
     *,
+    measured: Mapping[str, Numbers] | None = None,
     lease: tuple[str, int] | None = None,
 ) -> None:
     """Make a written part exist, in one transaction; the same part again is a no-op.
@@ -97,13 +100,16 @@ def commit_part(
         The part as written.
     failures : sequence of (case id, reason, detail)
         Cases that could not be written.
+    measured : mapping of case id to mapping of column to number or None, optional
+        What the recipe's features steps found in the cases, for the catalog's table.
     lease : (name, fencing number), optional
         Refuse when this lease is no longer held with this number.
 
     Raises
     ------
     StoreError
-        The part is committed with another digest or other cases.
+        The part is committed with another digest or other cases, or its cases were measured
+        before with other numbers.
     LeaseHeld
         The lease was taken over.
     ValueError
@@ -117,6 +123,7 @@ def commit_part(
         require_recipe(connection, part.recipe_id)
         if part.case_ids:
             _insert_part(connection, part)
+        put_features(connection, part.recipe_id, measured or {})
         if part.kind == "image":
             move_work(connection, part.recipe_id, part.case_ids, "done")
             move_work(

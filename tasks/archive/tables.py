@@ -247,6 +247,22 @@ part_cases = Table(
     Column("case_id", ID, nullable=False, index=True),
 )
 
+feature_columns = Table(
+    "feature_columns",
+    metadata,
+    Column("recipe_id", ID, ForeignKey("recipes.recipe_id"), primary_key=True),
+    # A JSON list; the numbers of a row stand in its order.
+    Column("names", Text, nullable=False),
+)
+
+feature_rows = Table(
+    "feature_rows",
+    metadata,
+    Column("recipe_id", ID, ForeignKey("recipes.recipe_id"), primary_key=True),
+    Column("case_id", ID, primary_key=True, index=True),
+    Column("numbers", LargeBinary, nullable=False),
+)
+
 assignments = Table(
     "assignments",
     metadata,

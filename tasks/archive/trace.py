@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, Table, func, select
 from tasks.archive.tables import (
     assignments,
     editions,
+    feature_rows,
     instances,
     label_set_log,
     label_sets,
@@ -154,6 +155,12 @@ def _uses_of_case(connection: Connection, case_id: str, patient_key: str) -> lis
         ),
         _references(
             connection, "recipes it was wanted for", work.c.recipe_id, work.c.case_id == case_id
+        ),
+        _references(
+            connection,
+            "recipes that measured it",
+            feature_rows.c.recipe_id,
+            feature_rows.c.case_id == case_id,
         ),
         _references(
             connection,

@@ -15,6 +15,7 @@ from tasks.imaging import (
     crop,
     denoise,
     enhance,
+    features,
     histogram,
     masks,
     nonlocal_means,
@@ -26,7 +27,7 @@ from tasks.imaging import (
     window,
 )
 from tasks.imaging.foreign import foreign_step
-from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step
+from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step, check_measured
 
 STEPS: dict[str, Step] = {
     **denoise.STEPS,
@@ -42,6 +43,7 @@ STEPS: dict[str, Step] = {
     **resample.STEPS,
     **crop.STEPS,
     **masks.STEPS,
+    **features.STEPS,
 }
 
 DEFAULT_DTYPE = "float32"
@@ -273,6 +275,7 @@ def walk(steps: Iterable[FittedStep], image: Image) -> Iterator[tuple[FittedStep
     for fitted in steps:
         step, params = _ready(fitted)
         done, trace = step.apply(image, params)
+        check_measured(fitted.name, step.features(params), trace)
         masks = {**_carried(step, image, trace), **done.masks}
         image = Image(done.array, done.affine, masks, image.facts)
         yield fitted, image, trace

@@ -1,6 +1,6 @@
 """What every recipe step is made of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,9 @@ from tasks.errors import BadCase
 
 UNBOUNDED = 1 << 31
 """Stands for an axis whose size is not known before the image is."""
+
+FEATURES = "features"
+"""Where a step's trace holds the numbers it measured, by name; None for one an image has not."""
 
 Shape = tuple[int, int, int]
 Numbers3 = tuple[float, float, float]
@@ -95,6 +98,27 @@ def same_bounds(params: Any, bounds: Bounds) -> Bounds:
     return bounds
 
 
+def check_measured(name: str, promised: Collection[str], trace: Mapping[str, Any]) -> None:
+    """Refuse numbers that a step did not promise, or kept back: tables have one set of columns.
+
+    Raises
+    ------
+    ValueError
+    """
+    found = trace.get(FEATURES, {})
+    if found.keys() != set(promised):
+        msg = (
+            f"recipe step {name!r} measured {len(found)} columns where it promises "
+            f"{len(promised)}: its `features` must name what its trace holds"
+        )
+        raise ValueError(msg)
+
+
+def no_features(params: Any) -> tuple[str, ...]:
+    """Return no names: the step measures nothing."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Step:
     """One kind of recipe step.
@@ -129,6 +153,9 @@ class Step:
         Nanoseconds of one core a source voxel, for the plan; 0 for what costs next to nothing.
     copies : int
         Float32 copies of the image that the step holds beyond its input and output, for the plan.
+    features : callable (parameters) -> tuple of str
+        Names of the numbers that the step measures and leaves in its trace under `FEATURES`,
+        known before any image.
     """
 
     version: int
@@ -144,3 +171,4 @@ class Step:
     bounds: Callable[[Any, Bounds], Bounds] = same_bounds
     voxel_ns: Callable[[Any], int] = next_to_nothing
     copies: int = 0
+    features: Callable[[Any], tuple[str, ...]] = no_features

@@ -41,6 +41,8 @@ class JobCase:
     label_part_digest: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Header fields of an image, columns of a table's row."""
+    features: Mapping[str, float | None] = field(default_factory=dict)
+    """What the recipe's features steps measured in an image, by column."""
 
 
 @dataclass(frozen=True)
@@ -225,12 +227,14 @@ def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> Fold
 
 
 def frame(job: TrainingJob, candidate: TabularCandidate, cases: Sequence[JobCase]) -> Any:
-    """Return the candidate's table: a few header fields, or the row's own columns."""
+    """Return the candidate's table: header fields, what was measured, or the row's own columns."""
     from tasks.learn.tabular import table_frame
 
     facts = [case.facts for case in cases]
     if candidate.kind == "header":
         return header_frame(facts)
+    if job.recipe is not None:
+        return table_frame([case.features for case in cases], candidate.features)
     return table_frame(facts, candidate.features, job.leave_out)
 
 

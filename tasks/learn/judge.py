@@ -16,8 +16,9 @@ from tasks.archive.volume import Volume, read_volume
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
 from tasks.hashing import digest_json
+from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, invert
-from tasks.learn.header import header_frame
+from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
 
 IMAGES_TOGETHER = 16
@@ -48,8 +49,8 @@ class Judgement:
     unlike: bool | None = None
 
 
-def judge_image(model: Model, case: OrderCase) -> Judgement:
-    """Judge one image.
+def judge_image(model: Model | TabularModel, case: OrderCase) -> Judgement:
+    """Judge one image, as `judge_files` does.
 
     Raises
     ------
@@ -58,10 +59,19 @@ def judge_image(model: Model, case: OrderCase) -> Judgement:
     ValueError
         When a step has another version than the recipe was fitted with.
     """
-    ((_, answer),) = judge_images(model, [case])
+    ((_, answer),) = judge_files(model, [case])
     if isinstance(answer, BadCase):
         raise answer
     return answer
+
+
+def judge_files(
+    model: Model | TabularModel, cases: Iterable[OrderCase]
+) -> Iterator[tuple[OrderCase, Judgement | BadCase]]:
+    """Judge images by their voxels, with a network or by what the recipe measures in them."""
+    if isinstance(model, TabularModel):
+        return judge_measured(model, cases)
+    return judge_images(model, cases)
 
 
 def judge_images(
@@ -81,8 +91,7 @@ def judge_images(
     Judgement or BadCase
         BadCase where the files cannot be read or a step of the recipe refuses them.
     """
-    recipe = FittedRecipe.from_dict(model.spec.recipe)
-    fixed_shape(recipe)  # refuses steps of another version before any case is read
+    recipe = _recipe_of(model.spec)
     together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
@@ -94,6 +103,14 @@ def judge_images(
                 yield case, one
             else:
                 yield case, _judgement(model, recipe, case, one, next(answers))
+
+
+def _recipe_of(spec: ModelSpec) -> FittedRecipe:
+    """Return a model's recipe; refuses what cannot be obeyed here before any case is read."""
+    recipe = FittedRecipe.from_dict(spec.recipe)
+    fixed_shape(recipe)
+    columns_of(recipe)
+    return recipe
 
 
 def _prepare(
@@ -164,9 +181,57 @@ def judge_rows(
     ]
 
 
+def judge_measured(
+    model: TabularModel, cases: Iterable[OrderCase]
+) -> Iterator[tuple[OrderCase, Judgement | BadCase]]:
+    """Judge images by what the model's own recipe measures in them, one after the other.
+
+    Parameters
+    ----------
+    model : TabularModel
+        Trained on the columns of the recipe in its specification.
+    cases : iterable of OrderCase
+
+    Yields
+    ------
+    OrderCase
+    Judgement or BadCase
+        As `judge_images`.
+    """
+    from tasks.learn.tabular import predict_table, table_frame
+
+    recipe = _recipe_of(model.spec)
+    for case in cases:
+        ready = _prepare(recipe, case)
+        if isinstance(ready, BadCase):
+            yield case, ready
+            continue
+        volume, image, traces = ready
+        frame = table_frame([numbers_of(traces)])
+        answer = predict_table(model.pipeline, frame, len(model.spec.classes))
+        yield (
+            case,
+            Judgement(
+                case_id=case.case_id,
+                input_hash=digest_json([ref.digest for ref in case.files]),
+                probability=calibrated(model.spec, answer)[0],
+                image=volume.array,
+                affine=volume.affine,
+                prepared=image.array,
+                traces=traces,
+            ),
+        )
+
+
 def is_header_model(spec: ModelSpec) -> bool:
     """Whether a model sees header facts of images instead of a table's row."""
-    return spec.kind == "sklearn" and spec.recipe is not None
+    sees_images = spec.kind == "sklearn" and spec.recipe is not None
+    return sees_images and set(spec.features) <= set(HEADER_COLUMNS)
+
+
+def needs_files(spec: ModelSpec) -> bool:
+    """Whether a model sees voxels: a network, or a table of what its recipe measures in them."""
+    return spec.kind == "network" or (spec.recipe is not None and not is_header_model(spec))
 
 
 def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:

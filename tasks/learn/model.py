@@ -299,6 +299,10 @@ class TabularModel:
 
         return predict_table(self.pipeline, frame, len(self.spec.classes))
 
+    def heatmap(self, image: np.ndarray, class_index: int) -> None:
+        """Return None: a number measured in a whole region has no place in it."""
+        return None
+
 
 def predict_cases(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return :meth:`Model.predict` of many images (z, y, x) by case id."""

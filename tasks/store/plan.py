@@ -7,6 +7,7 @@ from math import prod
 from operator import attrgetter
 
 from tasks.errors import RadloopError
+from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import FittedRecipe, find_step, fixed_shape, output_dtype
 from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
 
@@ -35,6 +36,9 @@ SOURCE_COPIES = 3
 OUTPUT_COPIES = 3
 """Voxels that are stored, their encoded form, and what is read back."""
 
+MEASURED_COPIES = 5
+"""A region as large as the image: its box as numbers, sorted, as levels and as a solid."""
+
 COMPRESSION = 10
 """Unknown voxel counts are guessed as if files were this many times smaller than their voxels."""
 
@@ -53,6 +57,10 @@ SOURCE_VOXELS_MS = 8_000
 
 OUTPUT_VOXELS_MS = 40_000
 """Output voxels resampled, encoded, hashed and read back in a millisecond by one core."""
+
+
+MEASURED_VOXELS_MS = 1_500
+"""Voxels of a region that one core measures in a millisecond, all IBSI families together."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +106,30 @@ def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
     return voxels
 
 
+def measured_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the most voxels a recipe's features steps can measure in a case; 0 without one."""
+    if not columns_of(recipe):
+        return 0
+    return max(source_voxels(need), output_voxels(need, recipe))
+
+
+def measured_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the bytes that measuring needs beside the image itself."""
+    return MEASURED_COPIES * SAMPLE_BYTES * measured_voxels(need, recipe)
+
+
 def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the bytes one worker needs at its peak for this case.
 
     A pure function of sizes: the process, the source files, the decoded copies, the output's
-    copies and, for packed parts, the shard that is being filled and its encoded form.
+    copies, what measuring needs and, for packed parts, the shard that is being filled and its
+    encoded form.
     """
     copies = SOURCE_COPIES + max((find_step(s.name).copies for s in recipe.steps), default=0)
     source = need.source_bytes + copies * SAMPLE_BYTES * source_voxels(need)
     output = OUTPUT_COPIES * SAMPLE_BYTES * output_voxels(need, recipe)
     shard = 2 * SHARD_BYTES if fixed_shape(recipe) is not None else 0
-    return PROCESS_BYTES + source + output + shard
+    return PROCESS_BYTES + source + output + shard + measured_memory(need, recipe)
 
 
 def plan_parts(
@@ -169,8 +190,11 @@ def _check_limit(name: str, value: int, most: int) -> None:
 def case_ms(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the planned milliseconds of one core for a case."""
     source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
+    source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
     heavy = source_voxels(need) * _voxel_ns(recipe) // 1_000_000
-    return CASE_MS + source + heavy + -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
+    measured = -(-measured_voxels(need, recipe) // MEASURED_VOXELS_MS)
+    output = -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
+    return CASE_MS + source + heavy + measured + output
 
 
 def _voxel_ns(recipe: FittedRecipe) -> int:

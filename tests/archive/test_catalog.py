@@ -100,7 +100,7 @@ class TestOpen:
         with engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, metadata) == []
-            assert context.get_current_revision() == "0001"
+            assert context.get_current_revision() == {"catalog": CATALOG, "vault": VAULT}[name].head
         engine.dispose()
 
     @pytest.mark.parametrize("kind", [CATALOG, VAULT], ids=lambda kind: kind.name)
@@ -119,6 +119,27 @@ class TestOpen:
             context = MigrationContext.configure(connection)
             wanted = len(compare_metadata(context, tables.catalog_metadata))
         assert wanted >= len(tables.catalog_metadata.tables)
+        engine.dispose()
+
+    def test_catalog_of_the_first_release_is_brought_up_to_date_with_its_rows(
+        self, empty_url: str
+    ) -> None:
+        from alembic import command
+
+        engine = open_catalog(empty_url)
+        config = alembic_config(CATALOG)
+        with writing(engine) as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0001")
+            connection.execute(
+                tables.recipes.insert(),
+                {"recipe_id": "a" * 32, "body": "{}", "fitted_on": "", "at": "2026-11-01"},
+            )
+        engine.dispose()
+        engine = open_catalog(empty_url)
+        with engine.connect() as connection:
+            assert connection.scalars(select(tables.recipes.c.recipe_id)).all() == ["a" * 32]
+            assert connection.execute(select(tables.feature_rows)).all() == []
         engine.dispose()
 
     def test_up_to_date_catalog_opens_at_once(self, catalog_url: str) -> None:
@@ -169,7 +190,9 @@ class TestOpen:
                 open_catalog(catalog_url)
         finally:
             with writing(catalog) as connection:
-                connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+                connection.execute(
+                    text("UPDATE alembic_version SET version_num = :head"), {"head": CATALOG.head}
+                )
 
     def test_file_that_is_no_database_is_one_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "catalog.db").write_bytes(b"not a database at all, whatever its name" * 50)

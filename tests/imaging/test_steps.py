@@ -10,9 +10,11 @@ from scipy.ndimage import zoom
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
+from tasks.hashing import digest_json
+from tasks.imaging.columns import numbers_of
 from tasks.imaging.recipe import STEPS, Image, apply, fit, fixed_shape, output_dtype, parse_steps
 from tasks.imaging.resample import resize_linear, resize_nearest
-from tests.imaging.masks import examples as masks
+from tests.imaging.masks import examples as mask_examples
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -91,22 +93,37 @@ EXAMPLES = {
         {"multiple_of": [4, 16, 32]},
     ],
     "pad_square": [{}],
-    **masks.EXAMPLES,
+    **mask_examples.EXAMPLES,
+    "features": [
+        {"families": ["intensity", "hog"]},
+        {
+            "families": ["intensity", "histogram", "shape", "glcm", "lbp"],
+            "mask": "ball",
+            "bin_width": 25,
+            "resegment": [0, 600],
+            "glcm": ["2d_averaged", "3d_merged"],
+        },
+    ],
 }
 
 
-def picture(shape=(6, 24, 20), spacing=(3.0, 0.8, 0.8)) -> Image:
-    """Return a fixed image: a bright ball on a slope with noise, and zeros at one side."""
+def picture(shape=(6, 24, 20), spacing=(3.0, 0.8, 0.8), *, marked=False) -> Image:
+    """Return a fixed image: a bright ball on a slope with noise, and zeros at one side.
+
+    Marked, it comes with the ball as a mask.
+    """
     z, y, x = np.indices(shape)
     ball = (z - 3) ** 2 * 4 + (y - 10) ** 2 + (x - 9) ** 2 < 40
     noise = np.random.default_rng(7).integers(-30, 30, shape)
     array = (5 * x + 400 * ball + noise).astype(np.int16)
     array[:, :, :3] = 0
-    return Image(array, np.diag([*spacing, 1.0])[[2, 1, 0, 3]])
+    masks = {"ball": ball.astype(np.uint8)} if marked else {}
+    return Image(array, np.diag([*spacing, 1.0])[[2, 1, 0, 3]], masks)
 
 
 PICTURES = {
-    **masks.PICTURES,
+    **mask_examples.PICTURES,
+    "features": picture(marked=True),
     "log_compress": Image(np.abs(picture().array), picture().affine),
 }
 """What a step's golden output is made of, where it is not `picture`."""
@@ -132,8 +149,14 @@ def digest_of(image: Image) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256(joined).hexdigest()[:32]
 
 
-def kept_of(name: str, image: Image) -> str | list[float]:
-    """Return what is kept of an output: a digest, or quantiles and a mean along each axis."""
+def kept_of(name: str, image: Image, traces: tuple[dict, ...] = ()) -> str | list[float]:
+    """Return what is kept of an output: a digest, or quantiles and a mean along each axis.
+
+    Of a step that measures, the digest of the voxels and of its numbers.
+    """
+    if numbers := numbers_of(traces):
+        shown = {key: None if n is None else f"{n:.6g}" for key, n in numbers.items()}
+        return digest_json([stable_digest(image.array), shown])
     if name not in TOLERANT:
         return digest_of(image)
     array = image.array
@@ -152,7 +175,7 @@ def same(kept: str | list[float], now: str | list[float]) -> bool:
 def golden_now() -> dict[str, list]:
     return {
         f"{name} {STEPS[name].version}": [
-            kept_of(name, run({"step": name, **params}, image=PICTURES.get(name))[1])
+            kept_of(name, *run({"step": name, **params}, image=PICTURES.get(name))[1:])
             for params in EXAMPLES[name]
         ]
         for name in sorted(STEPS)

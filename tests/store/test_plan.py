@@ -1,18 +1,21 @@
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import STEPS, fit, parse_steps
+from tasks.imaging.recipe import STEPS, Image, apply, fit, parse_steps
 from tasks.store import plan
 from tasks.store.plan import (
     CaseNeed,
     case_ms,
     describe,
+    measured_memory,
     output_voxels,
     plan_parts,
     projected_memory,
@@ -23,7 +26,20 @@ from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
 FREE = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}]), None)
 PLAIN = fit(parse_steps([{"step": "normalise"}]), None)
 PACKED = fit(parse_steps([{"step": "resize", "shape": [1, 96, 96]}]), None)
-RECIPES = st.sampled_from([FREE, PLAIN, PACKED])
+MEASURED = fit(
+    parse_steps(
+        [
+            {
+                "step": "features",
+                "mask": "all",
+                "families": ["intensity", "histogram", "shape", "glcm"],
+                "bins": 32,
+            }
+        ]
+    ),
+    None,
+)
+RECIPES = st.sampled_from([FREE, PLAIN, PACKED, MEASURED])
 NEEDS = st.lists(
     st.builds(
         CaseNeed,
@@ -78,6 +94,27 @@ def test_memory_of_a_case_is_the_sum_of_its_copies():
     assert projected_memory(need, FREE) == base + 7 + 3 * 4 * 11 + 3 * 4 * 44
     packed = 3 * 4 * 96 * 96 + 2 * SHARD_BYTES
     assert projected_memory(need, PACKED) == base + 7 + 3 * 4 * 11 + packed
+
+
+def test_measuring_is_part_of_the_memory_and_of_the_time():
+    need = CaseNeed("a", 7, 9_000)
+    more = 4 * plan.MEASURED_COPIES * 9_000
+    assert projected_memory(need, MEASURED) == projected_memory(need, PLAIN) + more
+    assert case_ms(need, MEASURED) == case_ms(need, PLAIN) + 6
+
+
+def test_memory_is_enough_for_a_region_as_large_as_its_image():
+    shape = (48, 256, 256)
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    image = Image(array, np.eye(4), {"all": np.ones(shape, np.uint8)})
+    tracemalloc.start()
+    try:
+        apply(MEASURED, image)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The recipe's own copies are planned for apart; tables of a few megabytes are the process's.
+    assert peak < measured_memory(CaseNeed("a", 0, array.size), MEASURED) + (32 << 20)
 
 
 @given(need=st.builds(CaseNeed, st.just("a"), st.integers(1, 1 << 40), st.just(0)), recipe=RECIPES)

@@ -1,0 +1,1 @@
+"""Numbers of a region against published values and other implementations."""
