@@ -19,6 +19,7 @@ from tasks.cohort.fingerprint import merge
 from tasks.errors import RadloopError
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe, fit, needs_fit
+from tasks.imaging.source import entry_of
 from tasks.store.fill import fingerprint_order
 from tasks.store.schema import recipe_id
 
@@ -28,8 +29,9 @@ FINGERPRINT_CASES = 200
 FINGERPRINT_BATCH = 16
 
 
-def _fingerprints(token: bytes) -> list[Any]:
-    return fingerprint_order(unseal(token, load_settings().order_key))
+def _fingerprints(token: bytes, entry: dict[str, Any]) -> list[Any]:
+    order = unseal(token, load_settings().order_key)
+    return fingerprint_order(order, FittedRecipe.from_dict(entry))
 
 
 measure_cases = task(_fingerprints, name="fingerprint", retries=1)
@@ -38,12 +40,13 @@ measure_cases = task(_fingerprints, name="fingerprint", retries=1)
 def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
     """Return the scenario's frozen recipe, fitting it on training patients the first time.
 
-    A recipe whose steps changed in the scenario is a new one; one whose steps stand is never
-    refitted by itself, since parts and models rest on the fit.
+    A recipe whose steps, or whose choice of a volume, changed in the scenario is a new one; one
+    whose steps stand is never refitted by itself, since parts and models rest on the fit.
     """
-    steps = ready.scenario.recipe
+    steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
     # With the defaults filled in: a default that is spelt out asks for nothing new.
-    asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
+    lines: list[Any] = [[s.step, s.parameters().model_dump(mode="json")] for s in steps]
+    asked = digest_json(lines + ([{"volume": volume}] if volume else []))
     kept = recipe_for(home.catalog, ready.scenario.name)
     if kept and kept[1]["asked"] == asked:
         return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
@@ -52,7 +55,7 @@ def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRe
         cases = ready.cases_on("train")[:FINGERPRINT_CASES]
         fingerprint = merge(_measure(home, ready, cases, address))
         say(f"  recipe fitted on {fingerprint.n_cases} training cases")
-    recipe = fit(steps, fingerprint)
+    recipe = fit(steps, fingerprint, volume)
     key = recipe_id(recipe)
     if kept and kept[0] == key:
         return key, recipe
@@ -77,6 +80,7 @@ def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
 
 
 def _measure(home: Home, ready: Ready, cases: Sequence[Case], address: str) -> list[Any]:
+    entry = entry_of(ready.scenario.recipe, ready.scenario.cohort.volume).to_dict()
     tokens = []
     for at in range(0, len(cases), FINGERPRINT_BATCH):
         batch = cases[at : at + FINGERPRINT_BATCH]
@@ -84,12 +88,12 @@ def _measure(home: Home, ready: Ready, cases: Sequence[Case], address: str) -> l
         tokens.append(seal(order, home.settings.order_key))
     return [
         found
-        for batch in measure_wave.with_options(task_runner=runner(address))(tokens)
+        for batch in measure_wave.with_options(task_runner=runner(address))(tokens, entry)
         for found in batch
     ]
 
 
 @flow(name="fingerprint-wave", validate_parameters=False, persist_result=False)
-def measure_wave(tokens: list[bytes]) -> list[Any]:
+def measure_wave(tokens: list[bytes], entry: dict[str, Any]) -> list[Any]:
     """Measure training cases, a sealed order a task."""
-    return [future.result() for future in [measure_cases.submit(token) for token in tokens]]
+    return [future.result() for future in [measure_cases.submit(token, entry) for token in tokens]]

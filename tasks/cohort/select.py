@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from tasks.archive.choice import parse_choice
+
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
 
@@ -28,7 +30,8 @@ class CohortConfig(BaseModel):
     """Which cases a scenario is about.
 
     ``where`` maps a kept header field (or, for ``row``, a column) to a value, a list of values, or
-    ``{min: .., max: ..}`` with both ends included.
+    ``{min: .., max: ..}`` with both ends included.  ``volume`` says which volume of a DICOM series
+    that holds several is meant, see `tasks.archive.choice.parse_choice`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +41,12 @@ class CohortConfig(BaseModel):
     body_part: tuple[str, ...] = ()
     table: str | None = None
     where: dict[str, Any] = {}
+    volume: dict[str, Any] | None = None
+
+    @field_validator("volume", mode="before")
+    @classmethod
+    def _which_volume(cls, value: Any) -> Any:
+        return parse_choice(value).to_dict()
 
     @field_validator("modality", "body_part", mode="before")
     @classmethod
@@ -53,6 +62,8 @@ class CohortConfig(BaseModel):
             )
         if self.kind == "row" and (self.modality or self.body_part):
             raise ValueError("rows of a table have no modality or body part: use `where`")
+        if self.volume and self.kind != "dicom":
+            raise ValueError(f"cohort kind {self.kind} with volume: only DICOM series hold several")
         for name, wanted in self.where.items():
             if self.kind != "row" and name not in KEPT_FIELDS:
                 raise ValueError(_unknown_field(name))

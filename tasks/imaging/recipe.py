@@ -11,14 +11,16 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
-from tasks.imaging import crop, enhance, normalise, resample
+from tasks.imaging import crop, enhance, normalise, resample, straighten
 from tasks.imaging.step import UNBOUNDED, Image, Shape, Step
+from tasks.imaging.straighten import STRAIGHTEN
 
 STEPS: dict[str, Step] = {
     **enhance.STEPS,
     **normalise.STEPS,
     **resample.STEPS,
     **crop.STEPS,
+    **straighten.STEPS,
 }
 
 DEFAULT_DTYPE = "float32"
@@ -126,19 +128,28 @@ class FittedRecipe:
 
     steps: tuple[FittedStep, ...]
     fitted_on: str = ""
+    volume: dict[str, Any] | None = None
+    """Which volume of a series that holds several: `choice.VolumeChoice.to_dict`."""
+
+    @property
+    def straightens(self) -> bool:
+        """Whether leaning and uneven stacks enter it as they stand."""
+        return bool(self.steps) and self.steps[0].name == STRAIGHTEN
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able copy."""
+        """Return a JSON-able copy; where no volume is chosen nothing is said of it."""
         steps = [
             {"name": step.name, "version": step.version, "params": step.params}
             for step in self.steps
         ]
-        return {"steps": steps, "fitted_on": self.fitted_on}
+        chosen = {"volume": self.volume} if self.volume else {}
+        return {"steps": steps, "fitted_on": self.fitted_on, **chosen}
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "FittedRecipe":
         """Rebuild a recipe from `to_dict`."""
-        return cls(tuple(FittedStep(**step) for step in body["steps"]), body["fitted_on"])
+        steps = tuple(FittedStep(**step) for step in body["steps"])
+        return cls(steps, body["fitted_on"], body.get("volume"))
 
 
 def parse_steps(steps: Sequence[dict[str, Any]]) -> tuple[StepConfig, ...]:
@@ -151,7 +162,11 @@ def needs_fit(steps: Sequence[StepConfig]) -> bool:
     return any(find_step(step.step).needs_fit(step.parameters()) for step in steps)
 
 
-def fit(steps: Sequence[StepConfig], fingerprint: Fingerprint | None) -> FittedRecipe:
+def fit(
+    steps: Sequence[StepConfig],
+    fingerprint: Fingerprint | None,
+    volume: dict[str, Any] | None = None,
+) -> FittedRecipe:
     """Freeze the recipe.
 
     Parameters
@@ -159,11 +174,14 @@ def fit(steps: Sequence[StepConfig], fingerprint: Fingerprint | None) -> FittedR
     steps : sequence of StepConfig
     fingerprint : Fingerprint or None
         Of training cases only; None will do when nothing needs it.
+    volume : dict, optional
+        Which volume of a series it is for: another volume is another recipe.
 
     Raises
     ------
     ValueError
-        When a step needs the fingerprint and there is none, or store_as is not the last step.
+        When a step needs the fingerprint and there is none, store_as is not the last step, or
+        straighten not the first.
     """
     _check_order(steps)
     fitted, learnt = [], False
@@ -175,13 +193,16 @@ def fit(steps: Sequence[StepConfig], fingerprint: Fingerprint | None) -> FittedR
                 raise ValueError(msg)
             params, learnt = step.fit(params, fingerprint), True
         fitted.append(FittedStep(config.step, step.version, params.model_dump(mode="json")))
-    return FittedRecipe(tuple(fitted), fingerprint.case_hash if learnt else "")
+    return FittedRecipe(tuple(fitted), fingerprint.case_hash if learnt else "", volume)
 
 
 def _check_order(steps: Sequence[StepConfig]) -> None:
     for config in steps[:-1]:
         if config.step == "store_as":
             raise ValueError("recipe step 'store_as' must be the last: move it to the end")
+    for config in steps[1:]:
+        if config.step == STRAIGHTEN:
+            raise ValueError("recipe step 'straighten' must be the first: move it to the top")
 
 
 def _ready(fitted: FittedStep) -> tuple[Step, BaseModel]:
