@@ -28,6 +28,9 @@ class IntakeReport:
     """Files known from before that are no longer there."""
     still_quarantined: int = 0
     """Of the unchanged files, those that were quarantined before."""
+    displaced: int = 0
+    """Files taken in by an earlier intake that are in quarantine now: another one has their SOP
+    instance, and which of the two is taken in does not hang on which came first."""
     series_new: int = 0
     series_changed: int = 0
     rows: int = 0
@@ -56,8 +59,8 @@ class IntakeReport:
             (self.instances, "taken in"),
             (sum((self.quarantined or {}).values()), "in quarantine"),
             (self.unchanged, "known and unchanged"),
-            (self.duplicates, "second copies"),
-            (self.labels, "masks"),
+            (self.duplicates, "given twice"),
+            (self.labels, "as masks"),
             (self.ignored, "left out (text, indices, system files)"),
         )
         # What is nought is not said, but for what everybody looks for.
@@ -85,6 +88,11 @@ class IntakeReport:
             )
         for reason, n in sorted((self.quarantined or {}).items(), key=lambda item: -item[1]):
             lines.append(f"In quarantine, {reason.replace('_', ' ')}: {_count(n, 'file')}.")
+        if self.displaced:
+            lines.append(
+                f"{_count(self.displaced, 'file')} taken in before moved to quarantine: others "
+                "hold the same SOP instances with other content."
+            )
         if self.still_quarantined:
             lines.append(
                 f"{_count(self.still_quarantined, 'file')} still in quarantine from before: read "
@@ -102,7 +110,7 @@ class IntakeReport:
 
 def in_all(reports: Sequence[IntakeReport]) -> IntakeReport:
     """Return the counts of files of several intakes together."""
-    names = ("instances", "duplicates", "labels", "ignored", "unchanged", "seen")
+    names = ("displaced", "instances", "duplicates", "labels", "ignored", "unchanged", "seen")
     sums = {name: sum(getattr(report, name) for report in reports) for name in names}
     reasons: Counter[str] = Counter()
     for report in reports:

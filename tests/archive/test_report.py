@@ -16,6 +16,7 @@ from tasks.archive.quarantine_list import COLUMNS, write_quarantine_list
 from tasks.archive.reasons import REMEDIES
 from tasks.archive.report import IntakeReport, in_all
 from tasks.archive.trace import trace
+from tasks.archive.vault import list_sources
 from tests.archive.made_dicom import slice_file
 from tests.archive.test_intake import Loop
 
@@ -83,6 +84,27 @@ def test_everything_at_hand_is_accounted_for(loop, shared_data):
             report = loop.take(place)
             said, terms = sum_of(report.balance())
             assert said == sum(terms) > 0
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_a_file_that_loses_to_another_source_is_told_and_stays_its_sources(loop, order):
+    for name, pixels in (("a", bytes(32)), ("b", bytes([1]) * 32)):
+        (loop.root / name).mkdir()
+        (loop.root / name / "slice.dcm").write_bytes(slice_file(PixelData=pixels))
+    reports = [loop.take(loop.root / name) for name in order]
+    lost = [report.displaced for report in reports]
+    refused = [sum(report.quarantined.values()) for report in reports]
+    assert sum(lost) + sum(refused) == 1
+    said = " ".join(reports[1].lines())
+    assert ("taken in before moved to quarantine" in said) == bool(lost[1])
+    (row,) = quarantine(loop.catalog)
+    kept = {source.alias: Path(source.location).name for source in list_sources(loop.vault)}
+    # Whichever came first, the same file loses, and its row names the source it lies in.
+    loser = order[0] if lost[1] else order[1]
+    assert kept[row.source] == loser
+    again = [loop.take(loop.root / name) for name in order]
+    assert [report.unchanged for report in again] == [1, 1]
+    assert sum(report.still_quarantined for report in again) == 1
 
 
 def test_the_list_says_which_files_and_is_its_owners_alone(loop, tmp_path):

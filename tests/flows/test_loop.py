@@ -330,7 +330,7 @@ def test_every_file_of_the_archive_is_accounted_for(loop):
     seen, taken, refused, twice, ignored = map(
         int,
         re.search(
-            r"(\d+) files given = (\d+) taken in \+ (\d+) in quarantine \+ (\d+) second copies "
+            r"(\d+) files given = (\d+) taken in \+ (\d+) in quarantine \+ (\d+) given twice "
             r"\+ (\d+) left out",
             err,
         ).groups(),
