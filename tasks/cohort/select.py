@@ -186,6 +186,9 @@ def narrow(
     for name, wanted in config.predicates().items():
         chosen = [case for case in chosen if meets(case.facts, name, wanted)]
         funnel.append((f"with {name} {_in_words(wanted)}", len(chosen)))
+    if config.volume:
+        # A series is not left out for it here: its volumes are known when it is read.
+        funnel.append((f"of each the volume {parse_choice(config.volume)}", len(chosen)))
     return chosen, funnel
 
 
