@@ -5,9 +5,9 @@ The funnel counts what is left after every condition, so that nobody has to gues
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, WithJsonSchema, field_validator, model_validator
 
 from tasks.archive.choice import parse_choice
 
@@ -26,6 +26,10 @@ KEPT_FIELDS = (
 """Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
 
 
+_SAID_VOLUME = {"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}
+"""What an editor may let pass as `volume`: its forms are one mapping once they are read."""
+
+
 class CohortConfig(BaseModel):
     """Which cases a scenario is about.
 
@@ -41,7 +45,7 @@ class CohortConfig(BaseModel):
     body_part: tuple[str, ...] = ()
     table: str | None = None
     where: dict[str, Any] = {}
-    volume: dict[str, Any] | None = None
+    volume: Annotated[dict[str, Any] | None, WithJsonSchema(_SAID_VOLUME)] = None
 
     @field_validator("volume", mode="before")
     @classmethod

@@ -241,3 +241,8 @@ def test_a_volume_is_kept_in_one_form_however_it_is_said(said, kept):
 def test_a_volume_that_cannot_be_meant_is_refused(kind, said, told):
     with pytest.raises(ValueError, match=told):
         CohortConfig(kind=kind, volume=said)
+
+
+def test_an_editor_lets_every_form_of_a_volume_pass():
+    schema = CohortConfig.model_json_schema()["properties"]["volume"]
+    assert {one["type"] for one in schema["anyOf"]} == {"object", "string", "null"}
