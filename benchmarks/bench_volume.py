@@ -6,15 +6,14 @@ Without folders: ../shared/data/dicom, the test files of pydicom, pydicom-data a
 they are installed, and oblique, tilted and repeated series made in code. dcm2niix is taken from
 .venv-peers or the PATH. Of Philips it takes the standard rescale (`-p n`), as radloop does.
 
-What counts as equal: after exchanging and flipping axes, corners within SAME_GRID_MM and values
-within VALUE_TOLERANCE. CT padding counts as air, which radloop makes of it. Pictures have no place,
-and their greys go through a window here and not there: each stored value must map to one grey.
-Where a volume differs, pydicom's own decoders are asked, plane by plane: where they agree with
-radloop it is counted apart, and said. Exit code 1 when a volume differs and they do not.
+What counts as equal, and how nearly, is in `volume_compare`; the sums say how many volumes are
+equal to the last bit, how many but for the rounding of 32-bit floats, and how far lossy JPEG is
+apart.
+For each volume that differs the known mistakes of dcm2niix are tried on radloop's values, and the
+decoders of pydicom and GDCM are asked. Exit code 1 when a difference stays without both proofs.
 """
 
 import argparse
-import itertools
 import shutil
 import subprocess
 import sys
@@ -26,30 +25,45 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from pydicom import dcmread
-from pydicom.pixels import apply_color_lut
+from pydicom import Dataset, dcmread
 from series_at_hand import PEERS, default_folders, series_in
+from volume_compare import (
+    Agreement,
+    agreement,
+    declared_padding,
+    misreading,
+    plain_values,
+    turned,
+    witnesses,
+)
 
 from tasks.archive.elements import quiet
-from tasks.archive.grey import AIR_HU, LUMINANCE
 from tasks.archive.nifti import LPS_RAS, REVERSED
+from tasks.archive.series import groups_of
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import Volume, read_volumes
 from tasks.errors import BadCase
 
-SAME_GRID_MM = 1e-2
-"""Corners may differ by this: NIfTI-1 keeps the affine in 32 bits, positions are decimal text."""
 
-VALUE_TOLERANCE = 1e-5
-"""Share of the largest value that a voxel may differ by: both keep scaled values in 32 bits."""
+@dataclass(frozen=True)
+class Difference:
+    """A volume that both make and that differs."""
 
-LUMINANCE_TOLERANCE = 1
-"""Grey levels a colour image may differ by: decoders round their own colour transform."""
+    what: str
+    cause: str = ""
+    """What turns radloop's values into dcm2niix's: see `volume_compare.misreading`."""
+    witnesses: tuple[str, ...] = ()
+    """Other decoders that give what radloop gives."""
 
-LOSSY = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91)}
+    @property
+    def explained(self) -> bool:
+        """Whether what dcm2niix does is known, and another decoder gives radloop's values."""
+        return bool(self.cause and self.witnesses)
 
-LOSSY_MEAN = 1.0
-"""Mean grey levels a lossy colour image may differ by: the standards leave decoders freedom."""
+    def __str__(self) -> str:
+        if not self.explained:
+            return f"DIFFERS {self.what}; {self.cause or 'for no known reason'}"
+        return f"{self.what}; dcm2niix {self.cause}; {' and '.join(self.witnesses)} as radloop"
 
 
 @dataclass
@@ -60,10 +74,9 @@ class Outcome:
     files: int
     ours: int = 0
     theirs: int = 0
-    equal: int = 0
-    outvoted: list[str] = field(default_factory=list)
+    agreed: list[Agreement] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    differs: list[str] = field(default_factory=list)
+    differs: list[Difference] = field(default_factory=list)
 
 
 def by_dcm2niix(binary: str, files: list[Path], work: Path) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -96,135 +109,69 @@ def by_dcm2niix(binary: str, files: list[Path], work: Path) -> list[tuple[np.nda
     return volumes
 
 
-def turned(array: np.ndarray, affine: np.ndarray, like: Volume, placed: bool) -> list[np.ndarray]:
-    """Return the array in the voxel order of `like`: by world space, or every way for a picture."""
-    shape = like.array.shape
-    if not placed:
-        # Pictures that share a series lie on top of each other there, and are apart here.
-        slabs = [array] if array.shape[:3] == shape else []
-        if shape[0] == 1 and array.shape[1:3] == shape[1:]:
-            slabs = [array[k : k + 1] for k in range(array.shape[0])]
-        ways = list(itertools.product((1, -1), repeat=2))
-        return [slab[:, ::a, ::b] for slab in slabs for a, b in ways]
-    ours = like.affine
-    if shape[0] == 1:
-        # One slice has no step: its depth is a guess, 1 mm here and the thickness there.
-        ours, affine = _unit_depth(ours), _unit_depth(affine)
-    mapping = np.linalg.solve(affine, ours)
-    axes = np.rint(mapping[:3, :3]).astype(int)
-    if not np.array_equal(np.abs(axes).sum(axis=0), [1, 1, 1]) or np.abs(axes).max() > 1:
-        return []
-    source = np.abs(axes).argmax(axis=0)
-    if tuple(array.shape[k] for k in source) != shape:
-        return []
-    corners = np.array([[*c, 1] for c in itertools.product(*[(0, n - 1) for n in shape])]).T
-    index = np.linalg.solve(affine, ours @ corners)
-    apart = np.linalg.norm((affine @ (np.rint(index) - index))[:3], axis=0).max()
-    inside = np.rint(index[:3]).min() >= 0 and np.all(
-        np.rint(index[:3]).max(axis=1) == np.array(array.shape[:3]) - 1
-    )
-    if apart > SAME_GRID_MM or not inside:
-        return []
-    flips = tuple(slice(None, None, int(axes[source[k], k])) for k in range(3))
-    return [array.transpose(*source, *range(3, array.ndim))[flips]]
-
-
-def _unit_depth(affine: np.ndarray) -> np.ndarray:
-    out = affine.copy()
-    normal = np.cross(affine[:3, 2], affine[:3, 1])
-    out[:3, 0] = normal / np.linalg.norm(normal)
-    return out
-
-
-def same_values(theirs: np.ndarray, ours: Volume, placed: bool) -> bool:
-    """Compare voxels on one grid."""
-    if theirs.ndim == 4:
-        grey = np.rint(theirs @ np.array(LUMINANCE))
-        apart = np.abs(grey - ours.array)
-        lossy = ours.facts["transfer_syntax"] in LOSSY
-        return (
-            bool(apart.mean() <= LOSSY_MEAN) if lossy else bool(apart.max() <= LUMINANCE_TOLERANCE)
-        )
-    mine, other = ours.array.astype(np.float64), theirs.astype(np.float64)
-    if ours.facts["modality"] == "CT":
-        # Declared padding is air here and far below air there.
-        other = np.where((mine == AIR_HU) & (other < AIR_HU), AIR_HU, other)
-    largest = max(np.abs(mine).max(), 1.0)
-    if np.abs(mine - other).max() <= VALUE_TOLERANCE * largest:
-        return True
-    if ours.facts["modality"] in ("CT", "MR", "PT"):
-        return False
-    _, which = np.unique(other, return_inverse=True)
-    low, high = np.full(which.max() + 1, np.inf), np.full(which.max() + 1, -np.inf)
-    np.minimum.at(low, which.ravel(), mine.ravel())
-    np.maximum.at(high, which.ravel(), mine.ravel())
-    curve = (low + high) / 2
-    if (high - low).max() > VALUE_TOLERANCE * largest:
-        return False
-    # A palette may give any index any grey; a window only rises or only falls.
-    palette = ours.facts["photometric"] == "PALETTE COLOR"
-    return bool(palette or np.all(np.diff(curve) >= 0) or np.all(np.diff(curve) <= 0))
-
-
 def judge(name: str, files: list[Path], theirs: list[tuple[np.ndarray, np.ndarray]]) -> Outcome:
     """Read a series with radloop and find each volume among those of dcm2niix."""
     outcome = Outcome(name, len(files), theirs=len(theirs))
     refs = [FileRef(str(path), None, "", path.stat().st_size) for path in files]
-    left = list(range(len(theirs)))
+    left, padding = list(range(len(theirs))), declared_padding(files)
     try:
+        groups = {group.key: group for group in groups_of(refs)[0]}
         for volume in read_volumes("dicom", refs):
             if not isinstance(volume, Volume):
                 outcome.refused.append(f"{volume[0] or 'its volume'}: {volume[1]}")
                 continue
             outcome.ours += 1
-            placed = volume.certificate["orientation"] != "image plane"
+            group = groups[volume.key]
+            plain = plain_values(group, volume)
             for at in left:
-                ways = turned(*theirs[at], volume, placed)
-                if any(same_values(way, volume, placed) for way in ways):
-                    outcome.equal += 1
-                    if placed:
+                found = _best(theirs[at], plain, volume, padding)
+                if found is not None:
+                    outcome.agreed.append(found)
+                    if volume.certificate["orientation"] != "image plane":
                         left.remove(at)
                     break
             else:
                 if left:
-                    said = _difference(volume, [theirs[at] for at in left])
-                    sides = agrees_with_pydicom(volume, files)
-                    (outcome.outvoted if sides else outcome.differs).append(said)
+                    dataset = group.frames[0].source.dataset
+                    others = [theirs[at] for at in left]
+                    outcome.differs.append(_difference(volume, plain[0], others, files, dataset))
     except BadCase as problem:
         outcome.refused.append(str(problem))
     return outcome
 
 
-def agrees_with_pydicom(volume: Volume, files: list[Path]) -> bool:
-    """Tell whether every plane of a volume is one that pydicom's own decoders give."""
-    planes = []
-    with quiet():
-        for path in files:
-            dataset = dcmread(path, force=True)
-            pixels = dataset.pixel_array
-            if dataset.PhotometricInterpretation == "PALETTE COLOR":
-                pixels = apply_color_lut(pixels, dataset)
-            if int(dataset.SamplesPerPixel) == 3 or dataset.PhotometricInterpretation[:3] == "PAL":
-                pixels = np.rint(pixels @ np.array(LUMINANCE))
-            slope = float(dataset.get("RescaleSlope", 1))
-            pixels = pixels * slope + float(dataset.get("RescaleIntercept", 0))
-            planes += list(pixels) if pixels.ndim == 3 else [pixels]
-    largest = max(float(np.abs(volume.array).max()), 1.0)
-    return all(
-        any(np.abs(plane - found).max() <= VALUE_TOLERANCE * largest for found in planes)
-        for plane in volume.array.astype(np.float64)
+def _best(
+    one: tuple[np.ndarray, np.ndarray],
+    plain: list[np.ndarray],
+    volume: Volume,
+    padding: tuple[float, ...],
+) -> Agreement | None:
+    """Return the agreement of the way of turning in which least is apart."""
+    ways = turned(*one, volume)
+    found = [agreement(way, mine, volume, padding) for way in ways for mine in plain]
+    return min((a for a in found if a is not None), key=lambda a: a.apart, default=None)
+
+
+def _difference(
+    volume: Volume,
+    plain: np.ndarray,
+    others: list[tuple[np.ndarray, np.ndarray]],
+    files: list[Path],
+    dataset: Dataset,
+) -> Difference:
+    """Say what differs, which mistake of dcm2niix makes its values, and who sides with radloop."""
+    what = volume.key or "volume"
+    ways = [way for array, affine in others for way in turned(array, affine, volume)]
+    if not ways:
+        shapes = sorted({array.shape for array, _ in others})
+        return Difference(f"{what}: {volume.array.shape} here, {shapes} there, another grid")
+    causes = filter(None, (misreading(way, plain, dataset) for way in ways))
+    apart = min(
+        np.abs(way.astype(float) - plain).max() if way.shape == plain.shape else np.inf
+        for way in ways
     )
-
-
-def _difference(volume: Volume, others: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    shapes = sorted({array.shape for array, _ in others})
-    placed = volume.certificate["orientation"] != "image plane"
-    for array, affine in others:
-        ways = turned(array, affine, volume, placed)
-        if ways and ways[0].ndim == 3:
-            apart = min(np.abs(way.astype(float) - volume.array).max() for way in ways)
-            return f"{volume.key or 'volume'}: same grid, values up to {apart:g} apart"
-    return f"{volume.key or 'volume'}: {volume.array.shape} here, {shapes} there, another grid"
+    said = f"values up to {apart:g} apart" if np.isfinite(apart) else "one sample for three"
+    return Difference(f"{what}: {said}", next(causes, ""), tuple(witnesses(plain, files)))
 
 
 def main() -> int:
@@ -253,38 +200,58 @@ def main() -> int:
                 seconds["radloop"] += time.perf_counter() - middle
     report(outcomes, asked.all)
     print(", ".join(f"{name} {taken:.1f} s" for name, taken in seconds.items()), "in all")
-    return 1 if any(outcome.differs for outcome in outcomes) else 0
+    unexplained = [d for outcome in outcomes for d in outcome.differs if not d.explained]
+    return 1 if unexplained else 0
 
 
 def report(outcomes: list[Outcome], everything: bool) -> None:
     """Print refusals with their reasons, differences, and the sums."""
     for one in outcomes:
-        plain = one.ours == one.theirs == one.equal and not one.refused
+        plain = one.ours == one.theirs == len(one.agreed) and not one.refused
         if everything or not plain:
             print(
                 f"{one.name:18} {one.files:4} files  radloop {one.ours:3}  dcm2niix {one.theirs:3}"
-                f"  equal {one.equal:3}"
+                f"  agree {len(one.agreed):3}"
             )
         for text in one.refused:
             print(f"{'':18} refused by radloop: {text}")
-        for text in one.outvoted:
-            print(f"{'':18} differs, and pydicom sides with radloop: {text}")
-        for text in one.differs:
-            print(f"{'':18} DIFFERS {text}")
-    outvoted = sum(len(one.outvoted) for one in outcomes)
-    both = sum(one.equal + len(one.differs) for one in outcomes) + outvoted
-    equal = sum(one.equal for one in outcomes)
+        for difference in one.differs:
+            print(f"{'':18} {difference}")
+    agreed = [a for one in outcomes for a in one.agreed]
+    differs = [d for one in outcomes for d in one.differs]
+    explained = sum(d.explained for d in differs)
+    both = len(agreed) + len(differs)
     print(
         f"{len(outcomes)} series; volumes: radloop {sum(o.ours for o in outcomes)}, "
-        f"dcm2niix {sum(o.theirs for o in outcomes)}; both made {both}, "
-        f"equal in world space {equal} ({equal / max(both, 1):.1%}); of the others pydicom sides "
-        f"with radloop in {outvoted}"
+        f"dcm2niix {sum(o.theirs for o in outcomes)}; both made {both}: {len(agreed)} agree in "
+        f"world space, {explained} differ for a proven reason of dcm2niix, "
+        f"{len(differs) - explained} differ; agreement but for proven reasons "
+        f"{len(agreed) / max(both - explained, 1):.1%}, with them {len(agreed) / max(both, 1):.1%}"
     )
+    print("of those that agree: " + "; ".join(_how_nearly(agreed)))
     words = (text.removeprefix("its volume: ") for one in outcomes for text in one.refused)
     reasons = Counter(text.split(": ")[0] for text in words)
     print(
         "refused: " + (", ".join(f"{n} {word}" for word, n in reasons.most_common()) or "nothing")
     )
+
+
+def _how_nearly(agreed: list[Agreement]) -> list[str]:
+    """Say how many volumes agree how nearly, with the largest difference of each kind."""
+    said = []
+    for kind, what in (
+        ("equal", "equal to the last bit"),
+        ("float", "but for 32-bit floats, of a broken rescale"),
+        ("lossy", "of lossy JPEG, in luminance"),
+    ):
+        apart = [a.apart for a in agreed if a.kind == kind]
+        if apart:
+            worst = f" (at most {max(apart):.3g} apart)" if max(apart) else ""
+            said.append(f"{len(apart)} {what}{worst}")
+    padded = [a.padding for a in agreed if a.padding]
+    if padded:
+        said.append(f"{sum(padded)} voxels of declared padding in {len(padded)} are air here")
+    return said
 
 
 if __name__ == "__main__":

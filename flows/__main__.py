@@ -233,6 +233,12 @@ def _source(parser: argparse.ArgumentParser) -> None:
 
 def _quarantine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry", action="store_true", help="read quarantined files again")
+    parser.add_argument(
+        "--files",
+        type=Path,
+        metavar="FILE",
+        help="write which files these are as CSV, readable by you alone (places name patients)",
+    )
     _json(parser)
 
 

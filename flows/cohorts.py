@@ -185,6 +185,7 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         if kept:
             refused = [row for row in quarantine(home.catalog) if row.recipe_id == kept[0]]
             done |= {row.case_id for row in refused}
+            lines += several_volumes(refused)
         new = [case for case in cohort.cases if case.case_id not in done]
         voxels = sum(voxels_of(case) for case in new)
         lines.append(
@@ -195,6 +196,20 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )
     return lines
+
+
+def several_volumes(refused: Sequence[Any]) -> list[str]:
+    """Say which volumes the series hold of which the scenario does not say one.
+
+    Only reading a series tells its volumes, so this is known of what was preprocessed before.
+    """
+    told = [row.detail for row in refused if row.reason in ("several_volumes", "no_such_volume")]
+    if not told:
+        return []
+    return [
+        f"{len(told)} series do not hold the one volume that is meant, e.g. {told[0]}: say which "
+        "with `volume` under cohort (docs/geometry.md)"
+    ]
 
 
 def _cost(scenario: Scenario, new: Sequence[Any]) -> str:

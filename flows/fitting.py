@@ -28,13 +28,13 @@ FINGERPRINT_BATCH = 16
 
 
 def _measures(
-    token: bytes, before: dict[str, Any] | None = None, step: dict[str, Any] | None = None
+    token: bytes, before: dict[str, Any], step: dict[str, Any] | None = None
 ) -> list[Any]:
-    """Measure source images, or with a step the images as the recipe before it leaves them."""
-    order = unseal(token, load_settings().order_key)
-    if before is None or step is None:
-        return fingerprint_order(order)
-    return measure_order(order, FittedRecipe.from_dict(before), StepConfig.model_validate(step))
+    """Measure images as a recipe's entry leaves them or, for a step, as all steps before it do."""
+    order, recipe = unseal(token, load_settings().order_key), FittedRecipe.from_dict(before)
+    if step is None:
+        return fingerprint_order(order, recipe)
+    return measure_order(order, recipe, StepConfig.model_validate(step))
 
 
 measure_cases = task(_measures, name="fingerprint", retries=1)
@@ -43,15 +43,15 @@ measure_cases = task(_measures, name="fingerprint", retries=1)
 def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
     """Return the scenario's frozen recipe, fitting it on training patients the first time.
 
-    A recipe whose steps changed in the scenario is a new one; one whose steps stand is never
-    refitted by itself, since parts and models rest on the fit.
+    A recipe whose steps, or whose choice of a volume, changed in the scenario is a new one; one
+    whose steps stand is never refitted by itself, since parts and models rest on the fit.
     """
-    steps = ready.scenario.recipe
-    asked = asked_for(steps)
+    steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
+    asked = asked_for(steps, volume)
     kept = recipe_for(home.catalog, ready.scenario.name)
     if kept and kept[1]["asked"] == asked:
         return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
-    recipe = _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None)
+    recipe = _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None, volume=volume)
     key = recipe_id(recipe)
     if kept and kept[0] == key:
         return key, recipe
@@ -64,19 +64,13 @@ def _fitted(home: Home, ready: Ready, address: str) -> FittedRecipe:
     """Fit a recipe on training patients: a wave for the fingerprint and one a learning step."""
     cases = ready.cases_on("train")[:FINGERPRINT_CASES]
 
-    def ask(before: FittedRecipe | None, step: StepConfig | None) -> list[Any]:
-        found = _measure(
-            home,
-            ready,
-            cases,
-            address,
-            before.to_dict() if before else None,
-            step.model_dump(mode="json") if step else None,
-        )
+    def ask(before: FittedRecipe, step: StepConfig | None) -> list[Any]:
+        said = step.model_dump(mode="json") if step else None
+        found = _measure(home, ready, cases, address, before.to_dict(), said)
         say(f"  {step.step if step else 'recipe'} fitted on {len(found)} training cases")
         return found
 
-    return learnt(ready.scenario.recipe, ask)
+    return learnt(ready.scenario.recipe, ready.scenario.cohort.volume, ask)
 
 
 def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:
@@ -99,8 +93,8 @@ def _measure(
     ready: Ready,
     cases: Sequence[Case],
     address: str,
-    before: dict[str, Any] | None = None,
-    step: dict[str, Any] | None = None,
+    before: dict[str, Any],
+    step: dict[str, Any] | None,
 ) -> list[Any]:
     tokens = []
     for at in range(0, len(cases), FINGERPRINT_BATCH):
@@ -113,7 +107,7 @@ def _measure(
 
 @flow(name="fingerprint-wave", validate_parameters=False, persist_result=False)
 def measure_wave(
-    tokens: list[bytes], before: dict[str, Any] | None = None, step: dict[str, Any] | None = None
+    tokens: list[bytes], before: dict[str, Any], step: dict[str, Any] | None = None
 ) -> list[Any]:
     """Measure training cases, a sealed order a task."""
     futures = [measure_cases.submit(token, before, step) for token in tokens]

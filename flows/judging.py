@@ -11,10 +11,12 @@ from flows.console import progress, say
 from flows.home import Home
 from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_mask
 from tasks.errors import BadCase
 from tasks.evaluate.overlap import dice_per_class
 from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.imaging.recipe import FittedRecipe
+from tasks.imaging.source import read_source
 from tasks.learn.job import JobCase
 from tasks.learn.judge import Judgement, called, judge_files, judge_image, judge_rows, needs_files
 from tasks.learn.model import load_model
@@ -79,10 +81,10 @@ def _judge_masks(
     model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
 ) -> tuple[DiceScores, list[dict[str, str]]]:
     kept, dice, empty, order_of = [], [], [], []
-    classes = model.spec.classes[1:]
+    classes, recipe = model.spec.classes[1:], FittedRecipe.from_dict(model.spec.recipe)
     orders = list(orders)
     for order, one in _judged(model, orders):
-        mask = read_mask(order.mask, read_volume(order.kind, order.files))
+        mask = read_mask(order.mask, read_source(recipe, order.kind, order.files))
         found, none = dice_per_class(mask, one.mask, len(classes))
         kept.append(truth[order.case_id])
         dice.append(found)
@@ -92,7 +94,7 @@ def _judge_masks(
     drawn = []
     for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
         one = judge_image(model, order)
-        mask = read_mask(order.mask, read_volume(order.kind, order.files))
+        mask = read_mask(order.mask, read_source(recipe, order.kind, order.files))
         at = most_of(mask)
         for name, labels in (("model", one.mask), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"

@@ -25,9 +25,13 @@ def status(args: argparse.Namespace) -> None:
         print(f"{name:<12} {found[name]:>10,}")
     print(f"{'parts':<12} {found['parts']:>10,}  ({found['part_bytes'] / 1e6:,.1f} MB)")
     print(f"{'label sets':<12} {found['label_sets']:>10,}")
-    for title in ("modalities", "quarantine"):
-        for name, count in found[title].items():
-            print(f"  {'modality' if title == 'modalities' else title} {name:<24} {count:>8,}")
+    for name, count in found["modalities"].items():
+        print(f"  series of modality {name:<14} {count:>8,}")
+    refused = sum(found["quarantine"].values())
+    hint = "  (`radloop quarantine` says why and what to do)" if refused else ""
+    print(f"{'quarantine':<12} {refused:>10,}{hint}")
+    for name, count in found["quarantine"].items():
+        print(f"  {name.replace('_', ' '):<32} {count:>8,}")
     for model in found["models"]:
         print(f"model {model['name']} version {model['version']}: {model['alias']}")
 
@@ -46,6 +50,8 @@ def quarantine(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([asdict(one) | {"remedy": remedy(one.reason)} for one in reasons]))
         return 0
+    if args.files:
+        return _write_places(home, args.files)
     if not reasons:
         print("nothing in quarantine")
     for reason in reasons:
@@ -55,6 +61,19 @@ def quarantine(args: argparse.Namespace) -> int:
             print(f"         e.g. {example.quarantine_id[:12]}: {example.detail}")
         if what_to_do := remedy(reason.reason):
             print(f"         to do: {what_to_do}")
+    if reasons:
+        print("`radloop quarantine --files FILE` writes which files these are, for your eyes alone")
+    return 0
+
+
+def _write_places(home: Home, path: Path) -> int:
+    """Write which files are in quarantine: places name patients, so the list is its owner's."""
+    from tasks.archive.audit import append
+    from tasks.archive.quarantine_list import write_quarantine_list
+
+    rows = write_quarantine_list(path, home.catalog, home.vault)
+    append(home.settings.audit_path, "quarantine-list", rows=rows)
+    print(f"{rows} rows written to {path}, readable by you alone: places may name patients")
     return 0
 
 

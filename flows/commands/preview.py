@@ -53,10 +53,12 @@ def _recipe(home: Home, scenario: Any, cohort: Any, place: str | None) -> tuple[
     from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit
 
     kept = recipe_for(home.catalog, scenario.name)
-    if kept and kept[1]["asked"] == asked_for(scenario.recipe):
+    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
         return FittedRecipe.from_dict(kept[1]["recipe"]), f"Recipe {kept[0][:12]} of the store."
     if not needs_fit(scenario.recipe):
-        return fit(scenario.recipe, None), "Nothing in it is learnt from data."
+        return fit(
+            scenario.recipe, None, volume=scenario.cohort.volume
+        ), "Nothing in it is learnt from data."
     cases = _training(home, scenario, cohort, place)[:FIT_CASES]
     if not cases:
         raise ScenarioError(f"scenario {scenario.name} has no training case to fit its recipe on")
@@ -73,8 +75,9 @@ def _fit_here(home: Home, scenario: Any, cases: Sequence[Any], masks: Any) -> An
     order = WorkOrder("preview", "", tuple(orders_of(home, cases, masks)))
     return learnt(
         scenario.recipe,
+        scenario.cohort.volume,
         lambda before, step: (
-            fingerprint_order(order) if before is None else measure_order(order, before, step)
+            measure_order(order, before, step) if step else fingerprint_order(order, before)
         ),
     )
 
@@ -94,19 +97,18 @@ def _training(home: Home, scenario: Any, cohort: Any, place: str | None) -> list
 def _sheets(home: Home, cases: Sequence[Any], recipe: Any) -> Iterator[Any]:
     from flows.console import progress
     from flows.orders import orders_of
-    from tasks.archive.volume import read_volume
-    from tasks.imaging.recipe import Image
+    from tasks.imaging.source import read_source, source_image
     from tasks.serve.preview import CaseSheet, case_sheet
 
     with progress("cases", total=len(cases), unit="cases") as advance:
         for number, order in enumerate(orders_of(home, cases), start=1):
             started = time.perf_counter()
             try:
-                volume = read_volume(order.kind, order.files)
+                volume = read_source(recipe, order.kind, order.files)
             except BadCase as bad:
                 yield CaseSheet(order.case_id, (), {}, {}, str(bad))
             else:
                 seconds = time.perf_counter() - started
-                image = Image(volume.array, volume.affine, facts=volume.facts)
+                image = source_image(volume)
                 yield case_sheet(order.case_id, image, recipe, volume.certificate, seconds)
             advance(number, len(cases))

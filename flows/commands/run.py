@@ -13,13 +13,18 @@ def ingest(args: argparse.Namespace) -> int:
     """Read sources into the catalog."""
     home = open_engine(args)
     from flows.ingest import ingest as flow
+    from tasks.archive.report import IntakeReport, in_all
 
     scenario = home.scenario(args.labels_of).name if args.labels_of else None
+    reports = []
     for text in args.sources:
         source = home.source(text)
         heading(f"source {source.alias}")
-        flow(source.alias, scenario, args.retry)
-    say("`radloop status` shows what is there, `radloop quarantine` what could not be used")
+        reports.append(IntakeReport(**flow(source.alias, scenario, args.retry)["files"]))
+    if len(reports) > 1:
+        heading(f"in all {len(reports)} sources")
+        say(f"  {in_all(reports).balance()}")
+    say("`radloop status` shows what is there, `radloop quarantine` what could not be used and why")
     return 0
 
 

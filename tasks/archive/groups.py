@@ -7,20 +7,16 @@ positions repeat. Instance Number is never asked.
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from tasks.archive.choice import REPEAT, TYPE, VARIES, value_text
 from tasks.archive.frames import Frame
 from tasks.archive.geometry import SAME_POSITION_MM, certify
 from tasks.errors import BadCase
-
-VARIES = ("te", "ti", "flip", "kvp", "b", "direction", "time", "phase", "stack", "acquisition")
-"""What tells volumes apart, asked in this order: echo time (ms), inversion time (ms), flip angle
-(degrees), tube voltage (kV), b-value (s/mm2), gradient direction, temporal position, trigger delay
-(ms), stack and acquisition number."""
 
 CLOCK = "clock"
 """Time of a slice: it differs within a volume too, so its rank at each position counts."""
@@ -44,6 +40,8 @@ class Group:
     frames: list[Frame]
     picture: bool = False
     """Whether it is an image, or a cine, without a place in the patient."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What all its frames state alike, by the names of keys: what a choice is compared with."""
 
 
 def split(frames: Sequence[Frame]) -> list[Group]:
@@ -66,8 +64,36 @@ def split(frames: Sequence[Frame]) -> list[Group]:
     words = _told_words([kind for kind, _ in types])
     for (_, same), word in zip(types, words, strict=True):
         for key, part in _by_what_varies(same):
-            found.append(Group(",".join(filter(None, (word, key))), part))
+            told = ",".join(filter(None, (word, key)))
+            found.append(Group(told, part, facts=facts_of(part, told)))
     return found
+
+
+def facts_of(frames: Sequence[Frame], key: str = "") -> dict[str, Any]:
+    """Return what all frames of a volume state alike, by the names of keys.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+    key : str
+        Of the volume: its rank and the words it is told by stand nowhere else.
+
+    Returns
+    -------
+    dict
+        Values as `Frame.varies` has them, texts as keys write them; ``type`` is a tuple of words.
+        A field in which frames differ is left out.
+    """
+    told = dict(part.partition("=")[::2] for part in key.split(",") if part)
+    found: dict[str, Any] = {TYPE: tuple(_word(word) for word in frames[0].image_type)}
+    for name in VARIES:
+        values = {frame.varies.get(name) for frame in frames}
+        if len(values) == 1:
+            value = values.pop()
+            found[name] = _word(value) if isinstance(value, str) else value
+    if REPEAT in told:
+        found[REPEAT] = float(told[REPEAT])
+    return found | {"told_type": told.get(TYPE, "")}
 
 
 def _by_what_varies(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
@@ -140,7 +166,7 @@ def _ranked(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
         return [("", frames)]
     ordered = [sorted(at) for at in taken.values()]
     return [
-        (f"repeat={rank + 1}", [frames[at[rank][1]] for at in ordered])
+        (f"{REPEAT}={rank + 1}", [frames[at[rank][1]] for at in ordered])
         for rank in range(int(counts.max()))
     ]
 
@@ -178,11 +204,7 @@ def _told(names: Sequence[str], values: Sequence[Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return "/".join(_text(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else _word(str(value))
+    return value_text(_word(value) if isinstance(value, str) else value)
 
 
 def _told_words(types: list[tuple[str, ...]]) -> list[str]:

@@ -29,7 +29,15 @@ from tasks.archive.report import IntakeReport
 from tasks.archive.scan import Scanner
 from tasks.archive.sources import MAPPING_NAME, Source
 from tasks.archive.tables import series as series_table
-from tasks.archive.vault import FileSeen, KnownFile, finish_files, put_files, recall, remember
+from tasks.archive.vault import (
+    FileSeen,
+    KnownFile,
+    finish_files,
+    list_sources,
+    put_files,
+    recall,
+    remember,
+)
 from tasks.archive.walk import Entry, WalkNotes, walk
 from tasks.errors import BadCase
 
@@ -169,12 +177,11 @@ class Intake:
                 self.counts[outcome] += 1
             outcome = item.known.outcome if outcome == "unchanged" else outcome
             final.append((locator, item.entry.mtime_ns, outcome))
-        others = refused - set(locators)
-        problems += [(locator, conflict()) for locator in others]
-        self._quarantine(problems)
-        finish_files(self.vault, final)
-        if others:
+        self._quarantine(self.source.alias, problems)
+        # Before the batch counts as finished: a killed intake does it again.
+        if others := refused - set(locators):
             self._mark_losers(others)
+        finish_files(self.vault, final)
 
     def identify(self, kind: str, key: str, value: str) -> None:
         """Keep the way back from a key, written with the batch."""
@@ -242,13 +249,13 @@ class Intake:
             return image
         return replace(image, patient_key=owner)
 
-    def _quarantine(self, problems: list[tuple[int, BadCase]]) -> None:
+    def _quarantine(self, alias: str, problems: list[tuple[int, BadCase]]) -> None:
         rows = [
             quarantine_values(
                 stage=STAGE,
                 reason=problem.reason,
                 detail=problem.detail,
-                source=self.source.alias,
+                source=alias,
                 locator=locator,
             )
             for locator, problem in problems
@@ -259,16 +266,17 @@ class Intake:
 
     def _mark_losers(self, locators: set[int]) -> None:
         """Files of earlier batches that lost their SOP instance are quarantined files now."""
-        lost = files_of(self.vault, self.source.alias, locators)
-        put_files(
-            self.vault,
-            self.source.alias,
-            [replace(seen, outcome="quarantine") for seen in lost.values()],
-        )
-        # Counted as taken in when their batch was written, if that was in this run.
-        fresh = sum(locator > self.known.newest for locator in lost)
-        self.counts["instance"] -= fresh
-        self.quarantined[conflict().reason] += fresh
+        for alias in (source.alias for source in list_sources(self.vault)):
+            lost = files_of(self.vault, alias, locators)
+            self._quarantine(alias, [(locator, conflict()) for locator in lost])
+            seen = [replace(one, outcome="quarantine") for one in lost.values()]
+            put_files(self.vault, alias, seen)
+            # Counted as taken in when their batch was written, if that was in this run.
+            ours = alias == self.source.alias
+            fresh = sum(ours and locator > self.known.newest for locator in lost)
+            self.counts["instance"] -= fresh
+            self.quarantined[conflict().reason] += fresh
+            self.counts["displaced"] += len(lost) - fresh
 
     def _count_unchanged(self, known: KnownFile) -> None:
         self.counts["unchanged"] += 1
@@ -290,5 +298,6 @@ class Intake:
             still_quarantined=count["still_quarantined"],
             series_new=count["series_new"],
             series_changed=count["series_changed"],
+            displaced=count["displaced"],
             **more,
         )

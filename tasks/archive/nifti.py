@@ -102,14 +102,15 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
 
     Notes
     -----
-    qform and sform are both set (code 1, scanner). The same input gives the same bytes.
+    qform and sform are both set (code 1, scanner); of a sheared grid only the sform, since a
+    quaternion cannot hold a shear. The same input gives the same bytes.
     """
     import nibabel
 
     path = Path(path)
     ras = LPS_RAS @ np.asarray(affine, dtype=np.float64) @ REVERSED
     image = nibabel.Nifti1Image(_storable(array).T, ras)
-    image.set_qform(ras, code=1)
+    image.set_qform(ras, code=0 if _skew(ras) > SHEAR_TOLERANCE else 1)
     image.set_sform(ras, code=1)
     image.header.set_xyzt_units("mm")
     data = image.to_bytes()
@@ -181,7 +182,7 @@ def certify_grid(shape: tuple[int, ...], affine: np.ndarray) -> dict:
     if min(spacing) <= 0 or not np.isfinite(affine).all():
         raise BadCase("invalid_geometry", f"voxel sizes {spacing} mm must all be > 0")
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    skew = _skew(affine)
     if skew > SHEAR_TOLERANCE:
         raise BadCase("sheared_affine", f"voxel axes miss a right angle by {skew:.4f}")
     return geometry.Certificate(
@@ -195,6 +196,12 @@ def certify_grid(shape: tuple[int, ...], affine: np.ndarray) -> dict:
         verdict="accept",
         reason="single_slice" if shape[0] == 1 else "",
     ).to_dict()
+
+
+def _skew(affine: np.ndarray) -> float:
+    """Return the largest cosine between two voxel axes."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
 def _labels(array: np.ndarray) -> np.ndarray:

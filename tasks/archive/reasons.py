@@ -72,7 +72,8 @@ _PIXELS = {
 
 _GEOMETRY = {
     "duplicate_positions": "remove the slices that stand twice and ingest the series again",
-    "gantry_tilt": "export it with --straighten: a tilted stack is never taken for upright",
+    "gantry_tilt": "begin the recipe with `straighten`, or export it with "
+    "--straighten; never read as upright",
     "invalid_geometry": "ask the archive for the original series: its positions mean nothing",
     "localizer": "nothing to do: localizers are not part of a volume",
     "missing_position": "ask the archive for the original series: slices without a place",
@@ -85,12 +86,15 @@ _GEOMETRY = {
     "mosaic_header": "ask the archive for the series with its private (0029) elements",
     "needs_4d_grouping": "split it into one volume a file or series; it holds several",
     "needs_multiframe": "export one image a file; these frames have no place of their own",
-    "no_such_volume": "name one of the volumes in the detail",
+    "no_such_volume": "name one of the volumes in the detail under the scenario's "
+    "cohort (docs/geometry.md)",
     "secondary_capture": "nothing to do: pictures of a screen are not part of a volume",
     "several_images": "write each with `radloop export`; a scenario reads one image a series",
-    "several_volumes": "write each with `radloop export`; a scenario reads one volume a series",
+    "several_volumes": "say which with `volume` under the scenario's cohort, or use "
+    "`radloop export`",
     "sheared_affine": "resample the volume to a grid with right angles and ingest it again",
-    "uneven_spacing": "ask the archive for the whole series, or export it with --straighten",
+    "uneven_spacing": "ask for the whole series, or use the recipe step "
+    "`straighten` or export --straighten",
     "unknown_space": "write the file with a space of LPS, RAS or LAS, or with none",
 }
 
@@ -103,7 +107,8 @@ _OTHER_FORMATS = {
     "not_nrrd": "write the file again as NRRD 0004 or 0005, raw or gzip",
     "not_picture": "export the picture again as PNG, JPEG or TIFF",
     "unreadable_nifti": "write the file again as NIfTI-1 or NIfTI-2",
-    "unsupported_format": "list the file in a radloop-images.csv at the root (docs/formats.md)",
+    "unsupported_format": "list it in a radloop-images.csv (docs/formats.md), or "
+    "ingest its dataset.json's folder",
     "unusable_rows": "correct the lines named in the detail and ingest the table again",
     "unusable_row": "correct this line of radloop-images.csv and ingest the folder again",
 }

@@ -1,6 +1,7 @@
 """What an intake did, in numbers and in sentences."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -27,6 +28,9 @@ class IntakeReport:
     """Files known from before that are no longer there."""
     still_quarantined: int = 0
     """Of the unchanged files, those that were quarantined before."""
+    displaced: int = 0
+    """Files taken in by an earlier intake that are in quarantine now: another one has their SOP
+    instance, and which of the two is taken in does not hang on which came first."""
     series_new: int = 0
     series_changed: int = 0
     rows: int = 0
@@ -49,14 +53,25 @@ class IntakeReport:
             + sum((self.quarantined or {}).values())
         )
 
+    def balance(self) -> str:
+        """Return the sum that leaves no file out: what was given and what became of it."""
+        outcomes = (
+            (self.instances, "taken in"),
+            (sum((self.quarantined or {}).values()), "in quarantine"),
+            (self.unchanged, "known and unchanged"),
+            (self.duplicates, "given twice"),
+            (self.labels, "as masks"),
+            (self.ignored, "left out (text, indices, system files)"),
+        )
+        # What is nought is not said, but for what everybody looks for.
+        told = [f"{n} {what}" for n, what in outcomes if n or what in ("taken in", "in quarantine")]
+        return f"{_count(self.seen, 'file')} given = {' + '.join(told)}."
+
     def lines(self) -> list[str]:
         """Return sentences for whoever runs the archive."""
-        refused = sum((self.quarantined or {}).values())
-        lines = [
-            f"{_count(self.seen, 'file')} seen: {self.instances} taken in, {self.unchanged} "
-            f"unchanged since last time, {self.duplicates} duplicates, {self.labels} masks, "
-            f"{self.ignored} ignored, {refused} quarantined."
-        ]
+        lines = [self.balance()]
+        if lost := self.seen - self.accounted:
+            lines.append(f"{_count(lost, 'file')} NOT ACCOUNTED FOR: please report this error.")
         if self.series_new or self.series_changed:
             lines.append(
                 f"{self.series_new} new series, {self.series_changed} series with new content."
@@ -72,7 +87,12 @@ class IntakeReport:
                 f"them): {', '.join(self.columns_left_out)}."
             )
         for reason, n in sorted((self.quarantined or {}).items(), key=lambda item: -item[1]):
-            lines.append(f"Quarantined, {reason.replace('_', ' ')}: {_count(n, 'file')}.")
+            lines.append(f"In quarantine, {reason.replace('_', ' ')}: {_count(n, 'file')}.")
+        if self.displaced:
+            lines.append(
+                f"{_count(self.displaced, 'file')} taken in before moved to quarantine: others "
+                "hold the same SOP instances with other content."
+            )
         if self.still_quarantined:
             lines.append(
                 f"{_count(self.still_quarantined, 'file')} still in quarantine from before: read "
@@ -86,6 +106,16 @@ class IntakeReport:
         if self.links:
             lines.append(f"{_count(self.links, 'link')} not followed.")
         return lines
+
+
+def in_all(reports: Sequence[IntakeReport]) -> IntakeReport:
+    """Return the counts of files of several intakes together."""
+    names = ("displaced", "instances", "duplicates", "labels", "ignored", "unchanged", "seen")
+    sums = {name: sum(getattr(report, name) for report in reports) for name in names}
+    reasons: Counter[str] = Counter()
+    for report in reports:
+        reasons.update(report.quarantined or {})
+    return IntakeReport(**sums, quarantined=dict(reasons))
 
 
 def _count(n: int, word: str) -> str:

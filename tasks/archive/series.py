@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from tasks.archive import codes
 from tasks.archive.elements import quiet
 from tasks.archive.frames import SECONDARY_CAPTURE, Frame, frames_of
-from tasks.archive.groups import Group, split
+from tasks.archive.groups import Group, facts_of, split
 from tasks.archive.pixels import read_dataset
 from tasks.archive.sources import FileRef, digest_of, read_bytes
 from tasks.errors import BadCase
@@ -111,6 +111,9 @@ def _grouped(frames: list[Frame], modality: str) -> list[Group]:
     for frame in frames:
         files.setdefault(id(frame.source), []).append(frame)
     if len(files) == 1:
-        return [Group("", frames, picture=True)]
+        return [Group("", frames, picture=True, facts=facts_of(frames))]
     named = [(f"image={own[0].source.name[:KEY_DIGITS]}", own) for own in files.values()]
-    return [Group(key, own, picture=True) for key, own in sorted(named, key=lambda item: item[0])]
+    return [
+        Group(key, own, picture=True, facts=facts_of(own))
+        for key, own in sorted(named, key=lambda item: item[0])
+    ]

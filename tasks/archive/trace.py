@@ -111,7 +111,7 @@ def trace(catalog: Engine, id: str) -> list[Trace]:  # noqa: A002 (the field's w
         The catalog.
     id : str
         Key of a patient, study, accession, series or instance, or id of a case, part, recipe,
-        label set or split; the first `SHORTEST_START` characters or more will do.
+        label set, split or row of quarantine; the first `SHORTEST_START` characters or more do.
 
     Raises
     ------
@@ -306,6 +306,15 @@ def _split(connection: Connection, id: str) -> Trace | None:  # noqa: A002
     return Trace(id, "split", facts, _found([opened]))
 
 
+def _quarantined(connection: Connection, id: str) -> Trace | None:  # noqa: A002
+    row = connection.execute(select(quarantine).filter_by(quarantine_id=id)).first()
+    if row is None:
+        return None
+    names = ("stage", "reason", "detail", "source", "case_id", "recipe_id", "at")
+    facts = {name: row._mapping[name] for name in names if row._mapping[name] is not None}
+    return Trace(id, "quarantine", facts)
+
+
 _LOOKS = (
     _case,
     _former_case,
@@ -319,6 +328,7 @@ _LOOKS = (
     _recipe,
     _label_set,
     _split,
+    _quarantined,
 )
 
 _ID_COLUMNS = (
@@ -333,5 +343,6 @@ _ID_COLUMNS = (
     recipes.c.recipe_id,
     label_sets.c.label_set_id,
     editions.c.split_id,
+    quarantine.c.quarantine_id,
 )
 """Columns with ids as text; instances are kept as bytes and are asked for whole."""

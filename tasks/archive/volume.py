@@ -12,20 +12,26 @@ from pydicom import Dataset
 
 from tasks.archive import codes, geometry
 from tasks.archive.certificate import sentence
+from tasks.archive.choice import VolumeChoice
+from tasks.archive.chosen import chosen_group, named_group
 from tasks.archive.frames import UNKNOWN_SPACING, Frame
 from tasks.archive.grey import AIR_HU, MONOCHROME, exact, shown_grey, slice_in_units
 from tasks.archive.groups import Group
 from tasks.archive.pixels import transfer_syntax
 from tasks.archive.series import VOLUMETRIC, groups_of, guarded, modality_of
 from tasks.archive.sources import FileRef
-from tasks.archive.straighten import straightened
+from tasks.archive.straighten import SLICE_POSITIONS, straightened
 from tasks.archive.window import window_of
 from tasks.errors import BadCase
 
-MAX_TOLD = 6
-"""Keys of volumes that a message lists; a time series has hundreds."""
-
-__all__ = ["UNKNOWN_SPACING", "Volume", "read_mask", "read_volume", "read_volumes", "write_nifti"]
+__all__ = [
+    "UNKNOWN_SPACING",
+    "Volume",
+    "read_mask",
+    "read_volume",
+    "read_volumes",
+    "write_nifti",
+]
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,13 @@ class Volume:
 
 
 def read_volume(
-    kind: str, files: Sequence[FileRef], key: str = "", *, straighten: bool = False
+    kind: str,
+    files: Sequence[FileRef],
+    key: str = "",
+    *,
+    choice: VolumeChoice | None = None,
+    straighten: bool = False,
+    leaning: bool = False,
 ) -> Volume:
     """Read one case.
 
@@ -67,8 +79,13 @@ def read_volume(
     files : sequence of FileRef
     key : str
         Which volume, for a series that holds several; see `read_volumes`.
+    choice : VolumeChoice, optional
+        What the volume must be, instead of its key; see `choice.parse_choice`.
     straighten : bool
         Put a leaning or uneven stack on an upright, even grid instead of refusing it.
+    leaning : bool
+        Give a leaning or uneven stack as it stands instead of refusing it: its affine has the mean
+        step, sheared where it leans, and the fact `SLICE_POSITIONS` says where each slice lies.
 
     Raises
     ------
@@ -81,12 +98,9 @@ def read_volume(
     if (single := _other_kind(kind, files)) is not None:
         return single
     groups, notes = groups_of(files)
-    keys = [group.key for group in groups]
-    if key not in keys:
-        raise _unknown_key(key, groups)
-    group = groups[keys.index(key)]
+    group = chosen_group(groups, choice) if choice else named_group(groups, key)
     groups.clear()
-    return _built(group, notes, straighten)
+    return _built(group, notes, straighten, leaning)
 
 
 def read_volumes(
@@ -142,27 +156,13 @@ def _other_kind(kind: str, files: Sequence[FileRef]) -> Volume | None:
     return None
 
 
-def _unknown_key(key: str, groups: list[Group]) -> BadCase:
-    """Say that a volume is not there, or that several are and none was named."""
-    shown = [group.key or "(the only one)" for group in groups[:MAX_TOLD]]
-    told = ", ".join(shown) + (", ..." if len(groups) > len(shown) else "")
-    if key:
-        return BadCase("no_such_volume", f"volume {key!r} is not in this series; it holds {told}")
-    if groups[0].picture:
-        return BadCase(
-            "several_images",
-            f"{len(groups)} images in one series are not one image; name one: {told}",
-        )
-    return BadCase("several_volumes", f"{len(groups)} volumes in one series; name one: {told}")
-
-
-def _built(group: Group, notes: tuple[str, ...], straighten: bool) -> Volume:
+def _built(group: Group, notes: tuple[str, ...], straighten: bool, leaning: bool = False) -> Volume:
     with guarded():
         frames, modality = group.frames, modality_of(group.frames[0])
         if group.picture:
             volume = _picture(frames, modality)
         else:
-            volume = _stack(frames, modality, straighten)
+            volume = _stack(frames, modality, straighten, leaning)
         noted = [*volume.certificate["notes"], *notes]
         return replace(volume, key=group.key, certificate={**volume.certificate, "notes": noted})
 
@@ -179,15 +179,15 @@ def _refuse_mixed(frames: list[Frame]) -> None:
             raise BadCase(reason, f"{len(found)} different values of {what} in one volume")
 
 
-def _stack(frames: list[Frame], modality: str, straighten: bool) -> Volume:
+def _stack(frames: list[Frame], modality: str, straighten: bool, leaning: bool) -> Volume:
     _refuse_mixed(frames)
     spacing = frames[0].spacing
     positions = np.array([frame.position for frame in frames])
     directions = np.array([frame.orientation for frame in frames])
     rows, columns = directions[:, :3], directions[:, 3:]
     certificate, order = geometry.certify(positions, rows, columns, spacing)
-    mend = straighten and certificate.verdict == "resample"
-    if certificate.verdict != "accept" and not mend:
+    crooked = certificate.verdict == "resample"
+    if certificate.verdict != "accept" and not (crooked and (straighten or leaning)):
         raise BadCase(certificate.reason, sentence(certificate))
     affine = geometry.affine_from(positions[order], rows[order], columns[order], spacing)
     first = frames[order[0]]
@@ -198,10 +198,11 @@ def _stack(frames: list[Frame], modality: str, straighten: bool) -> Volume:
     else:
         grey, facts["voi"] = shown_grey(first.source.dataset, first.source.plane(first.index))
         array = _as_volume(grey)
-    if mend:
-        row, column = (v / np.linalg.norm(v) for v in (affine[:3, 2], affine[:3, 1]))
+    if crooked and leaning:
+        facts[SLICE_POSITIONS] = positions[order].tolist()
+    elif crooked:
         fill = AIR_HU if modality == "CT" else float(array.min())
-        array, affine = straightened(array, positions[order], row, column, spacing, fill)
+        array, affine = straightened(array, positions[order], affine, fill)
         certificate = replace(
             certificate,
             spacing=geometry.spacing_of(affine),

@@ -235,6 +235,8 @@ population: "Say who the patients are: age, site, device, how they were chosen."
 
 # Who is in. The catalog holds: {seen}.
 # Add predicates on kept header fields, e.g. where: {{view: [PA, AP], rows: {{min: 512}}}}
+# Of series that hold several volumes (echoes, b-values, time points) say which is meant, e.g.
+# volume: {{te: 30}}, volume: {{b: {{min: 800, max: 1200}}, take: first}} or volume: last
 cohort: {cohort}
 
 # Labels from a table beside the images. Join: {join_note}.

@@ -5,9 +5,11 @@ The funnel counts what is left after every condition, so that nobody has to gues
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, WithJsonSchema, field_validator, model_validator
+
+from tasks.archive.choice import parse_choice
 
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
@@ -24,11 +26,16 @@ KEPT_FIELDS = (
 """Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
 
 
+_SAID_VOLUME = {"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}
+"""What an editor may let pass as `volume`: its forms are one mapping once they are read."""
+
+
 class CohortConfig(BaseModel):
     """Which cases a scenario is about.
 
     ``where`` maps a kept header field (or, for ``row``, a column) to a value, a list of values, or
-    ``{min: .., max: ..}`` with both ends included.
+    ``{min: .., max: ..}`` with both ends included.  ``volume`` says which volume of a DICOM series
+    that holds several is meant, see `tasks.archive.choice.parse_choice`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +45,12 @@ class CohortConfig(BaseModel):
     body_part: tuple[str, ...] = ()
     table: str | None = None
     where: dict[str, Any] = {}
+    volume: Annotated[dict[str, Any] | None, WithJsonSchema(_SAID_VOLUME)] = None
+
+    @field_validator("volume", mode="before")
+    @classmethod
+    def _which_volume(cls, value: Any) -> Any:
+        return parse_choice(value).to_dict()
 
     @field_validator("modality", "body_part", mode="before")
     @classmethod
@@ -53,6 +66,8 @@ class CohortConfig(BaseModel):
             )
         if self.kind == "row" and (self.modality or self.body_part):
             raise ValueError("rows of a table have no modality or body part: use `where`")
+        if self.volume and self.kind != "dicom":
+            raise ValueError(f"cohort kind {self.kind} with volume: only DICOM series hold several")
         for name, wanted in self.where.items():
             if self.kind != "row" and name not in KEPT_FIELDS:
                 raise ValueError(_unknown_field(name))
@@ -175,6 +190,9 @@ def narrow(
     for name, wanted in config.predicates().items():
         chosen = [case for case in chosen if meets(case.facts, name, wanted)]
         funnel.append((f"with {name} {_in_words(wanted)}", len(chosen)))
+    if config.volume:
+        # A series is not left out for it here: its volumes are known when it is read.
+        funnel.append((f"of each the volume {parse_choice(config.volume)}", len(chosen)))
     return chosen, funnel
 
 

@@ -17,27 +17,31 @@ from tasks.imaging.recipe import (
     needs_fingerprint,
     through,
 )
+from tasks.imaging.source import entry_of
 from tasks.imaging.step import CaseMeasure, Image
 
-Ask = Callable[[FittedRecipe | None, StepConfig | None], Sequence[Any]]
+Ask = Callable[[FittedRecipe, StepConfig | None], Sequence[Any]]
 
 
-def learnt(steps: Sequence[StepConfig], ask: Ask) -> FittedRecipe:
+def learnt(steps: Sequence[StepConfig], volume: dict[str, Any] | None, ask: Ask) -> FittedRecipe:
     """Fit a recipe, asking for what its steps learn from as it is needed.
 
     Parameters
     ----------
     steps : sequence of StepConfig
+    volume : dict or None
+        Which volume of a series the recipe is for.
     ask : callable (before, step) -> sequence
-        With (None, None) the `CaseFingerprint` of every training case; with the fitted recipe
-        before a step and that step the `CaseMeasure` of every training case.
+        With the entry of the recipe and None the `CaseFingerprint` of every training case; with
+        the fitted recipe before a step and that step the `CaseMeasure` of every training case.
     """
-    fingerprint = merge(ask(None, None)) if needs_fingerprint(steps) else None
+    entry = entry_of(steps, volume)
+    fingerprint = merge(ask(entry, None)) if needs_fingerprint(steps) else None
     measured: dict[int, Sequence[CaseMeasure]] = {}
     while (index := next_to_measure(steps, measured)) is not None:
-        before = fit(steps[:index], fingerprint, measured)
+        before = fit(steps[:index], fingerprint, measured, volume)
         measured[index] = ask(before, steps[index])
-    return fit(steps, fingerprint, measured)
+    return fit(steps, fingerprint, measured, volume)
 
 
 def next_to_measure(

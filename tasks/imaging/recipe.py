@@ -23,11 +23,13 @@ from tasks.imaging import (
     reorient,
     resample,
     speckle,
+    straighten,
     variation,
     window,
 )
 from tasks.imaging.foreign import foreign_step
 from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step, check_measured
+from tasks.imaging.straighten import STRAIGHTEN
 
 STEPS: dict[str, Step] = {
     **denoise.STEPS,
@@ -44,6 +46,7 @@ STEPS: dict[str, Step] = {
     **crop.STEPS,
     **masks.STEPS,
     **features.STEPS,
+    **straighten.STEPS,
 }
 
 DEFAULT_DTYPE = "float32"
@@ -117,19 +120,28 @@ class FittedRecipe:
 
     steps: tuple[FittedStep, ...]
     fitted_on: str = ""
+    volume: dict[str, Any] | None = None
+    """Which volume of a series that holds several: `choice.VolumeChoice.to_dict`."""
+
+    @property
+    def straightens(self) -> bool:
+        """Whether leaning and uneven stacks enter it as they stand."""
+        return bool(self.steps) and self.steps[0].name == STRAIGHTEN
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able copy."""
+        """Return a JSON-able copy; where no volume is chosen nothing is said of it."""
         steps = [
             {"name": step.name, "version": step.version, "params": step.params}
             for step in self.steps
         ]
-        return {"steps": steps, "fitted_on": self.fitted_on}
+        chosen = {"volume": self.volume} if self.volume else {}
+        return {"steps": steps, "fitted_on": self.fitted_on, **chosen}
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "FittedRecipe":
         """Rebuild a recipe from `to_dict`."""
-        return cls(tuple(FittedStep(**step) for step in body["steps"]), body["fitted_on"])
+        steps = tuple(FittedStep(**step) for step in body["steps"])
+        return cls(steps, body["fitted_on"], body.get("volume"))
 
 
 def parse_steps(steps: Sequence[dict[str, Any]]) -> tuple[StepConfig, ...]:
@@ -137,9 +149,10 @@ def parse_steps(steps: Sequence[dict[str, Any]]) -> tuple[StepConfig, ...]:
     return tuple(StepConfig.model_validate(step) for step in steps)
 
 
-def asked_for(steps: Sequence[StepConfig]) -> str:
+def asked_for(steps: Sequence[StepConfig], volume: dict[str, Any] | None = None) -> str:
     """Return the hash of what a scenario's recipe asks for; spelt-out defaults do not count."""
-    return digest_json([[step.step, step.parameters().model_dump(mode="json")] for step in steps])
+    lines: list[Any] = [[s.step, s.parameters().model_dump(mode="json")] for s in steps]
+    return digest_json(lines + ([{"volume": volume}] if volume else []))
 
 
 def needs_fit(steps: Sequence[StepConfig]) -> bool:
@@ -160,6 +173,7 @@ def fit(
     steps: Sequence[StepConfig],
     fingerprint: Fingerprint | None,
     measured: Mapping[int, Sequence[CaseMeasure]] | None = None,
+    volume: dict[str, Any] | None = None,
 ) -> FittedRecipe:
     """Freeze the recipe.
 
@@ -171,11 +185,14 @@ def fit(
     measured : mapping of step index to measures, optional
         Of training cases only, for steps that learn from images; see `tasks.imaging.learning`.
         The order of the cases does not matter.
+    volume : dict, optional
+        Which volume of a series it is for: another volume is another recipe.
 
     Raises
     ------
     ValueError
-        When what a step learns from is not given, or store_as is not the last step.
+        When what a step learns from is not given, store_as is not the last step, or straighten
+        not the first.
     """
     _check_order(steps)
     fitted, learnt_on = [], set()
@@ -193,7 +210,7 @@ def fit(
                 params = step.fit(params, fingerprint)
                 learnt_on.add(fingerprint.case_hash)
         fitted.append(FittedStep(config.step, step.version, params.model_dump(mode="json")))
-    return FittedRecipe(tuple(fitted), _one_hash(learnt_on))
+    return FittedRecipe(tuple(fitted), _one_hash(learnt_on), volume)
 
 
 def _measured(name: str, cases: Sequence[CaseMeasure] | None) -> list[CaseMeasure]:
@@ -214,6 +231,9 @@ def _check_order(steps: Sequence[StepConfig]) -> None:
     for config in steps[:-1]:
         if config.step == "store_as":
             raise ValueError("recipe step 'store_as' must be the last: move it to the end")
+    for config in steps[1:]:
+        if config.step == STRAIGHTEN:
+            raise ValueError("recipe step 'straighten' must be the first: move it to the top")
 
 
 def _ready(fitted: FittedStep) -> tuple[Step, BaseModel]:

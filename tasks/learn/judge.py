@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume, read_volume
+from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
 from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, invert
+from tasks.imaging.source import read_source, source_image
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
 
@@ -117,8 +118,8 @@ def _prepare(
     recipe: FittedRecipe, case: OrderCase
 ) -> tuple[Volume, Image, tuple[dict, ...]] | BadCase:
     try:
-        volume = read_volume(case.kind, case.files)
-        image, traces = apply(recipe, Image(volume.array, volume.affine, facts=volume.facts))
+        volume = read_source(recipe, case.kind, case.files)
+        image, traces = apply(recipe, source_image(volume))
     except BadCase as error:
         return error
     except Exception as error:

@@ -6,7 +6,7 @@ Runs on a worker that opens neither catalog nor vault: everything it may know is
 from collections.abc import Callable
 
 from tasks.archive.orders import OrderCase, WorkOrder
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_mask
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.learning import measure
@@ -19,6 +19,7 @@ from tasks.imaging.recipe import (
     output_dtype,
     replay,
 )
+from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
 from tasks.store.read import open_part
 from tasks.store.write import PartRecord, Prepared, write_part
@@ -35,8 +36,8 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
     BadCase
         When it cannot be read or a step refuses it.
     """
-    volume = read_volume(case.kind, case.files)
-    image, traces = apply(recipe, Image(volume.array, volume.affine, facts=volume.facts))
+    volume = read_source(recipe, case.kind, case.files)
+    image, traces = apply(recipe, source_image(volume))
     return Prepared(image.array, image.affine, traces, volume.certificate, volume.facts)
 
 
@@ -53,7 +54,7 @@ def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...
     """
     if case.mask is None:
         raise BadCase("no_mask", "the label set holds no mask for this case")
-    volume = read_volume(case.kind, case.files)
+    volume = read_source(recipe, case.kind, case.files)
     mask = read_mask(case.mask, volume)
     label = replay(recipe, traces, Image(mask, volume.affine))
     return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, {})
@@ -105,18 +106,22 @@ def write_label_part(
     )
 
 
-def fingerprint_order(order: WorkOrder) -> list[CaseFingerprint]:
-    """Measure the cases of an order, leaving out those that cannot be read."""
+def fingerprint_order(order: WorkOrder, entry: FittedRecipe) -> list[CaseFingerprint]:
+    """Measure the cases of an order, leaving out those that cannot be read.
+
+    Parameters
+    ----------
+    order : WorkOrder
+    entry : FittedRecipe
+        What comes before anything fitted, see `tasks.imaging.source.entry_of`.
+    """
     found = []
     for case in order.cases:
         try:
-            volume = read_volume(case.kind, case.files)
-            mask = read_mask(case.mask, volume) if case.mask else None
-            one = case_fingerprint(volume.array, volume.affine, mask, case.case_id)
+            found.append(_fingerprint(case, entry))
         except Exception:
             # Making the part meets it again, and puts it into quarantine with its reason.
             continue
-        found.append(one)
     return found
 
 
@@ -140,11 +145,20 @@ def measure_order(order: WorkOrder, before: FittedRecipe, config: StepConfig) ->
     found = []
     for case in order.cases:
         try:
-            volume = read_volume(case.kind, case.files)
-            image = Image(volume.array, volume.affine, facts=volume.facts)
+            image = source_image(read_source(before, case.kind, case.files))
             one = measure(before, config, image, case.case_id)
         except Exception:
             # As above: its part meets it again and says why.
             continue
         found.append(one)
     return found
+
+
+def _fingerprint(case: OrderCase, entry: FittedRecipe) -> CaseFingerprint:
+    volume = read_source(entry, case.kind, case.files)
+    mask = read_mask(case.mask, volume) if case.mask else None
+    image = source_image(volume)
+    if entry.steps:
+        image, traces = apply(entry, image)
+        mask = None if mask is None else replay(entry, traces, Image(mask, volume.affine)).array
+    return case_fingerprint(image.array, image.affine, mask, case.case_id)

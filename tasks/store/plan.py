@@ -49,6 +49,10 @@ RESAMPLE_GROWTH = 4
 """Voxels a resampled case may have for each of its own: 2.5 mm slices of 0.7 mm pixels brought to
 1 mm make 1.4, thick slices brought to thin ones more."""
 
+STRAIGHTEN_GROWTH = 2
+"""Voxels a straightened case may have for each of its own: 30 degrees over a stack as deep as it is
+wide make 1.6; most cases of such a recipe are upright and make 1."""
+
 CASE_MS = 30
 """Opening, certifying and committing a case, before any voxel."""
 
@@ -101,6 +105,8 @@ def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
     for step in recipe.steps:
         if step.name == "resample":
             voxels *= RESAMPLE_GROWTH
+        elif step.name == "straighten":
+            voxels *= STRAIGHTEN_GROWTH
         elif step.name in ("resize", "pad"):
             voxels = max(voxels, prod(step.params["shape"]))
     return voxels

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from pydicom.data import get_testdata_file
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from scipy.spatial.transform import Rotation
 
 from tasks.archive.sources import FileRef
@@ -269,6 +276,34 @@ def test_scouts_in_a_series_are_left_out_and_noted(tmp_path):
     volume = read_volume("dicom", refs(tmp_path))
     np.testing.assert_array_equal(volume.array, truth.array)
     assert volume.certificate["notes"] == ["1 localizer images left out"]
+
+
+def test_screen_captures_in_a_series_are_left_out_and_noted(tmp_path):
+    truth = write_ct_series(tmp_path)
+    capture = dcmread(sorted(tmp_path.glob("*.dcm"))[0])
+    capture.SOPClassUID = capture.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    capture.SOPInstanceUID = capture.file_meta.MediaStorageSOPInstanceUID = "2.25.6"
+    capture.save_as(tmp_path / "capture.dcm")
+    volume = read_volume("dicom", refs(tmp_path))
+    np.testing.assert_array_equal(volume.array, truth.array)
+    assert volume.certificate["notes"] == ["1 screen captures left out"]
+
+
+def test_a_real_stream_that_contradicts_its_header_is_read_in_the_headers_sign():
+    """A CT whose JPEG 2000 stream says unsigned and whose Pixel Representation says signed.
+
+    Only signed values are Hounsfield units: air at -1000 and padding at -2000, not 62 % of all
+    voxels beyond 4000.
+    """
+    path = Path(get_testdata_file("J2K_pixelrep_mismatch.dcm"))
+    array = read_volume("dicom", [ref(path)]).array[0]
+    expected = dcmread(path).pixel_array
+    np.testing.assert_array_equal(array, expected)
+    assert (array.min(), array.max()) == (-2000, 1896)
+    import SimpleITK
+
+    gdcm = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))[0]
+    np.testing.assert_array_equal(array, gdcm)
 
 
 def test_a_tilted_stack_is_straightened_only_when_asked(tmp_path):

@@ -1,8 +1,12 @@
 """A draft scenario is read back as a scenario and shows no identifier."""
 
+import re
+
 import pytest
+import yaml
 
 from tasks.archive.catalog import Case
+from tasks.archive.choice import parse_choice
 from tasks.cohort.draft import column_facts, draft_scenario, read_columns
 from tasks.scenario import parse_scenario
 
@@ -109,3 +113,12 @@ def test_nifti_is_drafted_without_a_modality():
     scenario = parse_scenario(draft_scenario("n", "l.csv", [case], facts).text)
     assert (scenario.cohort.kind, scenario.cohort.modality) == ("nifti", ())
     assert scenario.labels.join == "patient"
+
+
+def test_the_volumes_that_the_draft_names_as_examples_can_be_said(facts):
+    text = draft_scenario("my-chest", "labels.csv", _cases(), facts).text
+    (line,) = [line for line in text.splitlines() if line.startswith("# volume: ")]
+    examples = [part.strip() for part in re.split(r"volume: |, volume: | or volume: ", line)[1:]]
+    assert len(examples) == 3
+    for example in examples:
+        assert parse_choice(yaml.safe_load(example)).to_dict()

@@ -204,3 +204,45 @@ def test_a_label_for_a_sop_outside_the_cohort_is_unmatched():
 def test_a_config_that_cannot_be_obeyed_is_refused(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         CohortConfig(**wrong)
+
+
+def test_the_volume_that_is_meant_stands_in_the_funnel_and_drops_nobody(catalog):
+    labelled = _label(catalog, [(0, "normal"), (1, "pneumonia")])
+    plain = CohortConfig(kind="dicom", modality="CR")
+    chosen = CohortConfig(kind="dicom", modality="CR", volume="te=30,take=first")
+    funnels = [
+        select(catalog, one, LABELS, {"archive": labelled}).funnel for one in (plain, chosen)
+    ]
+    (added,) = set(funnels[1]) - set(funnels[0])
+    assert added == ("of each the volume te=30, the first", 7)
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        (None, None),
+        ("only", None),
+        ("last", {"take": "last"}),
+        ({"te": 30}, {"te": ["30"]}),
+        ("te=30", {"te": ["30"]}),
+    ],
+)
+def test_a_volume_is_kept_in_one_form_however_it_is_said(said, kept):
+    config = CohortConfig(kind="dicom", volume=said)
+    assert config.volume == kept
+    assert CohortConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "told"),
+    [("nifti", "first", "only DICOM series hold several"), ("dicom", {"et": 30}, "'et'"),
+     ("dicom", "frist", "say first, last, only")],
+)  # fmt: skip
+def test_a_volume_that_cannot_be_meant_is_refused(kind, said, told):
+    with pytest.raises(ValueError, match=told):
+        CohortConfig(kind=kind, volume=said)
+
+
+def test_an_editor_lets_every_form_of_a_volume_pass():
+    schema = CohortConfig.model_json_schema()["properties"]["volume"]
+    assert {one["type"] for one in schema["anyOf"]} == {"object", "string", "null"}

@@ -1,6 +1,7 @@
 """`radloop quarantine`: reasons with counts, an example and what to do, and `--retry`."""
 
 import shutil
+import stat
 from collections.abc import Iterator
 
 import pytest
@@ -64,6 +65,19 @@ def test_the_document_holds_the_same(quarantined):
     }
     assert all(one["remedy"] == REMEDIES[one["reason"]] for one in found)
     assert all(one["examples"] for one in found)
+
+
+def test_the_list_of_files_is_written_for_its_owner_and_nothing_of_it_is_printed(quarantined):
+    out = quarantined.folder / "list.csv"
+    ran = quarantined.radloop("quarantine", "--files", out).ok()
+    assert f"{len(BAD)} rows written" in ran.out
+    assert "Doe" not in ran.out + ran.err
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    text = out.read_text()
+    assert all(name in text for name in BAD)
+    audit = (quarantined.home / "audit.jsonl").read_text()
+    assert "quarantine-list" in audit
+    assert "Doe" not in audit
 
 
 @pytest.mark.slow

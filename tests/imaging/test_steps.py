@@ -104,6 +104,7 @@ EXAMPLES = {
             "glcm": ["2d_averaged", "3d_merged"],
         },
     ],
+    "straighten": [{}],
 }
 
 
@@ -121,9 +122,18 @@ def picture(shape=(6, 24, 20), spacing=(3.0, 0.8, 0.8), *, marked=False) -> Imag
     return Image(array, np.diag([*spacing, 1.0])[[2, 1, 0, 3]], masks)
 
 
+def leaning() -> Image:
+    """Return the picture under a gantry tilted by 15 degrees: what an upright one never shows."""
+    image = picture()
+    affine = image.affine.copy()
+    affine[:3, 0] += 3 * np.tan(np.radians(15)) * affine[:3, 1] / 0.8
+    return Image(image.array, affine)
+
+
 PICTURES = {
     **mask_examples.PICTURES,
     "features": picture(marked=True),
+    "straighten": leaning(),
     "log_compress": Image(np.abs(picture().array), picture().affine),
 }
 """What a step's golden output is made of, where it is not `picture`."""

@@ -1,0 +1,43 @@
+"""What enters a recipe: the volume of a series that it is for, straightened where it says so."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.archive.choice import parse_choice
+from tasks.archive.sources import FileRef
+from tasks.archive.volume import Volume, read_volume
+from tasks.imaging.recipe import FittedRecipe, StepConfig, fit
+from tasks.imaging.step import Image
+from tasks.imaging.straighten import STRAIGHTEN
+
+
+def read_source(recipe: FittedRecipe, kind: str, files: Sequence[FileRef]) -> Volume:
+    """Read the volume of a case that a recipe is for.
+
+    A leaning or uneven stack is given as it stands when the recipe begins with ``straighten``;
+    else it is refused.
+
+    Raises
+    ------
+    BadCase, ValueError
+        As `tasks.archive.volume.read_volume`.
+    """
+    choice = parse_choice(recipe.volume)
+    return read_volume(kind, files, choice=choice, leaning=recipe.straightens)
+
+
+def source_image(volume: Volume) -> Image:
+    """Return a volume as what a recipe is applied to."""
+    return Image(volume.array, volume.affine, facts=volume.facts)
+
+
+def entry_of(steps: Sequence[StepConfig], volume: dict[str, Any] | None) -> FittedRecipe:
+    """Return what a recipe does before anything is fitted: choose the volume and straighten it.
+
+    Parameters
+    ----------
+    steps : sequence of StepConfig
+    volume : dict, optional
+        `cohort.volume` of the scenario.
+    """
+    return fit([step for step in steps[:1] if step.step == STRAIGHTEN], None, volume=volume)
