@@ -18,9 +18,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tasks.archive import deflate, pixels
+from tasks.archive import deflate, pixel_format
 from tasks.archive.grey import real_units, shown_grey
-from tasks.archive.pixels import check_size, decode_frame, read_dataset
+from tasks.archive.pixel_format import check_size
+from tasks.archive.pixels import decode_frame, read_dataset
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import UNKNOWN_SPACING, read_volume
 from tasks.errors import BadCase
@@ -144,7 +145,7 @@ def test_header_limits_are_checked_before_pixels():
 
 
 def test_a_small_file_that_promises_much_is_refused(monkeypatch):
-    monkeypatch.setattr(pixels, "EXPANSION_FREE_BYTES", 1000)
+    monkeypatch.setattr(pixel_format, "EXPANSION_FREE_BYTES", 1000)
     dataset = image(ramp())
     dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
     dataset.Rows = 20000
