@@ -113,18 +113,17 @@ def use_up(sets: Iterable[Dataset]) -> None:
         pass
 
 
-def core_seconds() -> float:
-    """Return the time this process and its children have had a core."""
-    children = [one.pid for one in psutil.Process().children()]
-    # The number of another process's CPU clock, as clock_getcpuclockid(3) makes it.
-    return time.process_time() + sum(time.clock_gettime(~pid << 3 | 2) for pid in children)
-
-
 def taken_by(decode: Callable[[], object]) -> float:
-    """Return the core seconds it takes."""
-    begun = core_seconds()
+    """Return the core seconds it takes this process and its children."""
+    children = [one.pid for one in psutil.Process().children()]
+
+    def had() -> float:
+        # The number of another process's CPU clock, as clock_getcpuclockid(3) makes it.
+        return time.process_time() + sum(time.clock_gettime(~pid << 3 | 2) for pid in children)
+
+    begun = had()
     decode()
-    return core_seconds() - begun
+    return had() - begun
 
 
 def seconds(decode: Callable[[], object]) -> float:
@@ -194,9 +193,8 @@ def main() -> int:
     asked = parser.parse_args()
     images = slices(asked.slices)
     cores = sorted(os.sched_getaffinity(0))
-    print(
-        f"{platform.machine()}, {len(cores)} cores; {asked.slices} slices, MB/s decoded, one core"
-    )
+    machine = f"{platform.machine()}, {len(cores)} cores"
+    print(f"{machine}; {asked.slices} slices, MB decoded a second of one core")
     os.sched_setaffinity(0, cores[-1:])
     good = [compare(name, images, asked.rounds) for name in ENCODE]
     os.sched_setaffinity(0, cores)

@@ -44,6 +44,12 @@ class Coded:
     bits: int
     photometric: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of the pixels as promised, at least one."""
+        rows, columns, samples = self.shape
+        return max(rows * columns * samples * self.bits // 8, 1)
+
 
 def decode_stream(
     syntax: str,

@@ -2,27 +2,27 @@
 
 Decoders are native code: damaged streams make them crash, hang or ask for all memory, and no Python
 signal interrupts them. So a long-lived child decodes, under limits on memory and time
-(`decoding_child`). Frames and pixels pass through memory it shares with its parent, cut into slots,
-so that the child works on the next frames while the parent uses the last. A child that dies or
-hangs costs the one frame it had in hands; those behind it get a new child.
+(`decoding_child`). Frames and pixels pass through memory it shares with its parent (`ring`), so
+that the child works on the next frames while the parent uses the last. A child that dies or hangs
+costs the one frame it had in hands; what follows gets a new child.
 """
 
 import atexit
-import mmap
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tasks.archive.codecs import Coded
-from tasks.archive.wire import Answer, Request, ready, receive_answer, send_request
+from tasks.archive.ring import Ring
+from tasks.archive.wire import Request, ready, send_requests, woken
 from tasks.errors import BadCase
 
 FRAME_SECONDS = 8.0
@@ -34,17 +34,11 @@ SLOWEST_BYTES_PER_SECOND = 2 << 20
 START_SECONDS = 60.0
 """Starting the child imports the codecs, which takes half a second on an idle machine."""
 
-SLOTS = 8
-"""Frames under way at once: a wake-up costs some 0.1 ms, shared by so many."""
-
-RING_BYTES = 64 << 20
-"""All slots together take no more than this, unless two large frames alone do."""
+LOOK_SECONDS = 0.25
+"""How often answers are counted while nobody wakes: a hang is noticed so much later."""
 
 ATTEMPTS = 2
 """Children a frame may cost: one may have been ended by others, e.g. when memory was short."""
-
-_ALIGNMENT = 64
-"""Bytes; no slot begins inside a cache line of another."""
 
 
 @dataclass
@@ -53,8 +47,6 @@ class _Sent:
 
     frame: Coded
     request: Request
-    since: float
-    """When it was sent, by the monotonic clock."""
     attempts: int = 1
 
 
@@ -66,9 +58,9 @@ class Decoder:
         self._holder: int | None = None
         self._child: subprocess.Popen | None = None
         self._owner = 0
-        self._memory = -1
-        self._shared: mmap.mmap | None = None
-        self._slot_bytes = 0
+        self._ring: Ring | None = None
+        self._answered = 0
+        self._moved_at = 0.0
 
     def decode(self, frame: Coded) -> np.ndarray:
         """Decode one frame in the child; as `decode_each`, and the array is the caller's."""
@@ -81,7 +73,7 @@ class Decoder:
         Parameters
         ----------
         frames : iterable of Coded
-            Taken `SLOTS` ahead at most.
+            Taken `ring.SLOTS` ahead at most.
 
         Yields
         ------
@@ -110,91 +102,95 @@ class Decoder:
     def close(self) -> None:
         """End the child and give the memory back."""
         self._end()
-        if self._memory >= 0:
-            os.close(self._memory)
-        self._memory, self._shared, self._slot_bytes = -1, None, 0
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            ring.close()
 
     def _each(self, frames: Iterator[Coded], sent: deque[_Sent]) -> Iterator[np.ndarray]:
-        number, answered, upcoming = 0, 0.0, _next(frames)
+        upcoming = _next(frames)
         while True:
             while isinstance(upcoming, Coded) and self._has_room(upcoming, len(sent)):
-                sent.append(self._placed(upcoming, number))
-                self._send(sent[-1])
-                number, upcoming = number + 1, _next(frames)
+                upcoming = self._send_some(upcoming, frames, sent)
             if not sent:
                 if isinstance(upcoming, BadCase):
                     raise upcoming
                 return
-            answer = self._answer(sent, answered)
-            answered = time.monotonic()
-            out = sent.popleft().request.out
-            if answer.bad is not None:
-                raise BadCase(*answer.bad)
-            count = int(np.prod(answer.shape))
-            yield np.frombuffer(self._shared, answer.dtype, count, out).reshape(answer.shape)
+            self._wait(sent)
+            yield self._ring.take(sent.popleft().request)
 
     def _has_room(self, frame: Coded, under_way: int) -> bool:
-        """Tell whether a slot is free; while none is in use they are made large enough."""
-        needed = _aligned(_size(frame)) + _aligned(len(frame.data))
-        if under_way and needed > self._slot_bytes:
-            return False
-        if not under_way:
-            self._ensure()
-        if needed > self._slot_bytes:
-            # Somewhat more: the next slice may compress less well.
-            self._slot_bytes = _aligned(needed + needed // 8)
-            size = self._slot_bytes * self._slots()
-            os.ftruncate(self._memory, size)
-            self._shared = mmap.mmap(self._memory, size)
-        return under_way < self._slots()
+        """Tell whether half the slots are free; when all are they are made large enough."""
+        if under_way:
+            return self._ring.fits(frame) and under_way <= self._ring.half
+        self._ensure()
+        self._ring.widen(frame)
+        return True
 
-    def _slots(self) -> int:
-        return max(2, min(SLOTS, RING_BYTES // self._slot_bytes))
+    def _send_some(
+        self, frame: Coded, frames: Iterator[Coded], sent: deque[_Sent]
+    ) -> Coded | BadCase | None:
+        """Send up to half a ring of frames; return the first that was not sent."""
+        some: list[_Sent] = []
+        upcoming: Coded | BadCase | None = frame
+        while isinstance(upcoming, Coded) and self._ring.fits(upcoming):
+            some.append(_Sent(upcoming, self._ring.place(upcoming)))
+            upcoming = _next(frames)
+            if len(some) == self._ring.half:
+                break
+        sent.extend(some)
+        self._send(some)
+        return upcoming
 
-    def _placed(self, frame: Coded, number: int) -> _Sent:
-        out = number % self._slots() * self._slot_bytes
-        start = out + _aligned(_size(frame))
-        request = Request(
-            start, len(frame.data), out, frame.shape, frame.bits, frame.syntax, frame.photometric
-        )
-        return _Sent(frame, request, 0.0)
-
-    def _send(self, one: _Sent) -> None:
-        one.since = time.monotonic()
-        start, length = one.request.start, one.request.length
-        self._shared[start : start + length] = one.frame.data
+    def _send(self, some: Sequence[_Sent]) -> None:
+        *others, last = (one.request for one in some)
+        self._moved_at = time.monotonic()
         try:
-            send_request(self._child.stdin, one.request)
+            send_requests(self._child.stdin, [*others, last._replace(wake=True)])
         except BrokenPipeError:
-            # It died; the end of its answers says so when this one is due.
+            # It died; the end of the other pipe says so when an answer is due.
             return
 
-    def _answer(self, sent: deque[_Sent], answered: float) -> Answer:
-        """Return the answer to the first frame under way, before which the child had no other."""
-        one = sent[0]
-        limit = max(FRAME_SECONDS, _size(one.frame) / SLOWEST_BYTES_PER_SECOND)
-        while True:
-            if not ready(self._child.stdout, max(one.since, answered) + limit):
+    def _wait(self, sent: deque[_Sent]) -> None:
+        """Wait until the first frame under way is answered, and perhaps others with it.
+
+        The time of a frame begins when the one before it was answered, or with its sending.
+        """
+        first = sent[0].request.number
+        while self._answered <= first:
+            one = sent[0].frame
+            limit = max(FRAME_SECONDS, one.size / SLOWEST_BYTES_PER_SECOND)
+            deadline = self._moved_at + limit
+            late = not ready(self._child.stdout, min(deadline, time.monotonic() + LOOK_SECONDS))
+            alive = late or woken(self._child.stdout)
+            self._answered = min(self._ring.answered(), sent[-1].request.number + 1)
+            if self._answered > first:
+                self._moved_at = time.monotonic()
+            elif not alive:
+                self._again(sent)
+            elif late and time.monotonic() >= deadline:
                 self._end()
-                said = f"the decoder of {one.frame.syntax} gave no answer within {limit:.0f} s"
+                said = f"the decoder of {one.syntax} gave no answer within {limit:.0f} s"
                 raise BadCase("decoder_hung", said)
-            try:
-                return receive_answer(self._child.stdout)
-            except EOFError:
-                self._end()
-            if one.attempts == ATTEMPTS:
-                said = f"the decoder of {one.frame.syntax} died on a frame, twice"
-                raise BadCase("decoder_died", said)
-            one.attempts += 1
-            self._ensure()
-            for left in sent:
-                self._send(left)
+
+    def _again(self, sent: deque[_Sent]) -> None:
+        """Give what is under way to a new child, the last one having died on the first of it."""
+        self._end()
+        one = sent[0]
+        if one.attempts == ATTEMPTS:
+            said = f"the decoder of {one.frame.syntax} died on a frame, twice"
+            raise BadCase("decoder_died", said)
+        one.attempts += 1
+        self._ensure()
+        self._ring.restart(one.request.number)
+        for left in sent:
+            self._ring.fill(left.request, left.frame)
+        self._send(sent)
 
     def _forget(self, sent: deque[_Sent]) -> None:
         """Let the child finish what nobody waits for any more."""
         while sent and self._child is not None and self._owner == os.getpid():
             try:
-                self._answer(sent, time.monotonic())
+                self._wait(sent)
             except BadCase:
                 self._end()
             sent.popleft()
@@ -204,30 +200,26 @@ class Decoder:
         if self._owner == os.getpid() and self._child is not None and self._child.poll() is None:
             return
         self._end()
-        if self._memory < 0:
-            self._memory = os.memfd_create("radloop-pixels")
         self._owner = os.getpid()
+        self._ring = self._ring or Ring()
+        memory = self._ring.descriptor
         # The package this very module came from, not whatever the working folder holds.
         root = str(Path(__file__).resolve().parents[2])
-        program = (
-            f"import sys; sys.path.insert(0, {root!r}); from tasks.archive import decoding_child"
-        )
+        program = f"import sys; sys.path.insert(0, {root!r}); from tasks.archive import"
         self._child = subprocess.Popen(
-            [sys.executable, "-I", "-c", f"{program} as child; child.serve()", str(self._memory)],
+            [sys.executable, "-I", "-c", f"{program} decoding_child as c; c.serve()", str(memory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=(self._memory,),
+            pass_fds=(memory,),
             bufsize=0,
         )
         if not ready(self._child.stdout, time.monotonic() + START_SECONDS):
             self._end()
             raise BadCase("decoder_hung", f"the decoder did not start in {START_SECONDS:.0f} s")
-        try:
-            receive_answer(self._child.stdout)
-        except EOFError:
+        if not woken(self._child.stdout):
             self._end()
-            raise BadCase("decoder_died", "the decoder died while it started") from None
+            raise BadCase("decoder_died", "the decoder died while it started")
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -274,12 +266,3 @@ def _next(frames: Iterator[Coded]) -> Coded | BadCase | None:
         return next(frames, None)
     except BadCase as problem:
         return problem
-
-
-def _size(frame: Coded) -> int:
-    rows, columns, samples = frame.shape
-    return max(rows * columns * samples * frame.bits // 8, 1)
-
-
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT

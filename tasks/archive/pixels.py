@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.encaps import generate_frames
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
@@ -20,12 +19,11 @@ from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE, Coded
 from tasks.archive.codestream import check_stream
 from tasks.archive.deflate import DEFLATED, inflated
 from tasks.archive.elements import quiet
+from tasks.archive.encapsulated import encoded_frames
 from tasks.archive.guard import decode_each_guarded
 from tasks.archive.native import native_frame
 from tasks.archive.pixel_format import (
-    NATIVE,
     PixelFormat,
-    frame_count,
     pixel_format,
     transfer_syntax,
 )
@@ -62,37 +60,6 @@ def read_dataset(data: bytes) -> Dataset:
     return dataset
 
 
-def encoded_frames(dataset: Dataset) -> list[bytes] | None:
-    """Return the compressed frames of an image, fragments joined; None for native pixels.
-
-    The Basic or Extended Offset Table tells frames apart, without them the ends of the streams
-    (PS3.5 A.4).
-
-    Raises
-    ------
-    BadCase
-        ``undecodable`` when the fragments cannot be told apart, ``truncated`` when frames lack.
-    """
-    if transfer_syntax(dataset) in NATIVE:
-        return None
-    count = frame_count(dataset)
-    table = None
-    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
-        table = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-    try:
-        with quiet():
-            found = list(
-                generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=table)
-            )
-    except Exception as error:
-        raise BadCase(
-            "undecodable", f"its {count} frames cannot be told apart ({type(error).__name__})"
-        ) from None
-    if len(found) < count:
-        raise BadCase("truncated", f"holds {len(found)} of {count} frames; send it again")
-    return found
-
-
 class StoredPixels:
     """The pixels of one file: its header read and checked once, its frames told apart once.
 
@@ -109,7 +76,7 @@ class StoredPixels:
     def __init__(self, dataset: Dataset) -> None:
         self.format = pixel_format(dataset)
         self._dataset = dataset
-        self._encoded: list[bytes] | None = None
+        self._encoded: list[bytes | memoryview] | None = None
 
     def native(self, index: int) -> np.ndarray:
         """Return the stored values of an uncompressed frame; see `decode_frame`."""
@@ -133,7 +100,7 @@ class StoredPixels:
             if syntax not in _STREAMS:
                 said = f"no decoder for transfer syntax {UID(syntax).name} ({syntax})"
                 raise BadCase("undecodable", said)
-            if b"\xff\xd9" not in frame[-END_MARKER_REACH:]:
+            if b"\xff\xd9" not in bytes(frame[-END_MARKER_REACH:]):
                 said = f"the {UID(syntax).name} stream has no end; send it again"
                 raise BadCase("truncated", said)
             check_stream(frame, *kind.shape, jpeg_2000=syntax in JPEG_2000)

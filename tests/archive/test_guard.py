@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tasks.archive import guard
+from tasks.archive import guard, ring
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
 from tasks.errors import BadCase
 
@@ -105,21 +105,23 @@ def test_a_child_that_was_killed_is_replaced_unnoticed(decoder, image):
 
 def dying_on(decoder, monkeypatch, poison):
     """Let each child die with this very frame in its hands."""
-    send = guard.send_request
+    send = guard.send_requests
 
-    def send_and_kill(pipe, request):
+    def send_and_kill(pipe, requests):
         child = psutil.Process(decoder._child.pid)
-        held = decoder._shared[request.start : request.start + request.length]
-        if held == poison:
-            # Waiting for a request, it has answered all others; stopped, it cannot answer this.
-            while child.status() != psutil.STATUS_SLEEPING:
-                time.sleep(0.001)
-            child.suspend()
-        send(pipe, request)
-        if held == poison:
-            child.kill()
+        for request in requests:
+            held = decoder._ring._shared[request.start : request.start + request.length]
+            if held == poison:
+                # Waiting for a request, it has answered all others; stopped, it cannot answer this.
+                while child.status() != psutil.STATUS_SLEEPING:
+                    time.sleep(0.001)
+                child.suspend()
+            send(pipe, [request])
+            if held == poison:
+                child.kill()
+                return
 
-    monkeypatch.setattr(guard, "send_request", send_and_kill)
+    monkeypatch.setattr(guard, "send_requests", send_and_kill)
 
 
 def gather(arrays, found, then=lambda: None):
@@ -130,17 +132,17 @@ def gather(arrays, found, then=lambda: None):
 
 def test_a_frame_on_which_children_die_is_refused(decoder, image, monkeypatch):
     # Stopped before the request, so that the child dies with the frame in its hands.
-    ensure, send = decoder._ensure, guard.send_request
+    ensure, send = decoder._ensure, guard.send_requests
 
     def ensure_and_stop():
         ensure()
         os.kill(decoder._child.pid, signal.SIGSTOP)
 
-    def send_and_kill(pipe, request):
-        send(pipe, request)
+    def send_and_kill(pipe, requests):
+        send(pipe, requests)
         os.kill(decoder._child.pid, signal.SIGKILL)
 
-    monkeypatch.setattr(guard, "send_request", send_and_kill)
+    monkeypatch.setattr(guard, "send_requests", send_and_kill)
     monkeypatch.setattr(decoder, "_ensure", ensure_and_stop)
     with pytest.raises(BadCase) as error:
         decoder.decode(grey(image))
@@ -165,23 +167,23 @@ def test_frames_are_taken_a_few_ahead_and_no_more(decoder, image):
     taken = []
 
     def frames():
-        for k in range(20):
+        for k in range(40):
             taken.append(k)
             yield grey(image)
 
     for done, _ in enumerate(decoder.decode_each(frames()), start=1):
         # One more than is under way waits for its slot.
-        assert done < len(taken) <= done + guard.SLOTS or len(taken) == 20
+        assert done < len(taken) <= done + ring.SLOTS or len(taken) == 40
 
 
 def test_large_frames_share_few_slots(decoder, monkeypatch):
-    monkeypatch.setattr(guard, "RING_BYTES", 1 << 20)
+    monkeypatch.setattr(ring, "RING_BYTES", 1 << 20)
     rng = np.random.default_rng(3)
     images = [rng.integers(0, 4096, (500, 600), dtype=np.uint16) for _ in range(5)]
     frames = [guard.Coded(LS, imagecodecs.jpegls_encode(x), (500, 600, 1), 16, "") for x in images]
     found = [array.copy() for array in decoder.decode_each(frames)]
     np.testing.assert_array_equal(found, images)
-    assert decoder._slots() == 2
+    assert decoder._ring.slots == 2
 
 
 def test_a_bad_frame_is_told_in_its_turn_and_nothing_of_it_is_left(decoder, image):
@@ -240,7 +242,7 @@ def test_a_death_that_was_not_the_frames_fault_goes_unnoticed(decoder, image):
 
 def test_a_hang_half_way_is_ended_and_the_frames_before_it_are_kept(decoder, image, monkeypatch):
     monkeypatch.setattr(guard, "FRAME_SECONDS", 0.5)
-    monkeypatch.setattr(guard, "SLOTS", 2)
+    monkeypatch.setattr(ring, "SLOTS", 2)
     found = []
 
     def stop_at_five():
@@ -250,7 +252,7 @@ def test_a_hang_half_way_is_ended_and_the_frames_before_it_are_kept(decoder, ima
     with pytest.raises(BadCase) as error:
         gather(decoder.decode_each([grey(image)] * 20), found, stop_at_five)
     assert error.value.reason == "decoder_hung"
-    assert 5 <= len(found) <= 5 + guard.SLOTS
+    assert 5 <= len(found) <= 5 + ring.SLOTS
     assert decoder._child is None
     np.testing.assert_array_equal(decoder.decode(grey(image)), image)
 
@@ -286,7 +288,7 @@ def test_a_child_that_hangs_is_ended_in_time_and_replaced(decoder, image, monkey
 
 ORPHAN = """
 import os, sys, numpy as np, imagecodecs
-from tasks.archive import guard
+from tasks.archive import guard, ring
 image = np.zeros((8, 8), np.uint16)
 frame = ("1.2.840.10008.1.2.4.80", imagecodecs.jpegls_encode(image), (8, 8, 1), 16, "")
 guard.decode_guarded(guard.Coded(*frame))
