@@ -36,11 +36,10 @@ def encoded_frames(dataset: Dataset) -> list[bytes | memoryview] | None:
     table = None
     if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
         table = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
+    data = bytes(dataset[_PIXELS].value)
     try:
         with quiet():
-            found = list(
-                generate_frames(dataset.PixelData, number_of_frames=count, extended_offsets=table)
-            )
+            found = list(generate_frames(data, number_of_frames=count, extended_offsets=table))
     except Exception as error:
         raise BadCase(
             "undecodable", f"its {count} frames cannot be told apart ({type(error).__name__})"

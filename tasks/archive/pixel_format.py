@@ -67,8 +67,7 @@ class PixelFormat(NamedTuple):
 def transfer_syntax(dataset: Dataset) -> str:
     """Return the transfer syntax UID; a file without meta header is implicit little endian."""
     meta = getattr(dataset, "file_meta", None)
-    stated = str(meta.get("TransferSyntaxUID", "")) if meta is not None else ""
-    if stated:
+    if meta is not None and _SYNTAX in meta and (stated := str(meta[_SYNTAX].value or "")):
         return stated
     implicit, little = dataset.original_encoding
     return ("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1") if little else BIG_ENDIAN
@@ -117,6 +116,7 @@ def check_size(dataset: Dataset) -> int:
 
 
 # As tags and not as keywords, which are looked up in the dictionary each time.
+_SYNTAX = BaseTag(0x00020010)
 _PIXELS, _FRAMES = BaseTag(0x7FE00010), BaseTag(0x00280008)
 _SAMPLES, _PHOTOMETRIC, _PLANAR = BaseTag(0x00280002), BaseTag(0x00280004), BaseTag(0x00280006)
 _ROWS, _COLUMNS, _BITS = BaseTag(0x00280010), BaseTag(0x00280011), BaseTag(0x00280100)

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE, Coded
 from tasks.archive.codestream import check_stream
+from tasks.archive.cut import Cutter
 from tasks.archive.deflate import DEFLATED, inflated
 from tasks.archive.elements import quiet
 from tasks.archive.encapsulated import encoded_frames
@@ -34,23 +35,32 @@ END_MARKER_REACH = 32
 
 _HEADER_REACH = 4096
 _STREAMS = JPEG | JPEG_LS | JPEG_2000
-_PIXELS = BaseTag(0x7FE00010)
+_PIXELS, _SOP_CLASS, _ROWS = BaseTag(0x7FE00010), BaseTag(0x00080016), BaseTag(0x00280010)
 
 
-def read_dataset(data: bytes) -> Dataset:
+def read_dataset(data: bytes, cutter: Cutter | None = None) -> Dataset:
     """Parse one DICOM file held in memory, with or without preamble, deflated or not.
+
+    Parameters
+    ----------
+    data : bytes
+    cutter : Cutter, optional
+        One for the files of a series is faster, since it remembers what they share.
 
     Raises
     ------
     BadCase
         ``not_dicom``, ``truncated`` or ``decompression_bomb`` (deflated).
     """
+    made = (cutter or Cutter()).cut(data)
+    if made is not None and _is_known(made):
+        return made
     if DEFLATED in data[:_HEADER_REACH]:
         data = inflated(data)
     try:
         with quiet():
             dataset = dcmread(BytesIO(data), force=True)
-            known = "SOPClassUID" in dataset or "Rows" in dataset
+            known = _is_known(dataset)
     except EOFError as error:
         raise BadCase("truncated", "the file ends inside an element; send it again") from error
     except Exception as error:  # pydicom raises many kinds on hostile bytes; RecursionError too
@@ -58,6 +68,10 @@ def read_dataset(data: bytes) -> Dataset:
     if not known:
         raise BadCase("not_dicom", "holds neither an SOP class nor an image")
     return dataset
+
+
+def _is_known(dataset: Dataset) -> bool:
+    return _SOP_CLASS in dataset or _ROWS in dataset
 
 
 class StoredPixels:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from tasks.archive.cut import Cutter
 from tasks.archive.elements import quiet
 from tasks.archive.frames import SECONDARY_CAPTURE, Frame, frames_of
 from tasks.archive.groups import Group, split
@@ -44,8 +45,9 @@ def groups_of(files: Sequence[FileRef]) -> tuple[list[Group], tuple[str, ...]]:
     """Read the files of a series and group their frames; notes say what was left out."""
     with guarded():
         frames: list[Frame] = []
+        cutter = Cutter()
         for name, data in _contents(files):
-            frames += frames_of(read_dataset(data), name)
+            frames += frames_of(read_dataset(data, cutter), name)
         modalities = {modality_of(frame) for frame in frames}
         if len(modalities) > 1:
             raise BadCase("mixed_modality", f"{len(modalities)} modalities in one series")
