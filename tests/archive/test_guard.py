@@ -241,7 +241,7 @@ def test_a_death_that_was_not_the_frames_fault_goes_unnoticed(decoder, image):
 
 
 def test_a_hang_half_way_is_ended_and_the_frames_before_it_are_kept(decoder, image, monkeypatch):
-    monkeypatch.setattr(guard, "FRAME_SECONDS", 0.5)
+    monkeypatch.setattr(guard, "FRAME_SECONDS", 1.5)
     monkeypatch.setattr(ring, "SLOTS", 2)
     found = []
 
@@ -258,12 +258,13 @@ def test_a_hang_half_way_is_ended_and_the_frames_before_it_are_kept(decoder, ima
 
 
 def test_a_slow_reader_of_the_frames_is_no_hang_of_the_child(decoder, image, monkeypatch):
-    monkeypatch.setattr(guard, "FRAME_SECONDS", 0.2)
+    monkeypatch.setattr(guard, "FRAME_SECONDS", 1.0)
+    monkeypatch.setattr(ring, "SLOTS", 2)
     found = []
-    for array in decoder.decode_each([grey(image)] * 4):
+    for array in decoder.decode_each([grey(image)] * 3):
         found.append(array.copy())
-        time.sleep(0.3)
-    np.testing.assert_array_equal(found, [image] * 4)
+        time.sleep(1.1)
+    np.testing.assert_array_equal(found, [image] * 3)
 
 
 def test_threads_take_turns(decoder, image):
