@@ -1,8 +1,9 @@
 """What a header says of its pixels, read once a file and checked before any pixel is touched."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
 from tasks.archive.elements import quiet
@@ -124,8 +125,17 @@ _STORED, _HIGH, _SIGNED = BaseTag(0x00280101), BaseTag(0x00280102), BaseTag(0x00
 
 
 def _described(dataset: Dataset) -> PixelFormat:
+    held = dict(dataset.items())
+
+    def value(tag: BaseTag) -> Any:
+        # What is converted is taken as it is: to ask the data set again costs four times that.
+        element = held.get(tag)
+        if isinstance(element, RawDataElement):
+            element = dataset[tag]
+        return None if element is None else element.value
+
     def number(tag: BaseTag, default: int) -> int:
-        return int((dataset[tag].value if tag in dataset else None) or default)
+        return int(value(tag) or default)
 
     try:
         bits, samples = number(_BITS, 0), number(_SAMPLES, 1)
@@ -135,12 +145,12 @@ def _described(dataset: Dataset) -> PixelFormat:
             rows=number(_ROWS, 0),
             columns=number(_COLUMNS, 0),
             samples=samples,
-            frames=frame_count(dataset),
+            frames=frame_count(dataset) if _FRAMES in held else 1,
             bits=bits,
             stored=stored,
             high=number(_HIGH, stored - 1),
             signed=number(_SIGNED, 0) == 1,
-            photometric=str(dataset[_PHOTOMETRIC].value or "") if _PHOTOMETRIC in dataset else "",
+            photometric=str(value(_PHOTOMETRIC) or ""),
             planar=samples > 1 and number(_PLANAR, 0) == 1,
         )
     except (TypeError, ValueError) as error:

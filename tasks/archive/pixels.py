@@ -35,6 +35,7 @@ END_MARKER_REACH = 32
 
 _HEADER_REACH = 4096
 _STREAMS = JPEG | JPEG_LS | JPEG_2000
+_UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 _PIXELS, _SOP_CLASS, _ROWS = BaseTag(0x7FE00010), BaseTag(0x00080016), BaseTag(0x00280010)
 
 
@@ -138,10 +139,10 @@ class StoredPixels:
     def _stored(self, raw: np.ndarray) -> np.ndarray:
         """Keep Bits Stored of each value (old overlays lie above them) and extend the sign."""
         bits, stored, native = self.format.bits, self.format.stored, self.format.native
-        if raw.dtype.itemsize * 8 != bits:
-            kind = "i" if raw.dtype.kind == "i" else "u"
-            raw = raw.astype(f"{kind}{bits // 8}")
-        values = np.ascontiguousarray(raw).view(f"u{bits // 8}")
+        size = bits // 8
+        if raw.dtype.itemsize != size:
+            raw = raw.astype(f"{'i' if raw.dtype.kind == 'i' else 'u'}{size}")
+        values = np.ascontiguousarray(raw).view(_UNSIGNED[size])
         shift = self.format.high + 1 - stored if native else 0
         if self.format.signed:
             # Up to the top, then an arithmetic shift down, which carries the sign.
@@ -207,7 +208,8 @@ def decode_frames(
     """
     for native, run in groupby(wanted, key=lambda one: one[0].format.native):
         if native:
-            yield from (_named(pixels.format, pixels.native, index) for pixels, index in run)
+            for pixels, index in run:
+                yield _named(pixels.format, pixels.native, index)
         else:
             yield from _compressed(run, keep)
 
