@@ -4,6 +4,12 @@ import numpy as np
 
 from tasks.archive.pixel_format import BIG_ENDIAN, HALVED_CHROMA, PixelFormat
 
+_WORDS = {
+    (big, size): np.dtype(f"{'>' if big else '<'}u{size}")
+    for big in (False, True)
+    for size in (1, 2, 4)
+}
+
 
 def native_frame(data: bytes | memoryview, kind: PixelFormat, index: int, vr: str) -> np.ndarray:
     """Return one frame of uncompressed Pixel Data, unsigned.
@@ -33,9 +39,9 @@ def native_frame(data: bytes | memoryview, kind: PixelFormat, index: int, vr: st
         first, last = start - start % 2, start + count + (start + count) % 2
         data = np.frombuffer(data[first:last], ">u2").astype("<u2").tobytes()
         start -= first
-    order = ">" if big else "<"
-    values = np.frombuffer(data, f"{order}u{size}", count=count, offset=start)
-    values = values.astype(f"u{size}", copy=False)
+    values = np.frombuffer(data, _WORDS[big, size], count=count, offset=start)
+    if big:
+        values = values.astype(_WORDS[False, size])
     return _paired_chroma(values, kind.shape) if halved else _planes(values, kind)
 
 
