@@ -11,9 +11,9 @@ Rounds alternate, so that other load on the machine meets all; the best of each 
 and core seconds, those of child processes too. The page cache is warm. dcm2niix is timed with its
 start, which takes some 5 ms; the libraries without their import. Exit code 1 when a bar is missed.
 
-The bars stand as they were set. That of JPEG lossless was set beside Debian's dcm2niix, whose decoder
-takes 3 s for this series; that of the wheel takes half a second. SHA-256 alone, of the files, of the
-voxels and of what is read back, takes radloop as long as dcm2niix -z n takes in all.
+The bars stand as they were set. That of JPEG lossless was set beside Debian's dcm2niix, whose
+decoder takes 3 s for this series; that of the wheel takes half a second. SHA-256 alone, of the
+files, of the voxels and of what is read back, takes as long as dcm2niix -z n takes in all.
 """
 
 import argparse
