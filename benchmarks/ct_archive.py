@@ -1,8 +1,8 @@
 """A folder of CT slices whose headers are as long and as varied as a scanner's, for the benchmarks.
 
 131 elements before the pixels: four sequences, three private blocks (one of 1.8 kB), 23 elements
-that differ from slice to slice.  The pixels are a hole in the file: they cost no disk, and no
-reader of headers looks at them.
+that differ from slice to slice.  The pixels of an archive made here are a hole in the file: they
+cost no disk, and no reader of headers looks at them; `image_bytes` gives a file with pixels.
 """
 
 import os
@@ -13,9 +13,10 @@ from io import BytesIO
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 ROOT = "1.2.826.0.1.3680043.8.498."
 PIXEL_BYTES = 512 * 512 * 2
@@ -130,6 +131,32 @@ def make_archive(folder: Path, series: int) -> list[str]:
 
 def header_bytes(series: int, number: int) -> bytes:
     """Return the file of one slice up to its pixels."""
+    ds = _dataset(series, number, ExplicitVRLittleEndian)
+    ds.PixelData = b""
+    return _written(ds)[:-4] + struct.pack("<I", PIXEL_BYTES)
+
+
+def image_bytes(series: int, number: int, syntax: str, pixels: bytes) -> bytes:
+    """Return the file of one slice.
+
+    Parameters
+    ----------
+    series, number : int
+        As in `make_archive`.
+    syntax : str
+        Transfer syntax UID.
+    pixels : bytes
+        Little endian words, or of another syntax than Explicit VR Little Endian one coded frame.
+    """
+    ds = _dataset(series, number, syntax)
+    native = syntax == ExplicitVRLittleEndian
+    ds.PixelData = pixels if native else encapsulate([pixels])
+    ds["PixelData"].VR = "OW" if native else "OB"
+    ds["PixelData"].is_undefined_length = not native
+    return _written(ds)
+
+
+def _dataset(series: int, number: int, syntax: str) -> Dataset:
     ds = Dataset()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -139,12 +166,15 @@ def header_bytes(series: int, number: int) -> bytes:
     _vary(ds, number)
     _add_sequences(ds)
     _add_private(ds)
-    ds.PixelData = b""
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    return ds
+
+
+def _written(ds: Dataset) -> bytes:
     stream = BytesIO()
     dcmwrite(stream, ds, enforce_file_format=True)
-    return stream.getvalue()[:-4] + struct.pack("<I", PIXEL_BYTES)
+    return stream.getvalue()
 
 
 def _name(ds: Dataset, series: int, number: int) -> None:

@@ -15,7 +15,9 @@ _NO_FRAME = {0xC4, 0xC8, 0xCC}
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 
 
-def check_stream(frame: bytes, rows: int, columns: int, samples: int, *, jpeg_2000: bool) -> None:
+def check_stream(
+    frame: bytes | memoryview, rows: int, columns: int, samples: int, *, jpeg_2000: bool
+) -> None:
     """Compare the stream's own size with what the DICOM header says.
 
     Raises
@@ -31,9 +33,9 @@ def check_stream(frame: bytes, rows: int, columns: int, samples: int, *, jpeg_20
         )
 
 
-def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
+def _jpeg_2000_size(frame: bytes | memoryview) -> tuple[int, int, int] | None:
     """Read the SIZ segment (ISO 15444-1 A.5.1)."""
-    start = frame.find(_SIZ, 0, _SIZ_REACH)
+    start = bytes(frame[:_SIZ_REACH]).find(_SIZ)
     if start < 0 or len(frame) < start + 42:
         return None
     x1, y1, x0, y0, tile_x, tile_y, *_ = (
@@ -45,7 +47,7 @@ def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int] | None:
     return y1 - y0, x1 - x0, samples
 
 
-def _jpeg_size(frame: bytes) -> tuple[int, int, int] | None:
+def _jpeg_size(frame: bytes | memoryview) -> tuple[int, int, int] | None:
     """Read the start-of-frame segment of JPEG (T.81 B.2.2) and JPEG-LS (T.87 C.2.2)."""
     place = 2
     while place + 10 <= len(frame) and frame[place] == 0xFF:

@@ -6,7 +6,7 @@ from pydicom import Dataset
 
 from tasks.archive.frames import Frame, Planes, image_type, number, numbers, pixel_spacing
 from tasks.archive.grey import rescale_of
-from tasks.archive.pixels import frame_count
+from tasks.archive.pixel_format import frame_count
 from tasks.errors import BadCase
 
 _FRAME_TYPES = (

@@ -4,14 +4,17 @@ A classic file is one frame (PS3.3 C.7.6.2), an enhanced file one per item of it
 (`enhanced`), a Siemens mosaic one per tile (`mosaic`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 
-from tasks.archive.pixels import check_size, decode_frame, encoded_frames, frame_count
+from tasks.archive.pixel_format import check_size
+from tasks.archive.pixels import StoredPixels, decode_frames
 from tasks.errors import BadCase
 
 UNKNOWN_SPACING = "spacing unknown"
@@ -31,24 +34,27 @@ class Planes:
 
     def __init__(self, dataset: Dataset, name: str = "", tiles: int = 0) -> None:
         self.dataset, self.name = dataset, name
-        self._tiles = tiles
-        self._encoded: list[bytes] | None = None
-        self._told_apart = False
+        self.tiles = tiles
+        """Along an edge of a mosaic; 0 for other images."""
         self._whole: np.ndarray | None = None
+
+    @cached_property
+    def pixels(self) -> StoredPixels:
+        """Their description, checked when it is first asked for (reasons of `pixel_format`)."""
+        return StoredPixels(self.dataset)
 
     def plane(self, index: int) -> np.ndarray:
         """Return the stored values of one plane, shape (rows, columns) or (rows, columns, 3)."""
-        if self._tiles:
+        if self.tiles:
             return self._tile(index)
-        if not self._told_apart:
-            self._encoded, self._told_apart = encoded_frames(self.dataset), True
-        return decode_frame(self.dataset, index, self._encoded)
+        (found,) = decode_frames([(self.pixels, index)], keep=True)
+        return found
 
     def _tile(self, index: int) -> np.ndarray:
         if self._whole is None:
-            self._whole = decode_frame(self.dataset)
-        rows, columns = (n // self._tiles for n in self._whole.shape[:2])
-        down, right = divmod(index, self._tiles)
+            (self._whole,) = decode_frames([(self.pixels, 0)], keep=True)
+        rows, columns = (n // self.tiles for n in self._whole.shape[:2])
+        down, right = divmod(index, self.tiles)
         return self._whole[down * rows : (down + 1) * rows, right * columns : (right + 1) * columns]
 
 
@@ -80,6 +86,28 @@ class Frame:
         return len(self.position) == 3 and len(self.orientation) == 6
 
 
+def planes_of(frames: Iterable[Frame], *, keep: bool = False) -> Iterator[np.ndarray]:
+    """Decode frames one after the other, the compressed ones ahead of what is asked for.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+    keep : bool
+        Whether an array must hold when the next one is asked for.
+
+    Yields
+    ------
+    array, shape (rows, columns) or (rows, columns, 3)
+        Stored values of each frame.
+    """
+    for tiled, run in groupby(frames, key=lambda frame: bool(frame.source.tiles)):
+        if tiled:
+            yield from (frame.source.plane(frame.index) for frame in run)
+        else:
+            wanted = ((frame.source.pixels, frame.index) for frame in run)
+            yield from decode_frames(wanted, keep=keep)
+
+
 def frames_of(dataset: Dataset, name: str = "") -> list[Frame]:
     """Return the frames of one file; no pixel is decoded.
 
@@ -98,19 +126,20 @@ def frames_of(dataset: Dataset, name: str = "") -> list[Frame]:
         raise BadCase("not_an_image", "an object without grey pixels")
     if str(dataset.get("Modality")) == "SEG":
         raise BadCase("not_an_image", "a segmentation is a label, not an image")
-    check_size(dataset)
     if dataset.get("SharedFunctionalGroupsSequence") or dataset.get(
         "PerFrameFunctionalGroupsSequence"
     ):
+        check_size(dataset)
         from tasks.archive.enhanced import enhanced_frames
 
         return enhanced_frames(dataset, name)
     if "MOSAIC" in image_type(dataset):
+        check_size(dataset)
         from tasks.archive.mosaic import mosaic_frames
 
         return mosaic_frames(dataset, name)
-    count = frame_count(dataset)
     plain = _classic(dataset, name)
+    count = plain.source.pixels.format.frames
     if count == 1:
         return [plain]
     # The one position of an old multi-frame file is that of its first frame at best.
@@ -122,15 +151,16 @@ def frames_of(dataset: Dataset, name: str = "") -> list[Frame]:
 
 
 def _classic(dataset: Dataset, name: str) -> Frame:
+    source = Planes(dataset, name)
     spacing, fact = pixel_spacing(dataset)
     return Frame(
-        source=Planes(dataset, name),
+        source=source,
         index=0,
         position=numbers(dataset.get("ImagePositionPatient")),
         orientation=numbers(dataset.get("ImageOrientationPatient")),
         spacing=spacing,
         spacing_fact=fact,
-        shape=(int(dataset.Rows), int(dataset.Columns)),
+        shape=source.pixels.format.shape[:2],
         image_type=image_type(dataset),
         varies=varying(dataset),
     )

@@ -83,8 +83,25 @@ def real_units(
     if slope.is_integer() and intercept.is_integer():
         if (slope, intercept) == (1, 0):
             return exact(stored)
-        return exact(stored.astype(np.int64) * int(slope) + int(intercept))
+        return _whole(stored, int(slope), int(intercept))
     return (stored * slope + intercept).astype(np.float32)
+
+
+def _whole(stored: np.ndarray, slope: int, intercept: int) -> np.ndarray:
+    """Return integers of a whole slope and intercept, as `exact` would, without wider ones between.
+
+    In 16 bits sums and products are right modulo 65536; where both ends fit, so is every value.
+    """
+    if stored.size and stored.dtype.itemsize == 2:
+        ends = [int(end) * slope + intercept for end in (stored.min(), stored.max())]
+        room = np.iinfo(np.int16)
+        if room.min <= min(ends) and max(ends) <= room.max:
+            factor, addend = (
+                np.array(n % 65536, np.uint16).view(np.int16) for n in (slope, intercept)
+            )
+            values = stored.view(np.int16)
+            return values + addend if slope == 1 else values * factor + addend
+    return exact(stored.astype(np.int64) * slope + intercept)
 
 
 def slice_in_units(

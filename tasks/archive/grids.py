@@ -15,7 +15,7 @@ import numpy as np
 from tasks.archive.geometry import UNKNOWN_SLICE_SPACING_MM
 from tasks.archive.grey import exact
 from tasks.archive.nifti import LPS_RAS, certify_grid
-from tasks.archive.pixels import MAX_DECODED_BYTES
+from tasks.archive.pixel_format import MAX_DECODED_BYTES
 from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 

@@ -1,47 +1,48 @@
 """Uncompressed pixels: byte order, planes and halved chroma (PS3.3 C.7.6.3, PS3.5 annex A)."""
 
 import numpy as np
-from pydicom import Dataset
+
+from tasks.archive.pixel_format import BIG_ENDIAN, HALVED_CHROMA, PixelFormat
+
+_WORDS = {
+    (big, size): np.dtype(f"{'>' if big else '<'}u{size}")
+    for big in (False, True)
+    for size in (1, 2, 4)
+}
 
 
-def halved_chroma(dataset: Dataset) -> bool:
-    """Tell native YBR_FULL_422, where two pixels share their colour (PS3.3 C.7.6.3.1.2)."""
-    return dataset.get("PhotometricInterpretation") == "YBR_FULL_422"
-
-
-def native_frame(
-    dataset: Dataset, shape: tuple[int, int, int], index: int, *, big: bool
-) -> np.ndarray:
+def native_frame(data: bytes | memoryview, kind: PixelFormat, index: int, vr: str) -> np.ndarray:
     """Return one frame of uncompressed Pixel Data, unsigned.
 
     Parameters
     ----------
-    dataset : pydicom.Dataset
-        Whose length was checked.
-    shape : tuple of int
-        Rows, columns, samples.
+    data : bytes-like
+        Pixel Data, whose length was checked.
+    kind : PixelFormat
     index : int
         Frame, from 0.
-    big : bool
-        Whether the transfer syntax is big endian.
+    vr : str
+        Value representation of Pixel Data.
 
     Returns
     -------
     array, shape (rows, columns) or (rows, columns, samples)
+        A view of `data` where they stand as they are wanted.
     """
-    size = int(dataset.BitsAllocated) // 8
-    halved = halved_chroma(dataset)
-    count = int(np.prod(shape)) * 2 // 3 if halved else int(np.prod(shape))
-    data, start = dataset.PixelData, index * count * size
-    if big and size == 1 and dataset["PixelData"].VR == "OW":
+    size, big = kind.bits // 8, kind.syntax == BIG_ENDIAN
+    halved = kind.photometric == HALVED_CHROMA
+    count = kind.rows * kind.columns * kind.samples
+    count = count * 2 // 3 if halved else count
+    start = index * count * size
+    if big and size == 1 and vr == "OW":
         # PS3.5 annex A.3: bytes travel in swapped pairs when sent as 16-bit words.
         first, last = start - start % 2, start + count + (start + count) % 2
         data = np.frombuffer(data[first:last], ">u2").astype("<u2").tobytes()
         start -= first
-    order = ">" if big else "<"
-    values = np.frombuffer(data, f"{order}u{size}", count=count, offset=start)
-    values = values.astype(f"u{size}", copy=False)
-    return _paired_chroma(values, shape) if halved else _planes(values, shape, dataset)
+    values = np.frombuffer(data, _WORDS[big, size], count=count, offset=start)
+    if big:
+        values = values.astype(_WORDS[False, size])
+    return _paired_chroma(values, kind.shape) if halved else _planes(values, kind)
 
 
 def _paired_chroma(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -54,11 +55,10 @@ def _paired_chroma(values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarra
     return out
 
 
-def _planes(values: np.ndarray, shape: tuple[int, int, int], dataset: Dataset) -> np.ndarray:
+def _planes(values: np.ndarray, kind: PixelFormat) -> np.ndarray:
     """Shape samples stored plane by plane (Planar Configuration 1) or pixel by pixel."""
-    rows, columns, samples = shape
-    if samples == 1:
-        return values.reshape(rows, columns)
-    if int(dataset.get("PlanarConfiguration") or 0) == 1:
-        return np.moveaxis(values.reshape(samples, rows, columns), 0, -1)
-    return values.reshape(rows, columns, samples)
+    if kind.samples == 1:
+        return values.reshape(kind.rows, kind.columns)
+    if kind.planar:
+        return np.moveaxis(values.reshape(kind.samples, kind.rows, kind.columns), 0, -1)
+    return values.reshape(kind.shape)

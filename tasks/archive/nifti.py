@@ -14,7 +14,7 @@ import numpy as np
 
 from tasks.archive import geometry
 from tasks.archive.grey import exact
-from tasks.archive.pixels import MAX_DECODED_BYTES
+from tasks.archive.pixel_format import MAX_DECODED_BYTES
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
 

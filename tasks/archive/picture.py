@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.archive import geometry
 from tasks.archive.grey import LUMINANCE, exact
-from tasks.archive.pixels import MAX_DECODED_BYTES, MAX_EXPANSION
+from tasks.archive.pixel_format import MAX_DECODED_BYTES, MAX_EXPANSION
 from tasks.archive.volume import UNKNOWN_SPACING, Volume
 from tasks.errors import BadCase
 

@@ -74,7 +74,7 @@ _SYNTAXES = {
 _SYNTAX_OF = {
     (uid + "\0" * (len(uid) % 2)).encode(): (uid, implicit) for uid, implicit in _SYNTAXES.items()
 }
-_META_START = b"\x02\x00\x00\x00UL\x04\x00"
+META_START = b"\x02\x00\x00\x00UL\x04\x00"
 _ITEM, _ITEM_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 _CHARSET = b"\x08\x00\x05\x00"
@@ -112,7 +112,7 @@ class Scanner:
         data : bytes
             The file, or its first bytes: when the header does not end in them the answer is None.
         """
-        if data[128:140] != b"DICM" + _META_START:
+        if data[128:140] != b"DICM" + META_START:
             return None
         try:
             meta, at = self._meta.walk(data, 132)

@@ -1,9 +1,11 @@
 """The files of one series to the frames of its volumes; no pixel is decoded here."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from tasks.archive import codes
+from tasks.archive.cut import Cutter
 from tasks.archive.elements import quiet
 from tasks.archive.frames import SECONDARY_CAPTURE, Frame, frames_of
 from tasks.archive.groups import Group, facts_of, split
@@ -19,6 +21,9 @@ PROJECTION = frozenset({"CR", "DX", "MG", "XA", "RF", "RG", "PX", "IO", "US", "I
 
 CINE = PROJECTION | {"OT", "ES", "GM", "SM", "OP", "DG", ""}
 """Modalities whose frames without a place follow each other in time."""
+
+READ_TOGETHER = 8
+"""Files a thread reads before it hands them over: a hand-over costs as much as parsing one file."""
 
 KEY_DIGITS = 8
 """Digits of its digest that name a picture among those of its series."""
@@ -45,8 +50,9 @@ def groups_of(files: Sequence[FileRef]) -> tuple[list[Group], tuple[str, ...]]:
     """Read the files of a series and group their frames; notes say what was left out."""
     with guarded():
         frames: list[Frame] = []
+        cutter = Cutter()
         for name, data in _contents(files):
-            frames += frames_of(read_dataset(data), name)
+            frames += frames_of(read_dataset(data, cutter), name)
         modalities = {modality_of(frame) for frame in frames}
         if len(modalities) > 1:
             raise BadCase("mixed_modality", f"{len(modalities)} modalities in one series")
@@ -57,14 +63,39 @@ def groups_of(files: Sequence[FileRef]) -> tuple[list[Group], tuple[str, ...]]:
 def _contents(files: Sequence[FileRef]) -> Iterator[tuple[str, bytes]]:
     """Give each different content once: an archive often holds one instance twice."""
     seen = set()
-    for ref in files:
-        if ref.digest and ref.digest in seen:
-            continue
-        data = read_bytes(ref)
-        digest = ref.digest or digest_of(data).hex()
+    for digest, data in _read_ahead(_each_once(files)):
         if digest not in seen:
             seen.add(digest)
             yield digest, data
+
+
+def _each_once(files: Sequence[FileRef]) -> list[FileRef]:
+    """Leave out files whose digest says that they need not be read again."""
+    kept: dict[str, FileRef] = {}
+    for number, ref in enumerate(files):
+        kept.setdefault(ref.digest or f"unknown {number}", ref)
+    return list(kept.values())
+
+
+def _read_ahead(files: Sequence[FileRef]) -> Iterator[tuple[str, bytes]]:
+    """Read the next files while the last are parsed: reading and digesting need no Python."""
+    batches = [files[k : k + READ_TOGETHER] for k in range(0, len(files), READ_TOGETHER)]
+    if len(batches) < 2:
+        yield from _read(files)
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="series") as reader:
+        coming = reader.submit(_read, batches[0])
+        for following in [*batches[1:], []]:
+            found, coming = coming.result(), reader.submit(_read, following)
+            yield from found
+
+
+def _read(files: Sequence[FileRef]) -> list[tuple[str, bytes]]:
+    found = []
+    for ref in files:
+        data = read_bytes(ref)
+        found.append((ref.digest or digest_of(data).hex(), data))
+    return found
 
 
 def modality_of(frame: Frame) -> str:

@@ -3,6 +3,7 @@
 What cannot be told apart or placed exactly is refused with a reason, never guessed.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,10 +15,9 @@ from tasks.archive import codes, geometry
 from tasks.archive.certificate import sentence
 from tasks.archive.choice import VolumeChoice
 from tasks.archive.chosen import chosen_group, named_group
-from tasks.archive.frames import UNKNOWN_SPACING, Frame
+from tasks.archive.frames import UNKNOWN_SPACING, Frame, planes_of
 from tasks.archive.grey import AIR_HU, MONOCHROME, exact, shown_grey, slice_in_units
 from tasks.archive.groups import Group
-from tasks.archive.pixels import transfer_syntax
 from tasks.archive.series import VOLUMETRIC, groups_of, guarded, modality_of
 from tasks.archive.sources import FileRef
 from tasks.archive.straighten import SLICE_POSITIONS, straightened
@@ -211,15 +211,21 @@ def _stack(frames: list[Frame], modality: str, straighten: bool, leaning: bool) 
     return Volume(array, affine, certificate.to_dict(), facts)
 
 
-def _stacked(ordered: list[Frame | None], held: list[Frame]) -> np.ndarray:
+def _stacked(ordered: list[Frame], held: list[Frame]) -> np.ndarray:
     """Decode slices into one array, letting each file's bytes go as soon as it is decoded."""
     held.clear()
     out = np.empty((len(ordered), *ordered[0].shape), dtype=np.int16)
-    for index in range(len(ordered)):
-        frame, ordered[index] = ordered[index], None
-        values = slice_in_units(
-            frame.source.dataset, frame.source.plane(frame.index), frame.rescale
-        )
+    under_way: deque[Frame] = deque()
+
+    def taken() -> Iterator[Frame]:
+        ordered.reverse()
+        while ordered:
+            under_way.append(ordered.pop())
+            yield under_way[-1]
+
+    for index, stored in enumerate(planes_of(taken())):
+        frame = under_way.popleft()
+        values = slice_in_units(frame.source.dataset, stored, frame.rescale)
         # int16 holds nearly every series; the few others widen once and stay wide.
         out = out.astype(_wider(out.dtype, values.dtype), copy=False)
         out[index] = values
@@ -240,8 +246,7 @@ def _picture(frames: list[Frame], modality: str) -> Volume:
         array = exact(slice_in_units(first.source.dataset, first.source.plane(first.index)))[None]
     else:
         planes = []
-        for frame in frames:
-            stored = frame.source.plane(frame.index)
+        for frame, stored in zip(frames, planes_of(frames, keep=True), strict=True):
             grey, facts["voi"] = shown_grey(frame.source.dataset, stored)
             planes.append(_as_volume(grey))
         array = exact(np.concatenate(planes)) if len(planes) > 1 else planes[0]
@@ -272,7 +277,7 @@ def _facts(frame: Frame, modality: str, count: int) -> dict[str, Any]:
         "cols": frame.shape[1],
         "frames": count,
         "photometric": codes.term(photometric, codes.PHOTOMETRIC) or "",
-        "transfer_syntax": codes.transfer_syntax(transfer_syntax(dataset)),
+        "transfer_syntax": codes.transfer_syntax(frame.source.pixels.format.syntax),
         "spacing": frame.spacing_fact,
     }
 

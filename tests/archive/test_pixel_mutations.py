@@ -14,7 +14,8 @@ import pytest
 
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
 from tasks.archive.headers import read_header
-from tasks.archive.pixels import read_dataset, transfer_syntax
+from tasks.archive.pixel_format import transfer_syntax
+from tasks.archive.pixels import read_dataset
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import read_volume
 from tasks.errors import BadCase

@@ -18,9 +18,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tasks.archive import deflate, pixels
+from tasks.archive import deflate, pixel_format, pixels
 from tasks.archive.grey import real_units, shown_grey
-from tasks.archive.pixels import check_size, decode_frame, read_dataset
+from tasks.archive.pixel_format import check_size
+from tasks.archive.pixels import decode_frame, read_dataset
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import UNKNOWN_SPACING, read_volume
 from tasks.errors import BadCase
@@ -144,7 +145,7 @@ def test_header_limits_are_checked_before_pixels():
 
 
 def test_a_small_file_that_promises_much_is_refused(monkeypatch):
-    monkeypatch.setattr(pixels, "EXPANSION_FREE_BYTES", 1000)
+    monkeypatch.setattr(pixel_format, "EXPANSION_FREE_BYTES", 1000)
     dataset = image(ramp())
     dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
     dataset.Rows = 20000
@@ -301,6 +302,63 @@ def test_rescale_stays_whole_when_it_is_whole():
     np.testing.assert_array_equal(values, ramp().astype(int) * 2 - 1024)
     dataset.RescaleSlope = "0.5"
     assert real_units(ramp(), dataset).dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4"])
+@pytest.mark.parametrize("slope", [1, -1, 2, -3, 40_000])
+@pytest.mark.parametrize("intercept", [0, -1024, 32_767, -70_000])
+def test_whole_rescale_is_what_wide_arithmetic_gives(dtype, slope, intercept):
+    ends = np.iinfo(dtype)
+    rng = np.random.default_rng(0)
+    for low, high in ((ends.min, ends.max), (0, 100), (max(ends.min, -100), 0)):
+        stored = rng.integers(low, high, (5, 7), dtype=dtype, endpoint=True)
+        stored[0, :2] = low, high
+        found = real_units(stored, Dataset(), (float(slope), float(intercept)))
+        wide = stored.astype(np.int64) * slope + intercept
+        smallest = next(
+            (kind for kind in (np.int16, np.int32) if np.array_equal(wide.astype(kind), wide)),
+            np.float32,
+        )
+        np.testing.assert_array_equal(found, wide.astype(smallest))
+        assert found.dtype == smallest
+
+
+def test_frames_of_a_compressed_cine_are_each_their_own(tmp_path):
+    frames = np.random.default_rng(1).integers(0, 256, (40, 24, 20)).astype(np.uint8)
+    dataset = image(frames[0], modality="US", NumberOfFrames="40")
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.PixelData = encapsulate([bytes(imagecodecs.jpegls_encode(one)) for one in frames])
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+    volume = read_volume("dicom", [saved(dataset, tmp_path)])
+    np.testing.assert_array_equal(volume.array, frames)
+
+
+def test_stored_values_hold_after_the_next_frame_was_decoded():
+    arrays = [ramp(top=4000 + k) for k in range(40)]
+    sets = []
+    for array in arrays:
+        dataset = image(array, bits_stored=16)
+        encode_pixels(dataset, array, JPEGLSLossless)
+        sets.append(pixels.StoredPixels(dataset))
+    kept = list(pixels.decode_frames([(one, 0) for one in sets], keep=True))
+    np.testing.assert_array_equal(kept, arrays)
+    passing = [found.copy() for found in pixels.decode_frames((one, 0) for one in sets)]
+    np.testing.assert_array_equal(passing, arrays)
+
+
+def test_a_frame_that_is_refused_is_told_after_those_before_it():
+    good, cut = image(ramp(), bits_stored=12), image(ramp(), bits_stored=12)
+    for dataset in (good, cut):
+        encode_pixels(dataset, ramp(), JPEGLSLossless)
+    cut.PixelData = encapsulate([bytes(imagecodecs.jpegls_encode(ramp()))[:-40]])
+    order = [(pixels.StoredPixels(dataset), 0) for dataset in (good, good, cut, good)]
+    found = []
+    with pytest.raises(BadCase) as caught:
+        found.extend(one.copy() for one in pixels.decode_frames(order))
+    assert caught.value.reason == "truncated"
+    assert str(caught.value).count("JPEG-LS") == 1
+    np.testing.assert_array_equal(found, [ramp(), ramp()])
 
 
 def test_a_real_world_mapping_is_the_rescale_of_a_file_without_one():

@@ -24,7 +24,7 @@ COMPUTED = {
 PASSED_ON = {
     ("archive/commits.py", "reason"),
     ("archive/grids.py", "reason"),
-    ("archive/guard.py", "*answer['bad']"),
+    ("archive/ring.py", "*answer.bad"),
     ("archive/pixels.py", "error.reason"),
     ("archive/intake_run.py", "problem.reason"),
     ("archive/metaimage.py", "REASON"),
