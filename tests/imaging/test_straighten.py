@@ -189,7 +189,7 @@ def test_a_recipe_for_another_volume_is_another_recipe_and_none_is_as_before():
     from tasks.store.schema import recipe_id
 
     steps = parse_steps([{"step": "normalise"}])
-    plain, chosen = fit(steps, None), fit(steps, None, {"te": ["30"]})
+    plain, chosen = fit(steps, None), fit(steps, None, volume={"te": ["30"]})
     assert "volume" not in plain.to_dict()
     assert recipe_id(plain) != recipe_id(chosen)
     assert FittedRecipe.from_dict(json.loads(json.dumps(chosen.to_dict()))) == chosen
