@@ -118,6 +118,7 @@ _LABELS_AND_RECIPES = {
     "out_of_range": "clip before storing integers, or store float32",
     "resample_too_large": "choose a larger spacing in the recipe",
     "wrong_dtype": "correct the recipe: it made another type than the part holds",
+    "wrong_mask": "correct the recipe's step: a mask is uint8, on its image's grid, plainly named",
     "wrong_shape": "correct the recipe: it made another shape than the part holds",
 }
 

@@ -27,7 +27,9 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
     """
     volume = read_volume(case.kind, case.files)
     image, traces = apply(recipe, Image(volume.array, volume.affine, facts=volume.facts))
-    return Prepared(image.array, image.affine, traces, volume.certificate, volume.facts)
+    return Prepared(
+        image.array, image.affine, traces, volume.certificate, volume.facts, image.masks
+    )
 
 
 def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...]) -> Prepared:

@@ -7,9 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import STEPS, fit, parse_steps
+from tasks.imaging.step import Parameters, Step
 from tasks.store import plan
-from tasks.store.plan import CaseNeed, describe, output_voxels, plan_parts, projected_memory, waves
+from tasks.store.plan import (
+    CaseNeed,
+    describe,
+    masks_of,
+    output_voxels,
+    plan_parts,
+    projected_memory,
+    waves,
+)
 from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
 
 FREE = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}]), None)
@@ -59,6 +68,23 @@ def test_memory_of_a_case_is_the_sum_of_its_copies():
     assert projected_memory(need, FREE) == base + 7 + 3 * 4 * 11 + 3 * 4 * 44
     packed = 3 * 4 * 96 * 96 + 2 * SHARD_BYTES
     assert projected_memory(need, PACKED) == base + 7 + 3 * 4 * 11 + packed
+
+
+class Named(Parameters):
+    name: str
+
+
+def test_masks_count_in_memory_and_bytes(monkeypatch):
+    monkeypatch.setitem(STEPS, "outline", Step(1, Named, lambda image, params: (image, {})))
+    names = ("lung", "body", "lung")
+    steps = [{"step": "normalise"}, *({"step": "outline", "name": name} for name in names)]
+    masked = fit(parse_steps(steps), None)
+    assert masks_of(masked) == 2
+    need = CaseNeed("a", 7, 11)
+    wanted = plan.PROCESS_BYTES + 7 + (3 * 4 + 2 * 2) * 11 + 3 * (4 + 2) * 11
+    assert projected_memory(need, masked) == wanted
+    (part,) = plan_parts([need], masked, "r")
+    assert part.output_bytes == (4 + 2) * 11
 
 
 @given(need=st.builds(CaseNeed, st.just("a"), st.integers(1, 1 << 40), st.just(0)), recipe=RECIPES)
