@@ -11,6 +11,9 @@ VERSION = "0.5"
 
 SPACE = ("z", "y", "x")
 
+MASK_COLOUR = {"label-value": 1, "rgba": [220, 60, 40, 255]}
+"""How a viewer first shows a mask; other values get colours of its own."""
+
 ALIGNED_COSINE = 1e-6
 """An index axis runs along a patient axis when its other cosines are below this: half a
 micrometre over half a metre, less than any scanner states."""
@@ -45,8 +48,8 @@ def multiscale(affine: np.ndarray | None, *, packed: bool = False) -> dict[str, 
 
 def mask_multiscale(affine: np.ndarray | None, *, packed: bool = False) -> dict[str, Any]:
     """Return the ``ome`` attribute of a mask's group, which NGFF calls a label image."""
-    source = {"image": "../../"}
-    return {**multiscale(affine, packed=packed), "image-label": {"source": source}}
+    label = {"source": {"image": "../../"}, "colors": [MASK_COLOUR]}
+    return {**multiscale(affine, packed=packed), "image-label": label}
 
 
 def mask_list(names: Sequence[str]) -> dict[str, Any]:
