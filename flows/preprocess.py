@@ -30,7 +30,8 @@ from tasks.store.write import PartRecord
 def _image_part(token: bytes, recipe: dict[str, Any]) -> PartRecord:
     settings = load_settings()
     order = unseal(token, settings.order_key)
-    return write_image_part(settings.store_root, order, FittedRecipe.from_dict(recipe))
+    fitted = FittedRecipe.from_dict(recipe)
+    return write_image_part(settings.store_root, order, fitted, scratch=settings.scratch)
 
 
 def _label_part(
@@ -38,8 +39,9 @@ def _label_part(
 ) -> PartRecord:
     settings = load_settings()
     order = unseal(token, settings.order_key)
+    fitted = FittedRecipe.from_dict(recipe)
     return write_label_part(
-        settings.store_root, order, FittedRecipe.from_dict(recipe), image_path, label_set
+        settings.store_root, order, fitted, image_path, label_set, scratch=settings.scratch
     )
 
 
