@@ -35,17 +35,20 @@ def _fingerprints(token: bytes) -> list[Any]:
 measure_cases = task(_fingerprints, name="fingerprint", retries=1)
 
 
-def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
+def fitted_recipe(
+    home: Home, ready: Ready, address: str, *, refit: bool = False
+) -> tuple[str, FittedRecipe]:
     """Return the scenario's frozen recipe, fitting it on training patients the first time.
 
     A recipe whose steps changed in the scenario is a new one; one whose steps stand is never
-    refitted by itself, since parts and models rest on the fit.
+    refitted by itself, since parts and models rest on the fit.  With ``refit`` it is, and becomes
+    a new generation unless the fit is the very one there was.
     """
     steps = ready.scenario.recipe
     # With the defaults filled in: a default that is spelt out asks for nothing new.
     asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
     kept = recipe_for(home.catalog, ready.scenario.name)
-    if kept and kept[1]["asked"] == asked:
+    if kept and kept[1]["asked"] == asked and not refit:
         return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
     fingerprint = None
     if needs_fit(steps):

@@ -96,6 +96,12 @@ class Home:
         put_source(self.vault, source)
         return get_source(self.vault, source.alias)
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether MLflow's database is there; looking must not make one."""
+        uri = self.settings.tracking_uri
+        return not uri.startswith("sqlite") or Path(uri.removeprefix("sqlite:///")).exists()
+
     def sources(self) -> list["Source"]:
         """Return the registered sources."""
         from tasks.archive.vault import list_sources

@@ -50,7 +50,7 @@ make_label_part = task(_label_part, name="label part", tags=[PART_TAG], retries=
 
 
 @flow(name="preprocess")
-def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
+def preprocess(scenario: str, source: str | None = None, refit: bool = False) -> dict[str, Any]:
     """Bring every case of a scenario that is not yet processed into the store.
 
     Parameters
@@ -59,6 +59,9 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
         Name of the scenario.
     source : str, optional
         Only this source's cases.
+    refit : bool
+        Fit the recipe on the training patients there are today.  The parts of the old fit stay
+        beside the new ones until `radloop gc` finds that no run or model needs them.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
     if ready.scenario.cohort.kind == "row":
         return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
     with lease(home, f"preprocess {scenario}", "preprocess"), workers(home.settings) as address:
-        recipe_key, recipe = fitted_recipe(home, ready, address)
+        recipe_key, recipe = fitted_recipe(home, ready, address, refit=refit)
         # Two scenarios with one recipe may share parts: only one of them writes at a time.
         with lease(home, store_lease(recipe_key), "preprocess"):
             records = _image_parts(home, ready, source, recipe_key, recipe, address)

@@ -69,6 +69,14 @@ class Folder:
         finally:
             os.close(descriptor)
 
+    def age(self, name: str, now: float) -> float:
+        """Return the seconds since a file was written or touched."""
+        return now - (self.path / name).stat().st_mtime
+
+    def touch(self, name: str) -> None:
+        """Let a file count as written now; its content stays."""
+        os.utime(self.path / name)
+
     def sha256(self, name: str) -> str:
         """Return a file's whole SHA-256."""
         digest = hashlib.sha256()
@@ -112,6 +120,19 @@ class Bucket:
     def sha256(self, name: str) -> str:
         """Return an object's whole SHA-256."""
         return hashlib.sha256(self.read(name)).hexdigest()
+
+    def age(self, name: str, now: float) -> float:
+        """Return the seconds since an object was put."""
+        bucket, key = s3.split_location(f"{self.location}/{name}")
+        with s3.plain_errors():
+            return now - s3.open_bucket(bucket).head(key)["last_modified"].timestamp()
+
+    def touch(self, name: str) -> None:
+        """Put an object again, so that it counts as written now."""
+        bucket, key = s3.split_location(f"{self.location}/{name}")
+        content = self.read(name)
+        with s3.plain_errors():
+            s3.open_bucket(bucket).put(key, content)
 
     def upload(self, name: str, source: Path) -> None:
         """Put a whole file, which appears at once or not at all; a large one in pieces."""

@@ -65,6 +65,17 @@ class Part:
         return self._manifest["digest"]
 
     @property
+    def dtype(self) -> str:
+        """Type of the voxels of every case."""
+        return self._manifest["dtype"]
+
+    @property
+    def fixed_shape(self) -> tuple[int, int, int] | None:
+        """(z, y, x) of every case of a packed part, else None."""
+        shape = self._manifest["fixed_shape"]
+        return tuple(shape) if shape else None
+
+    @property
     def case_ids(self) -> tuple[str, ...]:
         """Cases in the part, sorted."""
         return tuple(self._manifest["cases"])
