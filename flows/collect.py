@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.console import progress
-from flows.home import Home, held_lease, lease
-from flows.preprocess import store_lease
+from flows.home import Home, held_lease, lease, store_lease
 from tasks.archive.audit import append
 from tasks.archive.commits import PartRow, all_parts
 from tasks.archive.leases import live_leases

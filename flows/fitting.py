@@ -49,7 +49,12 @@ def fitted_recipe(
     asked = digest_json([[s.step, s.parameters().model_dump(mode="json")] for s in steps])
     kept = recipe_for(home.catalog, ready.scenario.name)
     if kept and kept[1]["asked"] == asked and not refit:
-        return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
+        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+        key = recipe_id(recipe)
+        if key != kept[0]:
+            # The store's format changed: the same fit is a new generation, with parts of its own.
+            put_recipe(home.catalog, key, ready.scenario.name, kept[1], recipe.fitted_on)
+        return key, recipe
     fingerprint = None
     if needs_fit(steps):
         cases = ready.cases_on("train")[:FINGERPRINT_CASES]

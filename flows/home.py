@@ -166,6 +166,11 @@ def lease(home: Home, name: str, role: str) -> Iterator[int]:
         release_lease(home.catalog, name, owner, fence)
 
 
+def store_lease(recipe_key: str) -> str:
+    """Return the name of the lease on a recipe's parts of the store."""
+    return f"store {recipe_key}"
+
+
 def held_lease(name: str) -> tuple[str, int] | None:
     """Return a lease this run holds, as commits want it, or None."""
     fence = _held.get().get(name)

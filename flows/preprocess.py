@@ -10,7 +10,7 @@ from flows import reports
 from flows.cohorts import Ready, settle
 from flows.console import progress, say
 from flows.fitting import fitted_recipe
-from flows.home import Home, held_lease, lease
+from flows.home import Home, held_lease, lease, store_lease
 from flows.orders import orders_of
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
@@ -92,11 +92,6 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
         "quarantined": len(failures),
         "recipe_id": recipe_key,
     }
-
-
-def store_lease(recipe_key: str) -> str:
-    """Return the name of the lease on a recipe's parts of the store."""
-    return f"store {recipe_key}"
 
 
 def _image_parts(

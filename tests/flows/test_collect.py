@@ -27,6 +27,7 @@ from tasks.cohort.fingerprint import case_fingerprint
 from tasks.errors import LeaseHeld
 from tasks.imaging.recipe import parse_steps
 from tasks.serve import tracking
+from tasks.store import schema
 from tasks.store.collect import YOUNG_SECONDS
 from tasks.store.read import open_part
 from tasks.store.schema import MANIFEST, part_id
@@ -217,3 +218,18 @@ def test_a_refit_is_a_new_generation_beside_the_old(home, monkeypatch):
     assert recipe_for(home.catalog, "refitted")[0] == second
     assert fitting.fitted_recipe(home, Ready, "", refit=True) == (second, other)
     assert recipe != other
+
+
+def test_parts_of_an_older_store_format_are_made_anew_with_the_same_fit(home, monkeypatch):
+    class Ready:
+        class scenario:  # noqa: N801
+            name, recipe = "upgraded", parse_steps([{"step": "normalise"}])
+
+    first, recipe = fitting.fitted_recipe(home, Ready, "")
+    want_cases(home.catalog, first, [case_name(1)])
+    monkeypatch.setattr(schema, "FORMAT_VERSION", schema.FORMAT_VERSION + 1)
+    second, same = fitting.fitted_recipe(home, Ready, "")
+    assert (second != first, same) == (True, recipe)
+    assert recipe_for(home.catalog, "upgraded")[0] == second
+    want_cases(home.catalog, second, [case_name(1)])
+    assert pending_cases(home.catalog, second) == [case_name(1)]
