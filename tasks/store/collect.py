@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from tasks.archive.commits import PartRow
 from tasks.errors import StoreError
@@ -47,11 +48,15 @@ def stale_staging(folder: str, now: float) -> tuple[Removal, ...]:
     """
     found = []
     for path in sorted((Path(folder) / STAGING).glob("*")):
-        inside = [path, *path.rglob("*")]
-        age = now - max(one.stat().st_mtime for one in inside)
+        try:
+            facts = [one.stat() for one in (path, *path.rglob("*"))]
+        except FileNotFoundError:
+            # Somebody is at work in there at this very moment.
+            continue
+        age = now - max(fact.st_mtime for fact in facts)
         if age < YOUNG_SECONDS or _is_locked(path):
             continue
-        size = sum(one.stat().st_size for one in inside if one.is_file())
+        size = sum(fact.st_size for fact in facts if S_ISREG(fact.st_mode))
         why = f"nobody has written to it for {age / 86_400:.0f} days"
         found.append(Removal("staging", f"{STAGING}/{path.name}", size, why))
     return tuple(found)

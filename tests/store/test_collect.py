@@ -52,6 +52,13 @@ def test_staging_goes_when_it_is_old_and_nobody_holds_it(tmp_path):
     assert not folder.exists()
 
 
+def test_staging_whose_files_vanish_while_it_is_looked_at_is_left(tmp_path):
+    stop_half_way(tmp_path)
+    (folder,) = (tmp_path / "staging").iterdir()
+    (folder / "gone").symlink_to(folder / "nowhere")
+    assert stale_staging(str(tmp_path), time.time() + LATER) == ()
+
+
 def test_a_part_that_nobody_names_goes_when_it_is_old(tmp_path):
     named, unnamed = write(tmp_path, 2), write(tmp_path, 3)
     later = time.time() + LATER
