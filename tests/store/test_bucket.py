@@ -139,6 +139,13 @@ def test_damage_in_a_bucket_is_found_on_read_and_by_verify(root, tmp_path, fixed
     with pytest.raises(StoreError, match="damaged"):
         [open_part(root, record.path).read(case_name(number)) for number in range(2)]
     assert any("content differs" in problem for problem in verify_part(root, record.path))
+    (tmp_path / "bad").write_bytes(raw[: len(raw) // 2])
+    place.upload(shard, tmp_path / "bad")
+    with pytest.raises(StoreError, match="damaged"):
+        [open_part(root, record.path).read(case_name(number)) for number in range(2)]
+    problems = verify_part(root, record.path)
+    assert any("the manifest says" in problem for problem in problems)
+    assert any("is damaged" in problem for problem in problems)
     place.remove([shard])
     with pytest.raises(StoreError, match="missing"):
         [open_part(root, record.path).read(case_name(number)) for number in range(2)]
