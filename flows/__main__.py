@@ -56,7 +56,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "contact sheet of some cases: what every step of the recipe does to them",
         "radloop preview chest-xray --cases 4",
     ),
-    "preprocess": ("run:preprocess", "catalog to Zarr store", "radloop preprocess chest-xray"),
+    "preprocess": (
+        "run:preprocess",
+        "catalog to Zarr store; --refit fits the recipe anew, as a new generation beside the old",
+        "radloop preprocess chest-xray",
+    ),
     "train": ("run:train", "store to gated, registered model", "radloop train chest-xray"),
     "evaluate": (
         "run:evaluate",
@@ -98,6 +102,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "look:verify",
         "read every part back and compare with its manifest; check the audit chain",
         "radloop verify",
+    ),
+    "gc": (
+        "keep:gc",
+        "say what of the store no run, model or scenario needs; removes it only with --yes",
+        "radloop gc --compact --yes",
     ),
     "trace": ("look:trace", "what an id is and what refers to it", "radloop trace 3f9c2a"),
     "deploy": (
@@ -273,6 +282,21 @@ def _stage(parser: argparse.ArgumentParser) -> None:
     _optional_source(parser)
 
 
+def _preprocess(parser: argparse.ArgumentParser) -> None:
+    _stage(parser)
+    parser.add_argument(
+        "--refit", action="store_true", help="fit the recipe on today's training patients"
+    )
+
+
+def _gc(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--compact", action="store_true", help="also merge small parts")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="only say it (the default)")
+    what.add_argument("--yes", action="store_true", help="do it")
+    _json(parser)
+
+
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _stage(parser)
     parser.add_argument(
@@ -354,7 +378,7 @@ _ARGUMENTS = {
     "new": _new,
     "check": _check,
     "preview": _preview,
-    "preprocess": _stage,
+    "preprocess": _preprocess,
     "train": _stage,
     "evaluate": _evaluate,
     "compare": _compare,
@@ -363,6 +387,7 @@ _ARGUMENTS = {
     "export": _export,
     "features": _features,
     "split": _split,
+    "gc": _gc,
     "trace": _trace,
     "deploy": _deploy,
     "ui": _ui,

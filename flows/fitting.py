@@ -40,17 +40,25 @@ def _measures(
 measure_cases = task(_measures, name="fingerprint", retries=1)
 
 
-def fitted_recipe(home: Home, ready: Ready, address: str) -> tuple[str, FittedRecipe]:
+def fitted_recipe(
+    home: Home, ready: Ready, address: str, *, refit: bool = False
+) -> tuple[str, FittedRecipe]:
     """Return the scenario's frozen recipe, fitting it on training patients the first time.
 
     A recipe whose steps, or whose choice of a volume, changed in the scenario is a new one; one
-    whose steps stand is never refitted by itself, since parts and models rest on the fit.
+    whose steps stand is never refitted by itself, since parts and models rest on the fit.  With
+    ``refit`` it is, and becomes a new generation unless the fit is the very one there was.
     """
     steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
     asked = asked_for(steps, volume)
     kept = recipe_for(home.catalog, ready.scenario.name)
-    if kept and kept[1]["asked"] == asked:
-        return kept[0], FittedRecipe.from_dict(kept[1]["recipe"])
+    if kept and kept[1]["asked"] == asked and not refit:
+        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+        key = recipe_id(recipe)
+        if key != kept[0]:
+            # The store's format changed: the same fit is a new generation, with parts of its own.
+            put_recipe(home.catalog, key, ready.scenario.name, kept[1], recipe.fitted_on)
+        return key, recipe
     recipe = _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None, volume=volume)
     key = recipe_id(recipe)
     if kept and kept[0] == key:

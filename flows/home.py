@@ -96,6 +96,12 @@ class Home:
         put_source(self.vault, source)
         return get_source(self.vault, source.alias)
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether MLflow's database is there; looking must not make one."""
+        uri = self.settings.tracking_uri
+        return not uri.startswith("sqlite") or Path(uri.removeprefix("sqlite:///")).exists()
+
     def sources(self) -> list["Source"]:
         """Return the registered sources."""
         from tasks.archive.vault import list_sources
@@ -158,6 +164,11 @@ def lease(home: Home, name: str, role: str) -> Iterator[int]:
         done.set()
         thread.join(timeout=5)
         release_lease(home.catalog, name, owner, fence)
+
+
+def store_lease(recipe_key: str) -> str:
+    """Return the name of the lease on a recipe's parts of the store."""
+    return f"store {recipe_key}"
 
 
 def held_lease(name: str) -> tuple[str, int] | None:

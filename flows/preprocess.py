@@ -10,7 +10,7 @@ from flows import reports
 from flows.cohorts import Ready, settle
 from flows.console import progress, say
 from flows.fitting import fitted_recipe
-from flows.home import Home, held_lease, lease
+from flows.home import Home, held_lease, lease, store_lease
 from flows.orders import orders_of
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
@@ -31,7 +31,8 @@ from tasks.store.write import PartRecord
 def _image_part(token: bytes, recipe: dict[str, Any]) -> PartRecord:
     settings = load_settings()
     order = unseal(token, settings.order_key)
-    return write_image_part(settings.store_root, order, FittedRecipe.from_dict(recipe))
+    fitted = FittedRecipe.from_dict(recipe)
+    return write_image_part(settings.store_root, order, fitted, scratch=settings.scratch)
 
 
 def _label_part(
@@ -39,8 +40,9 @@ def _label_part(
 ) -> PartRecord:
     settings = load_settings()
     order = unseal(token, settings.order_key)
+    fitted = FittedRecipe.from_dict(recipe)
     return write_label_part(
-        settings.store_root, order, FittedRecipe.from_dict(recipe), image_path, label_set
+        settings.store_root, order, fitted, image_path, label_set, scratch=settings.scratch
     )
 
 
@@ -49,7 +51,7 @@ make_label_part = task(_label_part, name="label part", tags=[PART_TAG], retries=
 
 
 @flow(name="preprocess")
-def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
+def preprocess(scenario: str, source: str | None = None, refit: bool = False) -> dict[str, Any]:
     """Bring every case of a scenario that is not yet processed into the store.
 
     Parameters
@@ -58,6 +60,9 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
         Name of the scenario.
     source : str, optional
         Only this source's cases.
+    refit : bool
+        Fit the recipe on the training patients there are today.  The parts of the old fit stay
+        beside the new ones until `radloop gc` finds that no run or model needs them.
 
     Returns
     -------
@@ -69,7 +74,7 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
     if ready.scenario.cohort.kind == "row":
         return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
     with lease(home, f"preprocess {scenario}", "preprocess"), workers(home.settings) as address:
-        recipe_key, recipe = fitted_recipe(home, ready, address)
+        recipe_key, recipe = fitted_recipe(home, ready, address, refit=refit)
         # Two scenarios with one recipe may share parts: only one of them writes at a time.
         with lease(home, store_lease(recipe_key), "preprocess"):
             records = _image_parts(home, ready, source, recipe_key, recipe, address)
@@ -88,11 +93,6 @@ def preprocess(scenario: str, source: str | None = None) -> dict[str, Any]:
         "quarantined": len(failures),
         "recipe_id": recipe_key,
     }
-
-
-def store_lease(recipe_key: str) -> str:
-    """Return the name of the lease on a recipe's parts of the store."""
-    return f"store {recipe_key}"
 
 
 def _image_parts(

@@ -32,7 +32,10 @@ class Settings(BaseSettings):
     vault_url: str = Field(
         "", description="vault database; default SQLite under the home, mode 0600"
     )
-    store: str = Field("", description="root of the Zarr parts; default `store` under the home")
+    store: str = Field(
+        "",
+        description="folder or s3://bucket/prefix of the parts; default `store` under the home",
+    )
     mlflow_uri: str = Field("", description="MLflow tracking URI; default SQLite under the home")
     artifacts: str = Field("", description="MLflow artifacts; default `artifacts` under the home")
     dask_address: str = Field("", description="Dask scheduler to use; default workers of our own")
@@ -65,6 +68,11 @@ class Settings(BaseSettings):
     def store_root(self) -> str:
         """Root of the Zarr parts."""
         return self.store or str(self.home / "store")
+
+    @property
+    def scratch(self) -> str:
+        """Local folder of parts that are being made for a store in a bucket."""
+        return str(self.home / "scratch")
 
     @property
     def tracking_uri(self) -> str:

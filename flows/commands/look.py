@@ -141,7 +141,7 @@ def compare(args: argparse.Namespace) -> None:
     scenario = home.scenario(args.scenario)
     edition = args.edition or _newest_edition(home, scenario)
     rows = []
-    if _has_runs(home):
+    if home.has_runs:
         rows = comparable_runs(tracker_for(home, scenario.name), scenario.name, edition)
     if not rows:
         msg = (
@@ -242,13 +242,7 @@ def trace(args: argparse.Namespace) -> int:
 def _models(home: Home) -> list[dict[str, Any]]:
     from flows.evidence import models
 
-    return models(home) if _has_runs(home) else []
-
-
-def _has_runs(home: Home) -> bool:
-    """Whether MLflow's database is there; looking must not make one."""
-    uri = home.settings.tracking_uri
-    return not uri.startswith("sqlite") or Path(uri.removeprefix("sqlite:///")).exists()
+    return models(home) if home.has_runs else []
 
 
 def _newest_edition(home: Home, scenario: Any) -> int:

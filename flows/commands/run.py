@@ -65,7 +65,7 @@ def preprocess(args: argparse.Namespace) -> int:
     from flows.preprocess import preprocess as flow
 
     scenario = home.scenario(args.scenario)
-    found = flow(scenario.name, _alias(home, args.source))
+    found = flow(scenario.name, _alias(home, args.source), args.refit)
     print(f"{found['cases']} cases in {found['parts']} parts, {found['quarantined']} quarantined")
     return 0
 

@@ -122,7 +122,7 @@ def commit_part(
             check_fence(connection, *lease)
         require_recipe(connection, part.recipe_id)
         if part.case_ids:
-            _insert_part(connection, part)
+            insert_part(connection, part)
         put_features(connection, part.recipe_id, measured or {})
         if part.kind == "image":
             move_work(connection, part.recipe_id, part.case_ids, "done")
@@ -144,7 +144,8 @@ def commit_part(
         )
 
 
-def _insert_part(connection: Connection, part: PartRow) -> None:
+def insert_part(connection: Connection, part: PartRow) -> None:
+    """Write a part's row and its cases; refuse another part of the same id."""
     inserted = connection.execute(
         insert(connection, parts_table).on_conflict_do_nothing(index_elements=["part_id"]),
         {

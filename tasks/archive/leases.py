@@ -74,6 +74,14 @@ def lease_holder(catalog: Engine, name: str) -> tuple[str, int] | None:
     return None if row is None or row.owner is None else (row.owner, row.fence)
 
 
+def live_leases(catalog: Engine) -> tuple[str, ...]:
+    """Return the names of the leases that somebody holds whose heart beats, sorted."""
+    with catalog.connect() as connection:
+        alive = leases.c.heartbeat + leases.c.ttl_s >= _clock(connection)
+        query = select(leases.c.name).where(leases.c.owner.is_not(None), alive)
+        return tuple(connection.scalars(query.order_by(leases.c.name)))
+
+
 def heartbeat_lease(catalog: Engine, name: str, owner: str, fence: int) -> None:
     """Say that the owner lives.
 

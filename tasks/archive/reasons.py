@@ -133,6 +133,7 @@ _LABELS_AND_RECIPES = {
     "resample_too_large": "choose a larger spacing in the recipe",
     "too_many_levels": "choose a larger bin_width or a narrower resegment in the recipe",
     "wrong_dtype": "correct the recipe: it made another type than the part holds",
+    "wrong_mask": "correct the recipe's step: a mask is uint8, on its image's grid, plainly named",
     "wrong_shape": "correct the recipe: it made another shape than the part holds",
 }
 

@@ -107,7 +107,7 @@ def list_objects(location: str) -> Iterator[BucketObject]:
 def _listing(location: str) -> Iterator[BucketObject]:
     bucket, prefix = split_location(location)
     skip = len(prefix) + 1 if prefix else 0
-    with _plain_errors():
+    with plain_errors():
         for page in open_bucket(bucket).list(prefix or None, chunk_size=LISTED_AT_ONCE):
             for found in page:
                 key = found["path"][skip:]
@@ -125,7 +125,7 @@ def read_object(location: str, max_bytes: int) -> bytes:
         It cannot be read, or has more than so many bytes.
     """
     bucket, key = split_location(location)
-    with _plain_errors():
+    with plain_errors():
         store = open_bucket(bucket)
         result = store.get(key)
         size, etag = result.meta["size"], result.meta["e_tag"]
@@ -152,7 +152,7 @@ def object_version(location: str) -> str:
         It is not there, or the bucket does not answer.
     """
     bucket, key = split_location(location)
-    with _plain_errors():
+    with plain_errors():
         meta = open_bucket(bucket).head(key)
     return f"{meta['e_tag']} {meta['last_modified'].isoformat()} {meta['size']}"
 
@@ -183,7 +183,7 @@ def open_bucket(bucket: str) -> "S3Store":
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turn the client's errors, whose messages hold bucket and key, into the system's own."""
     from obstore.exceptions import (
         BaseError,

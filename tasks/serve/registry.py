@@ -8,13 +8,14 @@ byte nor an exchanged folder gets past `fetch`.
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from tasks.errors import ModelRefused
@@ -204,6 +205,37 @@ def fetch(tracker: Tracker, info: ModelVersionInfo, cache: str | Path) -> Path:
             Path(staging, "verified").rename(target)
     _verify(target, info)
     return target
+
+
+def recipes_in_use(tracker: Tracker) -> frozenset[str]:
+    """Return the fitted recipes that any run of any experiment was made with.
+
+    Runs and experiments in MLflow's trash count too: they can be brought back, and a registered
+    model keeps the run that made it.
+    """
+    client = client_of(tracker)
+    experiments = [
+        found.experiment_id for found in _pages(client.search_experiments, view_type=ViewType.ALL)
+    ]
+    runs = (
+        run
+        for experiment in experiments
+        for run in _pages(
+            client.search_runs, experiment_ids=[experiment], run_view_type=ViewType.ALL
+        )
+    )
+    hashes = (run.data.tags.get("recipe_hash") for run in runs)
+    return frozenset(found for found in hashes if found)
+
+
+def _pages(search: Callable[..., Any], **asked: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(**asked, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _verify(folder: Path, info: ModelVersionInfo) -> None:

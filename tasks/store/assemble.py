@@ -1,28 +1,42 @@
 """Turn staged cases into a Zarr group, one shard in memory at a time, and read it all back."""
 
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.errors import StoreError
+from tasks.store import ngff
+from tasks.store.contents import Contents
+from tasks.store.places import Folder
 from tasks.store.schema import (
     FORMAT_VERSION,
+    MASK_DTYPE,
+    MASKS,
     PACKED,
     case_layout,
     group_metadata,
+    image_array,
+    image_group,
+    mask_array,
     packed_layout,
 )
-from tasks.store.staging import staged_voxels
-from tasks.store.voxels import create_array, open_array, read_voxels, voxel_digest, write_shard
+from tasks.store.staging import staged_mask, staged_voxels
+from tasks.store.voxels import create_array, voxel_digest, write_shard
+
+Headers = Mapping[str, dict]
+"""Header of each staged case, in the order of the part."""
+
+Shape = tuple[int, int, int]
 
 
 def assemble(
     staging: Path,
     identity: dict[str, Any],
-    headers: dict[str, dict],
-    fixed_shape: tuple[int, int, int] | None,
+    headers: Headers,
+    fixed_shape: Shape | None,
     dtype: np.dtype,
 ) -> Path:
     """Write the Zarr group from the staged cases, one shard in memory at a time."""
@@ -30,40 +44,96 @@ def assemble(
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir()
-    infos = {case_id: header["info"] for case_id, header in headers.items()}
+    infos = {
+        case_id: {**header["info"], "masks": list(header["masks"])}
+        for case_id, header in headers.items()
+    }
     attributes = {**identity, "format_version": FORMAT_VERSION, "cases": infos}
-    (folder / "zarr.json").write_bytes(group_metadata({"radloop": attributes}))
+    _group(folder, {"radloop": attributes})
     if fixed_shape is not None:
-        _assemble_packed(staging, folder, headers, fixed_shape, dtype)
+        if headers:
+            _assemble_packed(staging, folder, headers, fixed_shape, dtype)
         return folder
-    (folder / "cases").mkdir()
-    (folder / "cases" / "zarr.json").write_bytes(group_metadata())
+    _group(folder / "cases")
     for case_id, header in headers.items():
-        layout = case_layout(tuple(header["shape"]))
-        array = create_array(folder / "cases" / case_id, layout, dtype)
-        write_shard(array, layout, 0, _take(staging, case_id, header))
+        _assemble_case(staging, folder, case_id, header, dtype)
     return folder
 
 
-def _assemble_packed(
-    staging: Path,
-    folder: Path,
-    headers: dict[str, dict],
-    fixed_shape: tuple[int, int, int],
-    dtype: np.dtype,
+def _assemble_case(
+    staging: Path, folder: Path, case_id: str, header: dict, dtype: np.dtype
 ) -> None:
-    if not headers:
-        return
-    case_ids = list(headers)
-    layout = packed_layout(len(case_ids), fixed_shape, dtype)
-    array = create_array(folder / PACKED, layout, dtype)
+    group = image_group(case_id, packed=False)
+    affine = np.array(header["info"]["affine"])
+    names = list(header["masks"])
+    _image_groups(folder / group, affine, names, packed=False)
+    path = folder / image_array(group)
+    layout = case_layout(tuple(header["shape"]))
+    create_array(path, layout, dtype)
+    write_shard(path, layout, 0, _take(staging, case_id, header))
+    for name in names:
+        path = folder / mask_array(group, name)
+        create_array(path, layout, np.dtype(MASK_DTYPE))
+        write_shard(path, layout, 0, _take_mask(staging, case_id, header, name))
+
+
+def _assemble_packed(
+    staging: Path, folder: Path, headers: Headers, shape: Shape, dtype: np.dtype
+) -> None:
+    affine = ngff.common_affine([header["info"]["affine"] for header in headers.values()])
+    names = sorted({name for header in headers.values() for name in header["masks"]})
+    _image_groups(folder / PACKED, affine, names, packed=True)
+
+    def image(case_id: str) -> np.ndarray:
+        return _take(staging, case_id, headers[case_id])
+
+    _pack(folder / image_array(PACKED), list(headers), shape, dtype, image)
+    for name in names:
+
+        def mask(case_id: str, name: str = name) -> np.ndarray:
+            header = headers[case_id]
+            if name not in header["masks"]:
+                # Not read by anybody: the case's own list of masks says it has none.
+                return np.zeros(shape, MASK_DTYPE)
+            return _take_mask(staging, case_id, header, name)
+
+        path = folder / mask_array(PACKED, name)
+        _pack(path, list(headers), shape, np.dtype(MASK_DTYPE), mask)
+
+
+def _pack(
+    path: Path,
+    case_ids: list[str],
+    shape: Shape,
+    dtype: np.dtype,
+    take: Callable[[str], np.ndarray],
+) -> None:
+    layout = packed_layout(len(case_ids), shape, dtype)
+    create_array(path, layout, dtype)
     rows = layout.shard[0]
     for start in range(0, len(case_ids), rows):
         batch = case_ids[start : start + rows]
-        shard = np.empty((len(batch), *fixed_shape), dtype)
+        shard = np.empty((len(batch), *shape), dtype)
         for row, case_id in enumerate(batch):
-            shard[row] = _take(staging, case_id, headers[case_id])
-        write_shard(array, layout, start, shard)
+            shard[row] = take(case_id)
+        write_shard(path, layout, start, shard)
+
+
+def _image_groups(
+    folder: Path, affine: np.ndarray | None, names: list[str], *, packed: bool
+) -> None:
+    """Write the groups of an image and its masks, with NGFF's metadata."""
+    own = {} if packed or affine is None else {"radloop": {"affine": affine.tolist()}}
+    _group(folder, {"ome": ngff.multiscale(affine, packed=packed), **own})
+    if names:
+        _group(folder / MASKS, {"ome": ngff.mask_list(names)})
+    for name in names:
+        _group(folder / MASKS / name, {"ome": ngff.mask_multiscale(affine, packed=packed)})
+
+
+def _group(folder: Path, attributes: dict[str, Any] | None = None) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "zarr.json").write_bytes(group_metadata(attributes))
 
 
 def _take(staging: Path, case_id: str, header: dict) -> np.ndarray:
@@ -71,16 +141,20 @@ def _take(staging: Path, case_id: str, header: dict) -> np.ndarray:
     return staged_voxels(staging / "cases" / f"{case_id}.case", header)
 
 
-def read_back(folder: Path, headers: dict[str, dict], *, packed: bool) -> None:
+def _take_mask(staging: Path, case_id: str, header: dict, name: str) -> np.ndarray:
+    return staged_mask(staging / "cases" / f"{case_id}.case", header, name)
+
+
+def read_back(folder: Path, headers: Headers, *, packed: bool) -> None:
     """Read every chunk as a reader would and compare with what was produced."""
-    array = open_array(folder / PACKED, cached=False) if packed and headers else None
-    for row, (case_id, header) in enumerate(headers.items()):
-        if array is not None:
-            voxels = read_voxels(array, row, f"case {case_id}")
-        else:
-            own = open_array(folder / "cases" / case_id, cached=False)
-            voxels = read_voxels(own, ..., f"case {case_id}")
-        if voxel_digest(voxels) != header["voxels"]:
+    place = Folder(folder)
+    contents = Contents(place, place.files(), tuple(headers), packed=packed)
+    for case_id, header in headers.items():
+        whole = voxel_digest(contents.image(case_id)) == header["voxels"] and all(
+            voxel_digest(contents.mask(case_id, name)) == digest
+            for name, digest in header["masks"].items()
+        )
+        if not whole:
             raise StoreError(
                 f"case {case_id} reads back other than it was made: check the disk and run again"
             )

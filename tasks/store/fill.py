@@ -38,7 +38,9 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
     """
     volume = read_source(recipe, case.kind, case.files)
     image, traces = apply(recipe, source_image(volume))
-    return Prepared(image.array, image.affine, traces, volume.certificate, volume.facts)
+    return Prepared(
+        image.array, image.affine, traces, volume.certificate, volume.facts, image.masks
+    )
 
 
 def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...]) -> Prepared:
@@ -65,8 +67,9 @@ def write_image_part(
     order: WorkOrder,
     recipe: FittedRecipe,
     on_case: Callable[[str], None] | None = None,
+    scratch: str | None = None,
 ) -> PartRecord:
-    """Make the image part of a work order under the store ``root``."""
+    """Make the image part of a work order under the store ``root``; see `write_part`."""
     cases = {case.case_id: case for case in order.cases}
     return write_part(
         root,
@@ -78,6 +81,7 @@ def write_image_part(
         fixed_shape=fixed_shape(recipe),
         dtype=output_dtype(recipe),
         on_case=on_case,
+        scratch=scratch,
     )
 
 
@@ -88,6 +92,7 @@ def write_label_part(
     image_path: str,
     label_set_id: str,
     on_case: Callable[[str], None] | None = None,
+    scratch: str | None = None,
 ) -> PartRecord:
     """Make the label part that lies on the grid of the image part at ``image_path``."""
     cases = {case.case_id: case for case in order.cases}
@@ -103,6 +108,7 @@ def write_label_part(
         dtype=LABEL_DTYPE,
         label_set_id=label_set_id,
         on_case=on_case,
+        scratch=scratch,
     )
 
 

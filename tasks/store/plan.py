@@ -25,7 +25,7 @@ WAVE = 256
 """Parts a flow run; the flow loops over waves."""
 
 PROCESS_BYTES = 300 << 20
-"""A worker with numpy, OpenCV, TensorStore and a decoder loaded, before it holds any voxel."""
+"""A worker with numpy, OpenCV and a decoder loaded, before it holds any voxel."""
 
 SAMPLE_BYTES = 4
 """Voxels are float32 while the recipe works, whatever they are stored as."""
@@ -38,6 +38,9 @@ OUTPUT_COPIES = 3
 
 MEASURED_COPIES = 5
 """A region as large as the image: its box as numbers, sorted, as levels and as a solid."""
+
+MASK_COPIES = 2
+"""A mask and its next form, while a step's geometry carries it."""
 
 COMPRESSION = 10
 """Unknown voxel counts are guessed as if files were this many times smaller than their voxels."""
@@ -124,16 +127,23 @@ def measured_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     return MEASURED_COPIES * SAMPLE_BYTES * measured_voxels(need, recipe)
 
 
+def masks_of(recipe: FittedRecipe) -> int:
+    """Return how many masks a recipe makes at most: a step that makes one takes its ``name``."""
+    return len({step.params["name"] for step in recipe.steps if "name" in step.params})
+
+
 def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the bytes one worker needs at its peak for this case.
 
     A pure function of sizes: the process, the source files, the decoded copies, the output's
-    copies, what measuring needs and, for packed parts, the shard that is being filled and its
-    encoded form.
+    copies, those of the masks, what measuring needs and, for packed parts, the shard that is being
+    filled and its encoded form.
     """
     copies = SOURCE_COPIES + max((find_step(s.name).copies for s in recipe.steps), default=0)
-    source = need.source_bytes + copies * SAMPLE_BYTES * source_voxels(need)
-    output = OUTPUT_COPIES * SAMPLE_BYTES * output_voxels(need, recipe)
+    masks = masks_of(recipe)
+    of_source = copies * SAMPLE_BYTES + MASK_COPIES * masks
+    source = need.source_bytes + of_source * source_voxels(need)
+    output = OUTPUT_COPIES * (SAMPLE_BYTES + masks) * output_voxels(need, recipe)
     shard = 2 * SHARD_BYTES if fixed_shape(recipe) is not None else 0
     return PROCESS_BYTES + source + output + shard + measured_memory(need, recipe)
 
@@ -176,7 +186,7 @@ def plan_parts(
             raise ValueError(f"case {first.case_id} is given twice with other sizes: give it once")
     shape, dtype = fixed_shape(recipe), output_dtype(recipe)
     rows = shard_cases(shape, dtype) if shape is not None else 1
-    item = dtype.itemsize
+    item = dtype.itemsize + masks_of(recipe)
     costs = [(item * output_voxels(need, recipe), case_ms(need, recipe)) for need in ordered]
     parts, start = [], 0
     while start < len(ordered):

@@ -2,20 +2,14 @@
 
 import hashlib
 import json
-from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import tensorstore as ts
 
 from tasks.errors import StoreError
+from tasks.store.contents import Contents
 from tasks.store.manifest import read_manifest
-from tasks.store.schema import PACKED, check_root
-from tasks.store.voxels import open_array, read_voxels
-
-OPEN_ARRAYS = 512
-"""Handles a part keeps; one costs about 10 kB and 0.2 ms to open again."""
+from tasks.store.places import place_of
 
 
 @dataclass(frozen=True)
@@ -40,21 +34,25 @@ class CaseInfo:
 class Part:
     """A committed part, open for reading.
 
-    Pickles as its place only, so a loader's child opens it anew.  Start such children by spawn or
-    forkserver: TensorStore has threads, and aborts a process that is forked after a read.
+    Safe in threads and after a fork: no handle stays open and no thread runs.  Pickles as its
+    place only, so a loader's child opens it anew.
     """
 
     def __init__(self, root: str, path: str, digest: str | None = None) -> None:
-        self._place = (str(root), str(path), digest)
-        self._folder = Path(check_root(root)) / path
-        self._manifest = read_manifest(self._folder, digest)
+        self._origin = (str(root), str(path), digest)
+        self._place = place_of(root, path)
+        self._manifest = read_manifest(self._place, digest)
+        self._contents = Contents(
+            self._place,
+            {name: facts["bytes"] for name, facts in self._manifest["files"].items()},
+            tuple(self._manifest["cases"]),
+            packed=self._manifest["fixed_shape"] is not None,
+            metadata=self._checked,
+        )
         self._infos = json.loads(self._checked("zarr.json"))["attributes"]["radloop"]["cases"]
-        self._rows = {case_id: row for row, case_id in enumerate(self._manifest["cases"])}
-        self._packed = self._manifest["fixed_shape"] is not None
-        self._arrays: OrderedDict[str, ts.TensorStore] = OrderedDict()
 
     def __reduce__(self) -> tuple:
-        return open_part, self._place
+        return open_part, self._origin
 
     @property
     def part_id(self) -> str:
@@ -67,25 +65,42 @@ class Part:
         return self._manifest["digest"]
 
     @property
+    def dtype(self) -> str:
+        """Type of the voxels of every case."""
+        return self._manifest["dtype"]
+
+    @property
+    def fixed_shape(self) -> tuple[int, int, int] | None:
+        """(z, y, x) of every case of a packed part, else None."""
+        shape = self._manifest["fixed_shape"]
+        return tuple(shape) if shape else None
+
+    @property
     def case_ids(self) -> tuple[str, ...]:
         """Cases in the part, sorted."""
-        return tuple(self._rows)
+        return tuple(self._manifest["cases"])
+
+    @property
+    def masked(self) -> bool:
+        """Whether any case has a mask."""
+        return bool(self._manifest["masks"])
 
     def shape(self, case_id: str) -> tuple[int, int, int]:
         """Return (z, y, x) of a case without reading it."""
-        return tuple(self._array(case_id).shape[-3:])
+        self._require(case_id)
+        return self._contents.array(case_id).shape
 
     def info(self, case_id: str) -> CaseInfo:
         """Return what is known of a case."""
-        self._row(case_id)
+        self._require(case_id)
         info = self._infos[case_id]
         affine = np.array(info["affine"], dtype=np.float64)
         return CaseInfo(affine, tuple(info["traces"]), info["certificate"], info["facts"])
 
     def read(self, case_id: str) -> np.ndarray:
         """Return a whole case (z, y, x).  Raises StoreError when it is damaged or not here."""
-        where = self._row(case_id) if self._packed else ...
-        return read_voxels(self._array(case_id), where, f"case {case_id}")
+        self._require(case_id)
+        return self._contents.image(case_id)
 
     def read_patch(
         self, case_id: str, start: tuple[int, int, int], stop: tuple[int, int, int]
@@ -99,40 +114,60 @@ class Part:
         StoreError
             When a chunk it touches is damaged, or the case is not here.
         """
-        array = self._array(case_id)
-        shape = array.shape[-3:]
+        self._require_box(case_id, start, stop)
+        return self._contents.image(case_id, tuple(start), tuple(stop))
+
+    def mask_names(self, case_id: str) -> tuple[str, ...]:
+        """Return the names of the masks a case has, sorted."""
+        self._require(case_id)
+        return tuple(sorted(self._manifest["masks"].get(case_id, ())))
+
+    def mask(self, case_id: str, name: str) -> np.ndarray:
+        """Return a case's mask (z, y, x), uint8, on the grid of its image.
+
+        Raises
+        ------
+        StoreError
+            When it is damaged, or the case is not here or has no mask of this name.
+        """
+        self._require_mask(case_id, name)
+        return self._contents.mask(case_id, name)
+
+    def mask_patch(
+        self, case_id: str, name: str, start: tuple[int, int, int], stop: tuple[int, int, int]
+    ) -> np.ndarray:
+        """Return a box of a mask; as `read_patch` and `mask`."""
+        self._require_mask(case_id, name)
+        self._require_box(case_id, start, stop)
+        return self._contents.mask(case_id, name, tuple(start), tuple(stop))
+
+    def _require(self, case_id: str) -> None:
+        if case_id not in self._manifest["cases"]:
+            raise StoreError(f"case {case_id} is not in part {self.part_id}: ask the catalog")
+
+    def _require_mask(self, case_id: str, name: str) -> None:
+        names = self.mask_names(case_id)
+        if name not in names:
+            known = f"it has {', '.join(names)}" if names else "it has none"
+            raise StoreError(
+                f"case {case_id} has no mask {name!r} ({known}): let a step of the recipe make it"
+            )
+
+    def _require_box(
+        self, case_id: str, start: tuple[int, int, int], stop: tuple[int, int, int]
+    ) -> None:
+        shape = self.shape(case_id)
         axes = tuple(zip(start, stop, shape, strict=True))
         if any(low < 0 or low >= high or high > size for low, high, size in axes):
             raise ValueError(
                 f"box {tuple(start)} to {tuple(stop)} leaves an image of shape {tuple(shape)}: "
                 "keep it inside and pad after reading"
             )
-        where = tuple(slice(low, high) for low, high, _ in axes)
-        if self._packed:
-            where = (self._row(case_id), *where)
-        return read_voxels(array, where, f"case {case_id}")
-
-    def _row(self, case_id: str) -> int:
-        if case_id not in self._rows:
-            raise StoreError(f"case {case_id} is not in part {self.part_id}: ask the catalog")
-        return self._rows[case_id]
-
-    def _array(self, case_id: str) -> ts.TensorStore:
-        self._row(case_id)
-        name = PACKED if self._packed else f"cases/{case_id}"
-        if name in self._arrays:
-            self._arrays.move_to_end(name)
-            return self._arrays[name]
-        self._checked(f"{name}/zarr.json")
-        self._arrays[name] = open_array(self._folder / name, cached=True)
-        if len(self._arrays) > OPEN_ARRAYS:
-            self._arrays.popitem(last=False)
-        return self._arrays[name]
 
     def _checked(self, name: str) -> bytes:
         """Return a metadata file that is as its manifest says."""
         try:
-            raw = (self._folder / name).read_bytes()
+            raw = self._place.read(name)
         except FileNotFoundError as error:
             msg = f"part {self.part_id} has no {name}: run radloop verify"
             raise StoreError(msg) from error

@@ -1,15 +1,15 @@
 """Finished cases of a part that is still being made: one file each, trusted by digest only.
 
-A file is ``RADSTG01``, the length of a JSON header (8 bytes), its SHA-256 (32 bytes), the header
-and the raw voxels.  It is written beside and renamed; it is not synced, since a file that a power
-cut tore fails its digest and the case is produced again.
+A file is ``RADSTG02``, the length of a JSON header (8 bytes), its SHA-256 (32 bytes), the header,
+the raw voxels and the raw masks in the header's order.  It is written beside and renamed; it is
+not synced, since a file that a power cut tore fails its digest and the case is produced again.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,32 +17,42 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import StoreError
+from tasks.store.schema import MASK_DTYPE
 from tasks.store.voxels import voxel_digest
 
-MAGIC = b"RADSTG01"
+MAGIC = b"RADSTG02"
 _FIXED = len(MAGIC) + 8 + 32
 
 
-def stage(path: Path, array: np.ndarray, info: dict[str, Any]) -> dict[str, Any]:
+def stage(
+    path: Path,
+    array: np.ndarray,
+    info: dict[str, Any],
+    masks: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
     """Keep one finished case.
 
     Returns
     -------
     dict
-        The header: ``shape``, ``dtype``, ``voxels`` (digest) and ``info``.
+        The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest) and
+        ``info``.
     """
     array = np.ascontiguousarray(array)
+    masks = {name: np.ascontiguousarray(mask) for name, mask in sorted((masks or {}).items())}
     header = {
         "shape": list(array.shape),
         "dtype": array.dtype.name,
         "voxels": voxel_digest(array),
+        "masks": {name: voxel_digest(mask) for name, mask in masks.items()},
         "info": info,
     }
     text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
     beside = path.with_suffix(".tmp")
     with beside.open("wb") as stream:
         stream.write(MAGIC + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest() + text)
-        stream.write(array.reshape(-1).view(np.uint8).data)
+        for voxels in (array, *masks.values()):
+            stream.write(voxels.reshape(-1).view(np.uint8).data)
     beside.replace(path)
     return header
 
@@ -61,7 +71,8 @@ def staged_header(path: Path) -> dict[str, Any] | None:
     if hashlib.sha256(text).digest() != fixed[len(MAGIC) + 8 :]:
         return None
     header = json.loads(text)
-    expected = int(np.prod(header["shape"])) * np.dtype(header["dtype"]).itemsize
+    voxels = int(np.prod(header["shape"]))
+    expected = voxels * (np.dtype(header["dtype"]).itemsize + len(header["masks"]))
     if path.stat().st_size != _FIXED + length + expected:
         return None
     return {**header, "offset": _FIXED + length}
@@ -69,13 +80,27 @@ def staged_header(path: Path) -> dict[str, Any] | None:
 
 def staged_voxels(path: Path, header: dict[str, Any]) -> np.ndarray:
     """Return the voxels of a staged case as they are on disk."""
-    array = np.fromfile(path, dtype=header["dtype"], offset=header["offset"])
-    return array.reshape(header["shape"])
+    return _staged(path, header, header["offset"], header["dtype"])
+
+
+def staged_mask(path: Path, header: dict[str, Any], name: str) -> np.ndarray:
+    """Return a mask of a staged case as it is on disk."""
+    voxels = int(np.prod(header["shape"]))
+    before = np.dtype(header["dtype"]).itemsize + list(header["masks"]).index(name)
+    return _staged(path, header, header["offset"] + voxels * before, MASK_DTYPE)
+
+
+def _staged(path: Path, header: dict[str, Any], offset: int, dtype: str) -> np.ndarray:
+    count = int(np.prod(header["shape"]))
+    return np.fromfile(path, dtype=dtype, count=count, offset=offset).reshape(header["shape"])
 
 
 def is_whole(path: Path, header: dict[str, Any]) -> bool:
-    """Say whether a staged case still holds the voxels that were staged."""
-    return voxel_digest(staged_voxels(path, header)) == header["voxels"]
+    """Say whether a staged case still holds the voxels and masks that were staged."""
+    return voxel_digest(staged_voxels(path, header)) == header["voxels"] and all(
+        voxel_digest(staged_mask(path, header, name)) == digest
+        for name, digest in header["masks"].items()
+    )
 
 
 @contextmanager

@@ -1,58 +1,37 @@
-"""TensorStore behind one door: write whole arrays, read checked voxels."""
+"""Arrays of a part: created and written in whole shards, read in checked boxes."""
 
-import functools
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from tasks.errors import StoreError
-from tasks.store.schema import Layout, array_metadata
+from tasks.store.places import Place
+from tasks.store.schema import Layout, array_metadata, layout_of
+from tasks.store.shards import Damaged, encode_shard, grid_of, read_box, read_index
 
-CACHE_BYTES = 32 << 20
-"""Shard indexes and a few decoded chunks a process."""
-
-THREADS = 1
-"""Read and decode threads a process: loaders and workers scale by processes."""
-
-
-@functools.cache
-def _shared_context() -> ts.Context:
-    return _context(CACHE_BYTES)
+INDEXES = 512
+"""Shard indexes an open array keeps; that of a large volume has 40 kB."""
 
 
-def _context(cache_bytes: int) -> ts.Context:
-    return ts.Context(
-        {
-            "cache_pool": {"total_bytes_limit": cache_bytes},
-            "data_copy_concurrency": {"limit": THREADS},
-            "file_io_concurrency": {"limit": THREADS},
-            # The commit syncs every file once; syncing each write too would double the wait.
-            "file_io_sync": False,
-        }
-    )
+def create_array(path: Path, layout: Layout, dtype: np.dtype) -> None:
+    """Create an array's metadata.  Chunks equal to the fill value will be stored too: otherwise a
+    lost chunk would look like zeros."""
+    path.mkdir(parents=True)
+    metadata = array_metadata(layout, dtype)
+    (path / "zarr.json").write_bytes(json.dumps(metadata, sort_keys=True).encode())
 
 
-def create_array(path: Path, layout: Layout, dtype: np.dtype) -> ts.TensorStore:
-    """Create an array; chunks equal to the fill value will be stored too."""
-    spec = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
-        "metadata": array_metadata(layout, dtype),
-        # Otherwise a chunk of zeros is not stored and a lost chunk looks like zeros.
-        "store_data_equal_to_fill_value": True,
-    }
-    return ts.open(spec, create=True, context=_context(0)).result()
-
-
-def write_shard(array: ts.TensorStore, layout: Layout, start: int, voxels: np.ndarray) -> None:
-    """Write one whole shard.
+def write_shard(path: Path, layout: Layout, start: int, voxels: np.ndarray) -> None:
+    """Write one whole shard of the array at ``path``.
 
     Parameters
     ----------
-    array : TensorStore
+    path : Path
     layout : Layout
     start : int
         First index along the first axis.
@@ -71,58 +50,107 @@ def write_shard(array: ts.TensorStore, layout: Layout, start: int, voxels: np.nd
             f"rows {start} to {stop} of shape {layout.shape} are not one whole shard "
             f"{layout.shard}: a second write to the same shard would lose data"
         )
-    with ts.Transaction() as transaction:
-        array.with_transaction(transaction)[start:stop].write(voxels).result()
+    name = path / shard_name(layout, start)
+    name.parent.mkdir(parents=True, exist_ok=True)
+    # The commit syncs every file once; nobody reads it before.
+    with name.open("xb") as stream:
+        stream.writelines(encode_shard(voxels, layout))
 
 
-def open_array(path: Path, *, cached: bool) -> ts.TensorStore:
-    """Open an array so that a missing chunk is an error.  Raises StoreError."""
-    spec: dict[str, Any] = {
-        "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path)},
-        "fill_missing_data_reads": False,
-        # Parts are immutable: look at a file again only when the array is opened anew.
-        "recheck_cached_data": "open",
-    }
-    context = _shared_context() if cached else _context(0)
-    try:
-        return ts.open(spec, read=True, open=True, context=context).result()
-    except (ValueError, OSError) as error:
-        raise StoreError(f"array {path.name} cannot be opened: {_short(error)}") from error
+def shard_name(layout: Layout, row: int) -> str:
+    """Return the file of the shard that holds an index along the first axis."""
+    return "/".join(("c", str(row // layout.shard[0]), *("0" for _ in layout.shape[1:])))
 
 
-def read_voxels(array: ts.TensorStore, where: Any, what: str) -> np.ndarray:
-    """Read a box; every chunk it touches is checked.
+@dataclass(frozen=True)
+class StoredArray:
+    """An array open for reading; safe in threads and after a fork, since it holds no handle.
 
     Parameters
     ----------
-    array : TensorStore
-    where : index
-        As numpy takes it.
-    what : str
-        Names the case in an error.
-
-    Raises
-    ------
-    StoreError
-        When a chunk is missing, cut short or has another checksum.
+    place : Place
+        Of the part.
+    path : str
+        Of the array, relative to the part.
+    layout : Layout
+    dtype : numpy type
+    files : mapping
+        Bytes of each file of the part.
     """
+
+    place: Place
+    path: str
+    layout: Layout
+    dtype: np.dtype
+    files: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        # A cache of its own, not one of the class: it goes with the array.
+        object.__setattr__(self, "_index", lru_cache(INDEXES)(self._read_index))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(z, y, x) of one case."""
+        return self.layout.shape[-3:]
+
+    def read(
+        self,
+        what: str,
+        row: int,
+        start: Sequence[int] | None = None,
+        stop: Sequence[int] | None = None,
+    ) -> np.ndarray:
+        """Read a box of a case; every chunk it touches is checked.
+
+        Parameters
+        ----------
+        what : str
+            Names the case in an error.
+        row : int
+            Of the case in a packed array; else not looked at.
+        start, stop : sequence of int, optional
+            (z, y, x), inside the image; all of it by default.
+
+        Raises
+        ------
+        StoreError
+            When a chunk is missing, cut short or has another checksum.
+        """
+        row = row if len(self.layout.shape) == 4 else 0
+        name = f"{self.path}/{shard_name(self.layout, row)}"
+        ranges = partial(self.place.ranges, name)
+        start, stop = start or (0, 0, 0), stop or self.shape
+        try:
+            index = self._index(name)
+            if len(self.layout.shape) == 4:
+                index = index[row % self.layout.shard[0]]
+            return read_box(ranges, index, self.layout.chunk[-3:], self.dtype, start, stop)
+        except FileNotFoundError as error:
+            raise StoreError(_damaged(what, "a chunk or its metadata is missing")) from error
+        except Damaged as error:
+            raise StoreError(_damaged(what, str(error))) from error
+
+    def _read_index(self, name: str) -> np.ndarray:
+        grid = grid_of(self.layout)
+        if name not in self.files:
+            raise FileNotFoundError(name)
+        ranges = partial(self.place.ranges, name)
+        found = read_index(ranges, self.files[name], int(np.prod(grid)))
+        return found.reshape(*grid, 2)
+
+
+def _damaged(what: str, why: str) -> str:
+    return f"{what} is damaged: {why}; run radloop verify"
+
+
+def open_array(place: Place, path: str, metadata: bytes, files: Mapping[str, int]) -> StoredArray:
+    """Open an array whose metadata was read.  Raises StoreError when it is not ours."""
     try:
-        return array[where].read().result()
-    except (ValueError, OSError) as error:
-        raise StoreError(f"{what} is damaged: {_short(error)}; run radloop verify") from error
-
-
-def _short(error: Exception) -> str:
-    """Return TensorStore's code and nothing of its message, which holds paths."""
-    code = str(error).partition(":")[0]
-    meaning = {
-        "NOT_FOUND": "a chunk or its metadata is missing",
-        "DATA_LOSS": "a checksum differs or a shard is cut short",
-        "FAILED_PRECONDITION": "its metadata or data cannot be decoded",
-        "INVALID_ARGUMENT": "its metadata or data cannot be decoded",
-    }
-    return meaning.get(code, type(error).__name__)
+        layout, dtype = layout_of(json.loads(metadata))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        msg = f"array {path} cannot be opened: its metadata cannot be decoded; run radloop verify"
+        raise StoreError(msg) from error
+    return StoredArray(place, path, layout, dtype, files)
 
 
 def voxel_digest(array: np.ndarray) -> str:

@@ -7,29 +7,29 @@ leaves only its staging folder, and the next one goes on after the last finished
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tasks.errors import BadCase, StoreError
+from tasks.errors import BadCase
 from tasks.store.assemble import assemble, read_back
-from tasks.store.manifest import file_problems, read_manifest, write_manifest
+from tasks.store.commit import publish, standing
+from tasks.store.manifest import read_manifest, write_manifest
+from tasks.store.places import Folder, is_url, part_path
 from tasks.store.schema import (
     DTYPES,
     KINDS,
-    PARTS,
+    MASK_DTYPE,
     STAGING,
-    check_root,
 )
 from tasks.store.staging import (
     is_whole,
     sole_writer,
     stage,
     staged_header,
-    sync_folder,
-    sync_tree,
 )
 
 Failure = tuple[str, str, str]
@@ -50,6 +50,8 @@ class Prepared:
         What the recipe did, for replay and invert.
     certificate, facts : dict
         JSON-able, without identifiers.
+    masks : mapping of name to ndarray (z, y, x), uint8
+        On the image's grid.
     """
 
     array: np.ndarray
@@ -57,6 +59,7 @@ class Prepared:
     traces: tuple[dict, ...]
     certificate: dict
     facts: dict
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,13 +94,14 @@ def write_part(
     dtype: str | np.dtype,
     label_set_id: str | None = None,
     on_case: Callable[[str], None] | None = None,
+    scratch: str | None = None,
 ) -> PartRecord:
     """Write and commit one part, or return the committed one.
 
     Parameters
     ----------
     root : str
-        Store root, a local folder.
+        Store root, a folder or ``s3://bucket/prefix``.
     part_id, kind, recipe_id, label_set_id : str
         Who the part is; kind is "image" or "label".
     case_ids : sequence of str
@@ -112,6 +116,9 @@ def write_part(
         Of every case.
     on_case : callable (case_id), optional
         Called after each case.
+    scratch : str, optional
+        Local folder for what is not finished, when the root is a bucket; below a folder it is
+        ``staging``.
 
     Returns
     -------
@@ -120,11 +127,11 @@ def write_part(
     Raises
     ------
     StoreError
-        When the root is not local, another process writes the part, the committed part is damaged,
-        or what was read back is not what was written.
+        When the root is of another kind, another process writes the part, the committed part is
+        damaged, or what was read back is not what was written.
     """
     started = time.monotonic()
-    store, dtype = Path(check_root(root)), _known_dtype(dtype)
+    dtype = _known_dtype(dtype)
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
     for name in (part_id, *case_ids):
@@ -138,21 +145,33 @@ def write_part(
         "dtype": dtype.name,
         "fixed_shape": list(fixed_shape) if fixed_shape else None,
     }
-    staging, final = store / STAGING / part_id, store / PARTS / f"{part_id}.zarr"
+    staging, path = _staging_root(root, scratch) / STAGING / part_id, part_path(part_id)
     with sole_writer(staging, part_id):
-        if _committed(final):
+        manifest = standing(root, path)
+        if manifest is not None:
             shutil.rmtree(staging, ignore_errors=True)
-            return _record(final, started, resumed=0)
+            return _record(path, manifest, started, resumed=0)
         headers, failures, resumed = _produce_all(
             staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case
         )
         folder = assemble(staging, identity, headers, fixed_shape, dtype)
         read_back(folder, headers, packed=fixed_shape is not None)
         digests = {case_id: header["voxels"] for case_id, header in headers.items()}
-        write_manifest(folder, identity, digests, failures)
-        _commit(folder, final)
+        masks = {case_id: header["masks"] for case_id, header in headers.items() if header["masks"]}
+        write_manifest(folder, identity, digests, masks, failures)
+        manifest = read_manifest(Folder(folder))
+        publish(folder, root, path)
         shutil.rmtree(staging)
-    return _record(final, started, resumed)
+    return _record(path, manifest, started, resumed)
+
+
+def _staging_root(root: str, scratch: str | None) -> Path:
+    if not is_url(root):
+        # Beside the parts, so that a part is moved and not copied.
+        return Path(root)
+    if scratch is None:
+        raise ValueError("a store in a bucket needs a local scratch folder: give `scratch`")
+    return Path(scratch)
 
 
 def _known_dtype(dtype: str | np.dtype) -> np.dtype:
@@ -160,24 +179,6 @@ def _known_dtype(dtype: str | np.dtype) -> np.dtype:
     if found.name not in DTYPES:
         raise ValueError(f"dtype is {found.name}: a part holds one of {', '.join(DTYPES)}")
     return found
-
-
-def _committed(final: Path) -> bool:
-    """Say whether the part stands.  Raises StoreError when it stands but is damaged."""
-    if not final.exists():
-        return False
-    manifest = read_manifest(final)
-    problems = file_problems(final, manifest, content=False)
-    if problems:
-        raise StoreError(
-            f"committed part {manifest['part_id']} is damaged ({problems[0]}): move it away and "
-            "run again"
-        )
-    if not manifest["cases"]:
-        # Nobody can have read it; a later attempt at the same cases must not inherit its failures.
-        shutil.rmtree(final)
-        return False
-    return True
 
 
 def _produce_all(
@@ -231,7 +232,7 @@ def _produce_one(
         "certificate": prepared.certificate,
         "facts": prepared.facts,
     }
-    stage(path, prepared.array, info)
+    stage(path, prepared.array, info, prepared.masks)
     return None
 
 
@@ -246,21 +247,19 @@ def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: 
         raise BadCase("wrong_dtype", f"voxels are {array.dtype} where the part holds {dtype}")
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise BadCase("not_finite", "some voxels are not finite after the recipe")
+    for name, mask in prepared.masks.items():
+        if not _ID.fullmatch(name):
+            raise BadCase("wrong_mask", f"{name!r} is no name: letters, digits, - and _ only")
+        if mask.shape != array.shape or mask.dtype != MASK_DTYPE:
+            detail = f"mask {name} is {mask.dtype} {mask.shape} where the image is {array.shape}"
+            raise BadCase("wrong_mask", detail)
 
 
-def _commit(folder: Path, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    sync_tree(folder)
-    folder.rename(final)
-    sync_folder(final.parent)
-
-
-def _record(final: Path, started: float, resumed: int) -> PartRecord:
-    manifest = read_manifest(final)
+def _record(path: str, manifest: Mapping[str, Any], started: float, resumed: int) -> PartRecord:
     return PartRecord(
         part_id=manifest["part_id"],
         kind=manifest["kind"],
-        path=f"{PARTS}/{final.name}",
+        path=path,
         case_ids=tuple(manifest["cases"]),
         bytes=sum(facts["bytes"] for facts in manifest["files"].values()),
         digest=manifest["digest"],

@@ -20,6 +20,7 @@ from tasks.archive.commits import all_parts
 from tasks.phantom.write import write_limb_archive
 from tasks.serve.names import load_names
 from tasks.serve.tracking import Tracker, search
+from tasks.store.staging import MAGIC
 from tasks.store.verify import committed_parts, store_digest, verify_part
 from tests.flows.conftest import LIMB, LOOP_SECONDS
 from tests.flows.running import LONGEST, Place
@@ -95,7 +96,7 @@ def quietly(place: Place, *words: object) -> subprocess.Popen:
 def staged(place: Place) -> set[str]:
     folder = place.home / "store" / "staging"
     return (
-        {p.name for p in folder.rglob("*") if p.is_file() and p.read_bytes()[:8] == b"RADSTG01"}
+        {p.name for p in folder.rglob("*") if p.is_file() and p.read_bytes()[:8] == MAGIC}
         if (folder.is_dir())
         else set()
     )

@@ -18,14 +18,21 @@ def case_name(number: int) -> str:
 
 
 def prepared(case_id: str, fixed: tuple[int, int, int] | None = None) -> Prepared:
-    """Return a case that its id alone decides; half of it is zeros."""
+    """Return a case that its id alone decides; half of it is zeros, and some have masks."""
     number = int(case_id, 16)
     rng = np.random.default_rng(number)
     shape = fixed or (5 + number % 4, 40, 33 + number % 3)
     array = rng.normal(size=shape).astype(np.float32)
     array[:, : shape[1] // 2] = 0
-    affine = np.diag([1.0, 2.0, 3.0 + number, 1.0])
-    return Prepared(array, affine, ({"n": number},), {"verdict": "accept"}, {"rows": shape[1]})
+    # Voxels of (3 + number, 2, 1) mm along z, y, x.
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([1.0, 2.0, 3.0 + number])[:, ::-1]
+    affine[:3, 3] = (-10.0, 20.0, 30.0)
+    masks = {"lung": (array > 0).astype(np.uint8)} if number % 3 else {}
+    if number % 2:
+        masks["body"] = (array != 0).astype(np.uint8)
+    facts = {"rows": shape[1]}
+    return Prepared(array, affine, ({"n": number},), {"verdict": "accept"}, facts, masks)
 
 
 def write(

@@ -68,17 +68,16 @@ def test_a_writer_killed_at_random_moments_ends_in_the_same_store(tmp_path, layo
 def test_a_part_is_not_visible_before_its_commit_and_stands_after(tmp_path):
     """Kill the writer at every step of its commit in turn."""
     calm = write(tmp_path / "calm", CASES["packed"], FIXED).digest
-    for step, visible in (
-        ("write_manifest", 0),
-        ("sync_tree", 0),
-        ("sync_folder", 1),
-        ("rmtree", 1),
+    for owner, step, visible in (
+        ("write", "write_manifest", 0),
+        ("commit", "sync_tree", 0),
+        ("commit", "sync_folder", 1),
+        ("shutil", "rmtree", 1),
     ):
         root, log = tmp_path / step, tmp_path / f"{step}.log"
-        owner = "shutil" if step == "rmtree" else "module"
         program = (
             "import os, signal, sys, shutil\n"
-            "from tasks.store import write as module\n"
+            "from tasks.store import commit, write\n"
             "from tests.store import making\n"
             f"{owner}.{step} = lambda *a, **k: os.killpg(0, signal.SIGKILL)\n"
             f"sys.argv = ['', {str(root)!r}, {str(log)!r}, '{CASES['packed']}', 'packed']\n"

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import STEPS, Image, apply, fit, parse_steps
+from tasks.imaging.step import Parameters, Step
 from tasks.store import plan
 from tasks.store.plan import (
     CaseNeed,
     case_ms,
     describe,
+    masks_of,
     measured_memory,
     output_voxels,
     plan_parts,
@@ -115,6 +117,23 @@ def test_memory_is_enough_for_a_region_as_large_as_its_image():
         tracemalloc.stop()
     # The recipe's own copies are planned for apart; tables of a few megabytes are the process's.
     assert peak < measured_memory(CaseNeed("a", 0, array.size), MEASURED) + (32 << 20)
+
+
+class Named(Parameters):
+    name: str
+
+
+def test_masks_count_in_memory_and_bytes(monkeypatch):
+    monkeypatch.setitem(STEPS, "outline", Step(1, Named, lambda image, params: (image, {})))
+    names = ("lung", "body", "lung")
+    steps = [{"step": "normalise"}, *({"step": "outline", "name": name} for name in names)]
+    masked = fit(parse_steps(steps), None)
+    assert masks_of(masked) == 2
+    need = CaseNeed("a", 7, 11)
+    wanted = plan.PROCESS_BYTES + 7 + (3 * 4 + 2 * 2) * 11 + 3 * (4 + 2) * 11
+    assert projected_memory(need, masked) == wanted
+    (part,) = plan_parts([need], masked, "r")
+    assert part.output_bytes == (4 + 2) * 11
 
 
 @given(need=st.builds(CaseNeed, st.just("a"), st.integers(1, 1 << 40), st.just(0)), recipe=RECIPES)

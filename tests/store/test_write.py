@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,23 @@ def test_voxels_that_do_not_fit_the_part_are_rows(tmp_path, array, reason):
     assert [(case_id, why) for case_id, why, _ in record.failures] == [(case_name(1), reason)]
 
 
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [
+        ("lung", np.zeros((3, 20, 25), np.uint8)),
+        ("lung", np.zeros(FIXED, bool)),
+        ("../lung", np.zeros(FIXED, np.uint8)),
+    ],
+)
+def test_masks_that_do_not_fit_the_image_are_rows(tmp_path, name, mask):
+    def produce(case_id):
+        good = prepared(case_id, FIXED)
+        return replace(good, masks={name: mask}) if int(case_id, 16) == 1 else good
+
+    record = write(tmp_path, 3, FIXED, produce)
+    assert [(case_id, why) for case_id, why, _ in record.failures] == [(case_name(1), "wrong_mask")]
+
+
 def test_a_part_whose_cases_all_failed_can_be_made_later(tmp_path):
     def fail(case_id):
         raise BadCase("file_missing", "the archive is not mounted")
@@ -180,7 +198,8 @@ def test_two_writers_of_one_part_are_refused(tmp_path):
 def test_a_write_that_is_not_one_whole_shard_is_refused(tmp_path):
     layout = packed_layout(10, (1, 4, 4), np.dtype("uint8"))
     layout = schema.Layout(layout.shape, layout.chunk, (4, 1, 4, 4))
-    array = create_array(tmp_path / "a", layout, np.dtype("uint8"))
+    array = tmp_path / "a"
+    create_array(array, layout, np.dtype("uint8"))
     write_shard(array, layout, 4, np.ones((4, 1, 4, 4), np.uint8))
     write_shard(array, layout, 8, np.ones((2, 1, 4, 4), np.uint8))
     for start, rows in ((0, 3), (2, 4), (8, 1)):
@@ -199,7 +218,8 @@ def test_memory_holds_one_packed_shard_at_a_time(tmp_path, monkeypatch):
         ),
     )
     record = write(tmp_path, 5, FIXED)
-    assert sizes == [11520, 11520, 5760]
+    # The image's shards, then those of each mask: four times as many cases fit in one.
+    assert sizes == [11520, 11520, 5760, 7200, 7200]
     assert len(record.case_ids) == 5
     assert verify_part(str(tmp_path), record.path) == ()
 
@@ -215,7 +235,7 @@ def test_the_shard_of_an_unequal_case_is_whole_chunks_and_holds_it(shape):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"root": "s3://bucket/store"}, "object stores are not supported"),
+        ({"root": "ftp://host/store"}, "neither a folder nor s3://bucket/prefix"),
         ({"dtype": "complex64"}, "dtype is complex64"),
         ({"kind": "picture"}, "kind is 'picture'"),
         ({"part_id": "../other"}, "is no id"),
