@@ -26,7 +26,8 @@ from tasks.errors import ScenarioError
 from tasks.evaluate.calibrate import EvaluateConfig
 from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
-from tasks.imaging.recipe import StepConfig, parse_steps
+from tasks.imaging.recipe import StepConfig, missing_masks, parse_steps
+from tasks.imaging.standard import standard
 from tasks.labels.config import LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.plan import NetworkCandidate
@@ -96,6 +97,7 @@ class Scenario(BaseModel):
     cohort: CohortConfig
     labels: LabelConfig
     recipe: tuple[StepConfig, ...] = ()
+    """Steps in order, or the name of a standard recipe (`tasks.imaging.standard`)."""
     split: SplitConfig = SplitConfig()
     candidates: tuple[Candidate, ...] = Field(min_length=1)
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -110,6 +112,8 @@ class Scenario(BaseModel):
     @field_validator("recipe", mode="before")
     @classmethod
     def _steps(cls, steps: Any) -> Any:
+        if isinstance(steps, str):
+            steps = standard(steps)
         if isinstance(steps, list | tuple) and all(isinstance(step, dict) for step in steps):
             return parse_steps(list(steps))
         return steps
@@ -153,6 +157,7 @@ def _misfits(scenario: Scenario) -> list[str]:
         found.append("recipe: rows of a table have no images; remove the recipe")
     if not rows and not scenario.recipe:
         found.append("recipe: images need at least one step, e.g. normalise")
+    found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
     found += _label_misfits(scenario)
     return found
 

@@ -247,3 +247,22 @@ def test_a_candidate_is_found_by_name():
     assert scenario.candidate("header-only").kind == "header"
     with pytest.raises(ScenarioError, match="it has small-cnn, header-only"):
         scenario.candidate("resnet")
+
+
+def test_a_standard_recipe_is_named_and_counts_as_its_steps():
+    named = parse_scenario(_changed(lambda data: data.update(recipe="radiograph")))
+    spelt = parse_scenario(to_yaml(named))
+    assert named.recipe[0].step == "percentile_clip"
+    assert scenario_hash(named) == scenario_hash(spelt)
+    said = _refusal(lambda data: data.update(recipe="radiografh"))
+    assert "did you mean 'radiograph'" in said
+
+
+def test_a_mask_that_no_step_before_makes_is_said_before_anything_runs():
+    said = _refusal(
+        lambda data: data.update(
+            recipe=[{"step": "crop_to_mask", "mask": "lungs"}, {"step": "lung"}]
+        )
+    )
+    assert "crop_to_mask reads mask 'lungs'" in said
+    assert "made by then: none" in said

@@ -251,7 +251,8 @@ labels:
   positive: {positive}
 
 # What happens to every image, in this order; docs/imaging.md lists the steps, and `radloop check`
-# says which of them do not suit the modality (CLAHE on CT, for one).
+# says which of them do not suit the modality (CLAHE on CT, for one). `recipe: NAME` takes one that
+# ships: ct-lung, ct-soft-tissue, ct-bone, mr-brain, mr, radiograph, mammogram or ultrasound.
 recipe:
   - {clip}
   - {{step: pad_square}}

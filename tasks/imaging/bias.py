@@ -108,6 +108,7 @@ BIAS_CORRECTION = Step(
     version=1,
     parameters=BiasParameters,
     apply=_bias_correction,
+    needs=lambda params: () if params.mask == "otsu" else (params.mask,),
     # Measured: the field on the whole grid, and a full iteration on the coarse one.
     voxel_ns=lambda params: 500 + 1350 * sum(params.iterations) // params.shrink**3,
     copies=4,

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from tasks.imaging.radiomics.discretise import MOST_LEVELS, Binning, discretise
 from tasks.imaging.radiomics.families import FAMILIES, Choices
 from tasks.imaging.radiomics.region import region_of
-from tasks.imaging.step import FEATURES, Image, Parameters, Step
+from tasks.imaging.step import FEATURES, Image, Parameters, Step, named
 
 FamilyName = Literal["intensity", "histogram", "shape", "glcm", "hog", "lbp", "mirp"]
 Aggregation = Literal[
@@ -123,6 +123,8 @@ def _kept(number: float) -> float | None:
     return float(np.format_float_scientific(number, SIGNIFICANT_DIGITS - 1, unique=False))
 
 
-MEASURE = Step(version=1, parameters=FeaturesParameters, apply=_measure, features=_names)
+MEASURE = Step(
+    version=1, parameters=FeaturesParameters, apply=_measure, features=_names, needs=named
+)
 
 STEPS: Mapping[str, Step] = {"features": MEASURE}

@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasks.errors import BadCase
-from tasks.imaging.step import Image, Parameters, Step, named_mask
+from tasks.imaging.step import Image, Parameters, Step, named, named_mask
 
 LANDMARKS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
 """Percentiles that are brought together; the outer two leave out what is rare (Nyul 2000)."""
@@ -104,6 +104,7 @@ HISTOGRAM_STANDARD = Step(
     needs_fit=lambda params: params.standard is None,
     measure=_measure,
     learn=_learn,
+    needs=named,
     voxel_ns=lambda params: 60,
     copies=6,
 )

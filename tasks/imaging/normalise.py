@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
-from tasks.imaging.step import Image, Parameters, Step, named_mask, unsaid
+from tasks.imaging.step import Image, Parameters, Step, named, named_mask, unsaid
 
 SMALLEST_SPREAD = 1e-6
 """A standard deviation or range below this is rounding noise: such an image shows nothing."""
@@ -148,7 +148,12 @@ def _store_as(image: Image, params: StoreAsParameters) -> tuple[Image, dict]:
 
 
 NORMALISE = Step(
-    version=1, parameters=NormaliseParameters, apply=_normalise, needs_fit=_needs_fit, fit=_fit
+    version=1,
+    parameters=NormaliseParameters,
+    apply=_normalise,
+    needs_fit=_needs_fit,
+    fit=_fit,
+    needs=named,
 )
 STORE_AS = Step(version=1, parameters=StoreAsParameters, apply=_store_as)
 

@@ -236,6 +236,28 @@ def _check_order(steps: Sequence[StepConfig]) -> None:
             raise ValueError("recipe step 'straighten' must be the first: move it to the top")
 
 
+def missing_masks(steps: Sequence[StepConfig]) -> list[str]:
+    """Say which steps read a mask that no step before them makes, each in one sentence.
+
+    A step of another package may make any mask, so nothing is said after one.
+    """
+    made: list[str] = []
+    said = []
+    for config in steps:
+        if ":" in config.step:
+            break
+        step, params = find_step(config.step), config.parameters()
+        for name in step.needs(params):
+            if name not in made:
+                there = ", ".join(made) or "none"
+                said.append(
+                    f"{config.step} reads mask {name!r} and no step before it makes one of that "
+                    f"name; made by then: {there}"
+                )
+        made += step.marks(params)
+    return said
+
+
 def _ready(fitted: FittedStep) -> tuple[Step, BaseModel]:
     step = find_step(fitted.name)
     if step.version != fitted.version:

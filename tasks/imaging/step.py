@@ -57,18 +57,29 @@ class CaseMeasure:
     numbers: Mapping[str, Any]
 
 
-def named_mask(image: Image, name: str) -> np.ndarray:
-    """Return a mask that travels with the image, as bool (z, y, x).
+def need_mask(image: Image, name: str) -> np.ndarray:
+    """Return a mask that an earlier step made, uint8 (z, y, x).
 
     Raises
     ------
     BadCase
-        ``no_such_mask`` when no step before made it, ``empty_mask`` when it holds no voxel.
+        ``no_such_mask``; says which masks there are.
     """
     if name not in image.masks:
         made = ", ".join(sorted(image.masks)) or "none"
-        raise BadCase("no_such_mask", f"no step before makes mask {name!r}; made are: {made}")
-    inside = image.masks[name] > 0
+        raise BadCase("no_such_mask", f"no earlier step made a mask {name!r}; there are: {made}")
+    return image.masks[name]
+
+
+def named_mask(image: Image, name: str) -> np.ndarray:
+    """Return where a mask that an earlier step made holds something, bool (z, y, x).
+
+    Raises
+    ------
+    BadCase
+        ``no_such_mask``, or ``empty_mask`` when it holds no voxel.
+    """
+    inside = need_mask(image, name) > 0
     if not inside.any():
         raise BadCase("empty_mask", f"mask {name!r} holds no voxel of this image")
     return inside
@@ -114,9 +125,19 @@ def check_measured(name: str, promised: Collection[str], trace: Mapping[str, Any
         raise ValueError(msg)
 
 
-def no_features(params: Any) -> tuple[str, ...]:
-    """Return no names: the step measures nothing."""
+def no_names(params: Any) -> tuple[str, ...]:
+    """Say that a step makes, reads or measures nothing that has a name."""
     return ()
+
+
+def own_name(params: Any) -> tuple[str, ...]:
+    """Return the name of the one mask that a step makes."""
+    return (params.name,)
+
+
+def named(params: Any) -> tuple[str, ...]:
+    """Return the name of the one mask that a step reads, if it reads one."""
+    return (params.mask,) if params.mask else ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +174,10 @@ class Step:
         Nanoseconds of one core a source voxel, for the plan; 0 for what costs next to nothing.
     copies : int
         Float32 copies of the image that the step holds beyond its input and output, for the plan.
+    marks : callable (parameters) -> tuple of str
+        Names of the masks it makes.
+    needs : callable (parameters) -> tuple of str
+        Names of the masks it reads, which steps before it must have made.
     features : callable (parameters) -> tuple of str
         Names of the numbers that the step measures and leaves in its trace under `FEATURES`,
         known before any image.
@@ -171,4 +196,6 @@ class Step:
     bounds: Callable[[Any, Bounds], Bounds] = same_bounds
     voxel_ns: Callable[[Any], int] = next_to_nothing
     copies: int = 0
-    features: Callable[[Any], tuple[str, ...]] = no_features
+    marks: Callable[[Any], tuple[str, ...]] = no_names
+    needs: Callable[[Any], tuple[str, ...]] = no_names
+    features: Callable[[Any], tuple[str, ...]] = no_names

@@ -128,8 +128,12 @@ def measured_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
 
 
 def masks_of(recipe: FittedRecipe) -> int:
-    """Return how many masks a recipe makes at most: a step that makes one takes its ``name``."""
-    return len({step.params["name"] for step in recipe.steps if "name" in step.params})
+    """Return how many masks a recipe makes, by the names its steps give them."""
+    made: set[str] = set()
+    for fitted in recipe.steps:
+        step = find_step(fitted.name)
+        made.update(step.marks(step.parameters.model_validate(fitted.params)))
+    return len(made)
 
 
 def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import STEPS, Image, apply, fit, parse_steps
-from tasks.imaging.step import Parameters, Step
+from tasks.imaging.step import Parameters, Step, own_name
 from tasks.store import plan
 from tasks.store.plan import (
     CaseNeed,
@@ -124,7 +124,8 @@ class Named(Parameters):
 
 
 def test_masks_count_in_memory_and_bytes(monkeypatch):
-    monkeypatch.setitem(STEPS, "outline", Step(1, Named, lambda image, params: (image, {})))
+    outline = Step(1, Named, lambda image, params: (image, {}), marks=own_name)
+    monkeypatch.setitem(STEPS, "outline", outline)
     names = ("lung", "body", "lung")
     steps = [{"step": "normalise"}, *({"step": "outline", "name": name} for name in names)]
     masked = fit(parse_steps(steps), None)

@@ -12,7 +12,7 @@ from tasks.imaging.masks.components import largest
 from tasks.imaging.masks.grid import Spacing, axial_spacing, from_axial, to_axial
 from tasks.imaging.masks.names import MaskName
 from tasks.imaging.masks.otsu import multi_otsu_thresholds
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 SKIN_HU = -500.0
 """Half way between air (-1000 HU) and soft tissue (0 HU): where the skin's edge lies."""
@@ -97,6 +97,6 @@ def _body(image: Image, params: BodyParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: from_axial(mask, image.affine)}), {}
 
 
-BODY = Step(version=1, parameters=BodyParameters, apply=_body)
+BODY = Step(version=1, parameters=BodyParameters, apply=_body, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"body": BODY}

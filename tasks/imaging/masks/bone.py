@@ -11,7 +11,7 @@ from tasks.imaging.masks.body import body_planes
 from tasks.imaging.masks.components import label
 from tasks.imaging.masks.grid import axial_spacing, from_axial, need_modality, to_axial, voxel_ml
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 CORTEX_HU = 300.0
 """Cortical bone is above; contrast medium in the portal phase is below."""
@@ -88,6 +88,6 @@ def _bone(image: Image, params: BoneParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: from_axial(mask, image.affine)}), {}
 
 
-BONE = Step(version=1, parameters=BoneParameters, apply=_bone)
+BONE = Step(version=1, parameters=BoneParameters, apply=_bone, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"bone": BONE}

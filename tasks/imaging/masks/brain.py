@@ -25,7 +25,7 @@ from tasks.imaging.masks.grid import (
     voxel_ml,
 )
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 DARKEST, BRIGHTEST = 0.6, 1.8
 """Shares of the brain's median grey value between which brain lies on T1: skull and CSF are darker,
@@ -146,6 +146,6 @@ def _brain(image: Image, params: BrainParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: from_axial(mask, image.affine)}), {}
 
 
-BRAIN = Step(version=1, parameters=BrainParameters, apply=_brain)
+BRAIN = Step(version=1, parameters=BrainParameters, apply=_brain, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"brain": BRAIN}

@@ -11,7 +11,7 @@ from tasks.imaging.masks.body import foreground
 from tasks.imaging.masks.components import largest
 from tasks.imaging.masks.grid import need_modality, spacing_mm
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 OPEN_MM = 2.5
 """Links thinner than twice this between breast and a marker, and scratches, are cut."""
@@ -49,6 +49,6 @@ def _breast(image: Image, params: BreastParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: mask}), {}
 
 
-BREAST = Step(version=1, parameters=BreastParameters, apply=_breast)
+BREAST = Step(version=1, parameters=BreastParameters, apply=_breast, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"breast": BREAST}

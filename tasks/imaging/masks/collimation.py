@@ -16,7 +16,7 @@ from tasks.errors import BadCase
 from tasks.imaging.masks import planes
 from tasks.imaging.masks.grid import need_modality, spacing_mm
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 PROJECTIONS = ("CR", "DX", "MG", "RG", "RF", "XA")
 """Modalities whose images are made by a beam between shutters."""
@@ -165,6 +165,6 @@ def _collimation(image: Image, params: CollimationParameters) -> tuple[Image, di
     return Image(image.array, image.affine, {params.name: mask}), {}
 
 
-COLLIMATION = Step(version=1, parameters=CollimationParameters, apply=_collimation)
+COLLIMATION = Step(version=1, parameters=CollimationParameters, apply=_collimation, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"collimation": COLLIMATION}

@@ -7,10 +7,9 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasks.errors import BadCase
-from tasks.imaging.masks.grid import need_mask
 from tasks.imaging.masks.names import MaskName
 from tasks.imaging.masks.planes import fill as fill_planes
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, named, need_mask, own_name
 
 FACES = 6
 """Voxels touch through faces; through edges too would let one noisy voxel join two organs."""
@@ -113,9 +112,17 @@ def _fill(image: Image, params: FillParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name or params.mask: filled}), {}
 
 
+def _filled_name(params: FillParameters) -> tuple[str, ...]:
+    return (params.name or params.mask,)
+
+
 LARGEST_COMPONENTS = Step(
-    version=1, parameters=LargestComponentsParameters, apply=_largest_components
+    version=1,
+    parameters=LargestComponentsParameters,
+    apply=_largest_components,
+    marks=own_name,
+    needs=named,
 )
-FILL = Step(version=1, parameters=FillParameters, apply=_fill)
+FILL = Step(version=1, parameters=FillParameters, apply=_fill, marks=_filled_name, needs=named)
 
 STEPS: Mapping[str, Step] = {"largest_components": LARGEST_COMPONENTS, "fill": FILL}

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from tasks.errors import BadCase
 from tasks.imaging.crop import CROP, take_box
-from tasks.imaging.masks.grid import box_of, need_mask, spacing_mm
+from tasks.imaging.masks.grid import box_of, spacing_mm
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Bounds, Image, Parameters, Step
+from tasks.imaging.step import Bounds, Image, Parameters, Step, named, need_mask
 
 
 class CropToMaskParameters(Parameters):
@@ -73,7 +73,8 @@ CROP_TO_MASK = Step(
     invert=CROP.invert,
     move=CROP.move,
     bounds=_bounds,
+    needs=named,
 )
-APPLY_MASK = Step(version=1, parameters=ApplyMaskParameters, apply=_apply_mask)
+APPLY_MASK = Step(version=1, parameters=ApplyMaskParameters, apply=_apply_mask, needs=named)
 
 STEPS: Mapping[str, Step] = {"crop_to_mask": CROP_TO_MASK, "apply_mask": APPLY_MASK}

@@ -82,20 +82,6 @@ def need_modality(image: Image, step: str, *known: str) -> None:
         raise BadCase("wrong_modality", detail)
 
 
-def need_mask(image: Image, name: str) -> np.ndarray:
-    """Return a mask that an earlier step made.
-
-    Raises
-    ------
-    BadCase
-        ``no_such_mask``; says which masks there are.
-    """
-    if name not in image.masks:
-        made = ", ".join(sorted(image.masks)) or "none"
-        raise BadCase("no_such_mask", f"no earlier step made a mask {name!r}; there are: {made}")
-    return image.masks[name]
-
-
 def box_of(mask: np.ndarray, margin: tuple[int, int, int] = (0, 0, 0)) -> tuple[slice, ...] | None:
     """Return the smallest box that holds a mask, grown by voxels on each side and cut to the array.
 

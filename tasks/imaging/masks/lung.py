@@ -23,7 +23,7 @@ from tasks.imaging.masks.grid import (
     voxel_ml,
 )
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 LUNG_HU = -320.0
 """Lung lies below and tissue above: half way between a lung's -700 and muscle's 50 HU."""
@@ -163,6 +163,6 @@ def _lung(image: Image, params: LungParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: from_axial(mask, image.affine)}), {}
 
 
-LUNG = Step(version=1, parameters=LungParameters, apply=_lung)
+LUNG = Step(version=1, parameters=LungParameters, apply=_lung, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"lung": LUNG}

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from tasks.errors import BadCase
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, own_name
 
 FLOAT_BINS = 256
 """Bins of an image of floats, and of several thresholds: what scikit-image uses."""
@@ -121,7 +121,7 @@ def _multi_otsu(image: Image, params: MultiOtsuParameters) -> tuple[Image, dict]
     return Image(image.array, image.affine, {params.name: mask}), {}
 
 
-OTSU = Step(version=1, parameters=OtsuParameters, apply=_otsu)
-MULTI_OTSU = Step(version=1, parameters=MultiOtsuParameters, apply=_multi_otsu)
+OTSU = Step(version=1, parameters=OtsuParameters, apply=_otsu, marks=own_name)
+MULTI_OTSU = Step(version=1, parameters=MultiOtsuParameters, apply=_multi_otsu, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"otsu": OTSU, "multi_otsu": MULTI_OTSU}

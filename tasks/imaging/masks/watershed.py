@@ -7,9 +7,9 @@ from pydantic import Field
 
 from tasks.errors import BadCase
 from tasks.imaging.masks.components import label
-from tasks.imaging.masks.grid import box_of, need_mask, spacing_mm
+from tasks.imaging.masks.grid import box_of, spacing_mm
 from tasks.imaging.masks.names import MaskName
-from tasks.imaging.step import Image, Parameters, Step
+from tasks.imaging.step import Image, Parameters, Step, named, need_mask, own_name
 
 MOST_PARTS = 255
 """A mask holds uint8."""
@@ -73,6 +73,8 @@ def _watershed(image: Image, params: WatershedParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: parts}), {}
 
 
-WATERSHED = Step(version=1, parameters=WatershedParameters, apply=_watershed)
+WATERSHED = Step(
+    version=1, parameters=WatershedParameters, apply=_watershed, marks=own_name, needs=named
+)
 
 STEPS: Mapping[str, Step] = {"watershed": WATERSHED}

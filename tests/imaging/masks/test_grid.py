@@ -6,14 +6,13 @@ from tasks.imaging.masks.grid import (
     axial_spacing,
     box_of,
     from_axial,
-    need_mask,
     need_modality,
     side_axis,
     spacing_mm,
     to_axial,
     voxel_ml,
 )
-from tasks.imaging.step import Image
+from tasks.imaging.step import Image, need_mask
 from tests.imaging.masks.phantoms import axial_affine, chest
 
 
