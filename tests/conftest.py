@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How fast an example is says how busy the machine is; speed is measured in benchmarks/.
+settings.register_profile("radloop", deadline=None)
+settings.load_profile("radloop")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -22,6 +22,9 @@ SAME_POSITION_MM = 1e-2
 MULTIPLE_TOLERANCE = 0.1
 """A step within this share of a whole multiple of the usual one is a gap of missing slices."""
 
+FARTHEST_MM = 1e6
+"""No scanner is a kilometre long: what is larger is damage, and its squares overflow."""
+
 OBLIQUE_DEG = 10.0
 """A normal farther than this from every body axis is called oblique."""
 
@@ -235,6 +238,8 @@ def _check(
         raise BadCase("invalid_geometry", "a position, direction or spacing is not a number")
     if spacing.shape != (2,) or np.any(spacing <= 0):
         raise BadCase("invalid_geometry", f"pixel spacing {spacing.tolist()} must be two sizes > 0")
+    if max(np.abs(places).max(), spacing.max()) > FARTHEST_MM:
+        raise BadCase("invalid_geometry", f"a position or spacing is over {FARTHEST_MM:.0e} mm")
     lengths = np.concatenate([np.linalg.norm(rows, axis=1), np.linalg.norm(columns, axis=1)])
     skew = np.abs(np.sum(rows * columns, axis=1)).max()
     if np.abs(lengths - 1).max() > UNIT_TOLERANCE or skew > UNIT_TOLERANCE:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.archive.geometry import FARTHEST_MM
 from tasks.errors import BadCase
 from tasks.store.assemble import assemble, read_back
 from tasks.store.commit import publish, standing
@@ -245,6 +246,9 @@ def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: 
         raise BadCase("wrong_shape", detail)
     if array.dtype != dtype:
         raise BadCase("wrong_dtype", f"voxels are {array.dtype} where the part holds {dtype}")
+    if not (np.abs(prepared.affine) < FARTHEST_MM).all():
+        # Also true of what is no number; a part's metadata could not say it.
+        raise BadCase("invalid_geometry", f"its affine is not within {FARTHEST_MM:.0e} mm")
     if dtype.kind == "f" and not np.isfinite(array).all():
         raise BadCase("not_finite", "some voxels are not finite after the recipe")
     for name, mask in prepared.masks.items():

@@ -181,8 +181,13 @@ def test_planes_have_names(normal, name):
 
 @pytest.mark.parametrize(
     ("row", "spacing"),
-    [([1, 0.5, 0], (1, 1)), ([np.nan, 0, 0], (1, 1)), ([1, 0, 0], (0, 1))],
+    [([1, 0.5, 0], (1, 1)), ([np.nan, 0, 0], (1, 1)), ([1, 0, 0], (0, 1)), ([1, 0, 0], (1, 1e9))],
 )
 def test_impossible_geometry_is_refused(row, spacing):
     with pytest.raises(BadCase, match="invalid_geometry"):
         certify([[0, 0, 0], [0, 0, 1]], row, [0, 1, 0], spacing)
+
+
+def test_a_place_no_scanner_reaches_is_damage():
+    with pytest.raises(BadCase, match="invalid_geometry"):
+        certify([[0, 0, 0], [0, 0, 1e200]], [1, 0, 0], [0, 1, 0], (1, 1))

@@ -114,6 +114,17 @@ def test_voxels_that_do_not_fit_the_part_are_rows(tmp_path, array, reason):
     assert [(case_id, why) for case_id, why, _ in record.failures] == [(case_name(1), reason)]
 
 
+@pytest.mark.parametrize("scale", [1e200, np.nan])
+def test_a_place_that_metadata_cannot_say_costs_its_own_case_only(tmp_path, scale):
+    def produce(case_id):
+        made = prepared(case_id)
+        return replace(made, affine=made.affine * scale) if case_id == case_name(1) else made
+
+    record = write(tmp_path, 3, produce=produce)
+    assert record.case_ids == (case_name(0), case_name(2))
+    assert [failure[:2] for failure in record.failures] == [(case_name(1), "invalid_geometry")]
+
+
 @pytest.mark.parametrize(
     ("name", "mask"),
     [
