@@ -1,8 +1,8 @@
 """Cases of unequal shape go straight to their place in the part: encoded once, read back at once.
 
-While the main thread encodes, a helper digests the voxels and the file's bytes; while the main
-thread reads back, the helper brings the file to the disk.  Both libraries release the interpreter
-lock, and nothing is computed that would not be computed without the thread.
+While the main thread encodes, a helper digests the voxels and the file's bytes; then both read back
+while another waits for the disk.  All this releases the interpreter lock, and nothing is computed
+that would not be computed without the helpers.
 """
 
 import hashlib
@@ -29,7 +29,14 @@ from tasks.store.schema import (
     mask_array,
 )
 from tasks.store.staging import case_file, staged_header, sync, write_header
-from tasks.store.voxels import create_array, open_array, shard_name, voxel_digest, write_shard
+from tasks.store.voxels import (
+    StoredArray,
+    create_array,
+    open_array,
+    shard_name,
+    voxel_digest,
+    write_shard,
+)
 
 HELPED_BYTES = 4 << 20
 """Arrays below this are done in one thread: digesting 4 MB takes 2 ms, a thread half of one."""
@@ -96,14 +103,14 @@ class ShardedCases:
             digests[name], shard = _write_array(part, path, masks[name], case_id)
             shards |= shard
         place = Folder(part)
-        others = [f"{group}/{name}" for name in Folder(part / group).files()]
+        files = sorted(f"{group}/{name}" for name in Folder(part / group).files())
         header = {
             "shape": list(array.shape),
             "dtype": array.dtype.name,
             "voxels": voxels,
             "masks": digests,
             "info": info,
-            "files": {name: shards.get(name) or place.sha256(name) for name in sorted(others)},
+            "files": {name: shards.get(name) or place.sha256(name) for name in files},
         }
         write_header(case_file(self.folder, case_id), header)
         return header
@@ -126,26 +133,32 @@ def _write_array(
     layout = case_layout(array.shape)
     shard = f"{path}/{shard_name(layout, 0)}"
     create_array(part / path, layout, array.dtype)
-    of_file = hashlib.sha256()
-    with _helper(array.nbytes) as submit:
-        digest = submit(voxel_digest, array)
-        write_shard(part / path, layout, 0, array, lambda block: submit(of_file.update, block))
-        synced = submit(sync, part / shard) if array.nbytes >= HELPED_BYTES else None
-        _compare(part, path, array, case_id)
-        if synced is not None:
-            synced.result()
+    of_file, depth = hashlib.sha256(), array.shape[0]
+    with _helper(array.nbytes) as digesting, _helper(array.nbytes) as syncing:
+        digest = digesting(voxel_digest, array)
+        write_shard(part / path, layout, 0, array, lambda block: digesting(of_file.update, block))
+        stored = _opened(part, path, shard)
+        half = depth // 2 // INNER[0] * INNER[0]
+        waited = [digesting(_compare, stored, array, case_id, half, depth)]
+        if array.nbytes >= HELPED_BYTES:
+            # The commit syncs it again, which is nothing then; small files it syncs all at once.
+            waited.append(syncing(sync, part / shard))
+        _compare(stored, array, case_id, 0, half)
+        for one in waited:
+            one.result()
     return digest.result(), {shard: of_file.hexdigest()}
 
 
-def _compare(part: Path, path: str, array: np.ndarray, case_id: str) -> None:
-    """Read a shard as a reader would, a layer of chunks at a time, and compare every bit."""
-    place = Folder(part)
-    shard = f"{path}/{shard_name(case_layout(array.shape), 0)}"
-    files = {shard: (part / shard).stat().st_size}
-    stored = open_array(place, path, place.read(f"{path}/zarr.json"), files)
+def _opened(part: Path, path: str, shard: str) -> StoredArray:
+    place, files = Folder(part), {shard: (part / shard).stat().st_size}
+    return open_array(place, path, place.read(f"{path}/zarr.json"), files)
+
+
+def _compare(stored: StoredArray, array: np.ndarray, case_id: str, first: int, last: int) -> None:
+    """Read slices as a reader would, a layer of chunks at a time, and compare every bit."""
     bits = f"u{array.itemsize}"
-    for start in range(0, array.shape[0], INNER[0]):
-        stop = min(start + INNER[0], array.shape[0])
+    for start in range(first, last, INNER[0]):
+        stop = min(start + INNER[0], last)
         found = stored.read(f"case {case_id}", 0, (start, 0, 0), (stop, *array.shape[1:]))
         # Bits, not values: minus zero is not zero here.
         if found.dtype != array.dtype or not np.array_equal(
