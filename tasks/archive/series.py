@@ -1,7 +1,8 @@
 """The files of one series to the frames of its volumes; no pixel is decoded here."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from tasks.archive import codes
@@ -10,7 +11,7 @@ from tasks.archive.elements import quiet
 from tasks.archive.frames import SECONDARY_CAPTURE, Frame, frames_of
 from tasks.archive.groups import Group, facts_of, split
 from tasks.archive.pixels import read_dataset
-from tasks.archive.sources import FileRef, digest_of, read_bytes
+from tasks.archive.sources import FileRef, checked_digest, is_local, read_bytes
 from tasks.errors import BadCase
 
 VOLUMETRIC = frozenset({"CT", "MR", "PT"})
@@ -22,8 +23,8 @@ PROJECTION = frozenset({"CR", "DX", "MG", "XA", "RF", "RG", "PX", "IO", "US", "I
 CINE = PROJECTION | {"OT", "ES", "GM", "SM", "OP", "DG", ""}
 """Modalities whose frames without a place follow each other in time."""
 
-READ_TOGETHER = 8
-"""Files a thread reads before it hands them over: a hand-over costs as much as parsing one file."""
+READ_AHEAD = 8
+"""Files whose digests are under way while others are parsed; fewer leave the helper idle."""
 
 KEY_DIGITS = 8
 """Digits of its digest that name a picture among those of its series."""
@@ -78,24 +79,41 @@ def _each_once(files: Sequence[FileRef]) -> list[FileRef]:
 
 
 def _read_ahead(files: Sequence[FileRef]) -> Iterator[tuple[str, bytes]]:
-    """Read the next files while the last are parsed: reading and digesting need no Python."""
-    batches = [files[k : k + READ_TOGETHER] for k in range(0, len(files), READ_TOGETHER)]
-    if len(batches) < 2:
-        yield from _read(files)
+    """Read the next files while the last are parsed; a helper digests, which needs no Python.
+
+    Files of this machine are read here: a system call is short, and a helper that makes several
+    waits each time until parsing lets it have the interpreter.  What comes from afar or is packed
+    is read by the helper, too.
+    """
+    if len(files) < 2:
+        yield from map(_read, files)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="series") as reader:
-        coming = reader.submit(_read, batches[0])
-        for following in [*batches[1:], []]:
-            found, coming = coming.result(), reader.submit(_read, following)
-            yield from found
+    under_way: deque[Future[tuple[str, bytes]]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="series") as helper:
+        try:
+            for ref in files:
+                if is_local(ref):
+                    under_way.append(helper.submit(_digested, ref, _content(ref)))
+                else:
+                    under_way.append(helper.submit(_read, ref))
+                if len(under_way) > READ_AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            helper.shutdown(cancel_futures=True)
 
 
-def _read(files: Sequence[FileRef]) -> list[tuple[str, bytes]]:
-    found = []
-    for ref in files:
-        data = read_bytes(ref)
-        found.append((ref.digest or digest_of(data).hex(), data))
-    return found
+def _read(ref: FileRef) -> tuple[str, bytes]:
+    return _digested(ref, _content(ref))
+
+
+def _content(ref: FileRef) -> bytes:
+    return read_bytes(ref, check_digest=False)
+
+
+def _digested(ref: FileRef, data: bytes) -> tuple[str, bytes]:
+    return checked_digest(ref, data), data
 
 
 def modality_of(frame: Frame) -> str:

@@ -31,6 +31,9 @@ MAX_FILE_BYTES = 4 << 30
 """Largest single file read into memory; a volume of more is refused further on as well."""
 
 
+_CHANGED = "size or digest differ from what was taken in: ingest again"
+
+
 @dataclass(frozen=True)
 class Source:
     """A place that holds studies: folder, archive file, bucket, Decathlon folder or table."""
@@ -113,6 +116,11 @@ def path_of(location: str, relative: str) -> str:
     if location.startswith(SCHEME):
         return f"{location}/{relative}"
     return str(Path(location, relative))
+
+
+def is_local(ref: FileRef) -> bool:
+    """Tell whether a file stands in a folder of this machine, packed in nothing."""
+    return ref.member is None and not ref.path.startswith(SCHEME)
 
 
 def is_row(path: str, member: str | None) -> bool:
@@ -200,9 +208,22 @@ def read_bytes(ref: FileRef, *, check_digest: bool = True) -> bytes:
         raise BadCase(
             "file_unreadable", f"the operating system says {type(error).__name__}"
         ) from None
-    changed = len(data) != ref.size
-    if not changed and check_digest and ref.digest:
-        changed = digest_of(data).hex() != ref.digest
-    if changed:
-        raise BadCase("file_changed", "size or digest differ from what was taken in: ingest again")
+    if len(data) != ref.size:
+        raise BadCase("file_changed", _CHANGED)
+    if check_digest:
+        checked_digest(ref, data)
     return data
+
+
+def checked_digest(ref: FileRef, data: bytes) -> str:
+    """Return the digest of a file's content, 32 hex characters.
+
+    Raises
+    ------
+    BadCase
+        ``file_changed`` when the reference promises another one; it may promise none.
+    """
+    found = digest_of(data).hex()
+    if ref.digest and found != ref.digest:
+        raise BadCase("file_changed", _CHANGED)
+    return found

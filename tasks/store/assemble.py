@@ -1,4 +1,7 @@
-"""Turn staged cases into a Zarr group, one shard in memory at a time, and read it all back."""
+"""Turn staged cases into a Zarr group: pack them, one shard in memory at a time, and read it back.
+
+Cases of unequal shape stand there already, each read back when it was written (`straight`).
+"""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,18 +15,19 @@ from tasks.store import ngff
 from tasks.store.contents import Contents
 from tasks.store.places import Folder
 from tasks.store.schema import (
+    CASES,
     FORMAT_VERSION,
+    MANIFEST,
     MASK_DTYPE,
     MASKS,
     PACKED,
-    case_layout,
+    PART,
     group_metadata,
     image_array,
-    image_group,
     mask_array,
     packed_layout,
 )
-from tasks.store.staging import staged_mask, staged_voxels
+from tasks.store.staging import case_file, staged_mask, staged_voxels
 from tasks.store.voxels import create_array, voxel_digest, write_shard
 
 Headers = Mapping[str, dict]
@@ -39,42 +43,38 @@ def assemble(
     fixed_shape: Shape | None,
     dtype: np.dtype,
 ) -> Path:
-    """Write the Zarr group from the staged cases, one shard in memory at a time."""
-    folder = staging / "part.zarr"
-    if folder.exists():
+    """Write the Zarr group from the staged cases and return its folder.
+
+    Raises
+    ------
+    StoreError
+        When a packed case reads back other than it was made.
+    """
+    folder = staging / PART
+    if fixed_shape is not None and folder.exists():
         shutil.rmtree(folder)
-    folder.mkdir()
+    _keep_only(folder, headers)
     infos = {
         case_id: {**header["info"], "masks": list(header["masks"])}
         for case_id, header in headers.items()
     }
     attributes = {**identity, "format_version": FORMAT_VERSION, "cases": infos}
-    _group(folder, {"radloop": attributes})
-    if fixed_shape is not None:
-        if headers:
-            _assemble_packed(staging, folder, headers, fixed_shape, dtype)
-        return folder
-    _group(folder / "cases")
-    for case_id, header in headers.items():
-        _assemble_case(staging, folder, case_id, header, dtype)
+    write_group(folder, {"radloop": attributes})
+    if fixed_shape is None:
+        write_group(folder / CASES)
+    elif headers:
+        _assemble_packed(staging, folder, headers, fixed_shape, dtype)
+        read_back(folder, headers)
     return folder
 
 
-def _assemble_case(
-    staging: Path, folder: Path, case_id: str, header: dict, dtype: np.dtype
-) -> None:
-    group = image_group(case_id, packed=False)
-    affine = np.array(header["info"]["affine"])
-    names = list(header["masks"])
-    _image_groups(folder / group, affine, names, packed=False)
-    path = folder / image_array(group)
-    layout = case_layout(tuple(header["shape"]))
-    create_array(path, layout, dtype)
-    write_shard(path, layout, 0, _take(staging, case_id, header))
-    for name in names:
-        path = folder / mask_array(group, name)
-        create_array(path, layout, np.dtype(MASK_DTYPE))
-        write_shard(path, layout, 0, _take_mask(staging, case_id, header, name))
+def _keep_only(folder: Path, headers: Headers) -> None:
+    """Remove what a killed run left: its manifest, and cases that it had not finished."""
+    folder.mkdir(exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for path in (folder / CASES).glob("*"):
+        if path.is_dir() and path.name not in headers:
+            shutil.rmtree(path)
 
 
 def _assemble_packed(
@@ -82,7 +82,7 @@ def _assemble_packed(
 ) -> None:
     affine = ngff.common_affine([header["info"]["affine"] for header in headers.values()])
     names = sorted({name for header in headers.values() for name in header["masks"]})
-    _image_groups(folder / PACKED, affine, names, packed=True)
+    image_groups(folder / PACKED, affine, names, packed=True)
 
     def image(case_id: str) -> np.ndarray:
         return _take(staging, case_id, headers[case_id])
@@ -119,42 +119,46 @@ def _pack(
         write_shard(path, layout, start, shard)
 
 
-def _image_groups(
+def image_groups(
     folder: Path, affine: np.ndarray | None, names: list[str], *, packed: bool
 ) -> None:
     """Write the groups of an image and its masks, with NGFF's metadata."""
     own = {} if packed or affine is None else {"radloop": {"affine": affine.tolist()}}
-    _group(folder, {"ome": ngff.multiscale(affine, packed=packed), **own})
+    write_group(folder, {"ome": ngff.multiscale(affine, packed=packed), **own})
     if names:
-        _group(folder / MASKS, {"ome": ngff.mask_list(names)})
+        write_group(folder / MASKS, {"ome": ngff.mask_list(names)})
     for name in names:
-        _group(folder / MASKS / name, {"ome": ngff.mask_multiscale(affine, packed=packed)})
+        write_group(folder / MASKS / name, {"ome": ngff.mask_multiscale(affine, packed=packed)})
 
 
-def _group(folder: Path, attributes: dict[str, Any] | None = None) -> None:
+def write_group(folder: Path, attributes: dict[str, Any] | None = None) -> None:
+    """Write the metadata of a group, and its folder."""
     folder.mkdir(exist_ok=True)
     (folder / "zarr.json").write_bytes(group_metadata(attributes))
 
 
 def _take(staging: Path, case_id: str, header: dict) -> np.ndarray:
     # Not compared here: what is read back is compared with the digest of what was produced.
-    return staged_voxels(staging / "cases" / f"{case_id}.case", header)
+    return staged_voxels(case_file(staging, case_id), header)
 
 
 def _take_mask(staging: Path, case_id: str, header: dict, name: str) -> np.ndarray:
-    return staged_mask(staging / "cases" / f"{case_id}.case", header, name)
+    return staged_mask(case_file(staging, case_id), header, name)
 
 
-def read_back(folder: Path, headers: Headers, *, packed: bool) -> None:
-    """Read every chunk as a reader would and compare with what was produced."""
+def read_back(folder: Path, headers: Headers) -> None:
+    """Read every chunk of a packed part as a reader would and compare with what was produced."""
     place = Folder(folder)
-    contents = Contents(place, place.files(), tuple(headers), packed=packed)
+    contents = Contents(place, place.files(), tuple(headers), packed=True)
     for case_id, header in headers.items():
         whole = voxel_digest(contents.image(case_id)) == header["voxels"] and all(
             voxel_digest(contents.mask(case_id, name)) == digest
             for name, digest in header["masks"].items()
         )
         if not whole:
-            raise StoreError(
-                f"case {case_id} reads back other than it was made: check the disk and run again"
-            )
+            raise StoreError(differs(case_id))
+
+
+def differs(case_id: str) -> str:
+    """Return what is said of a case that reads back other than it was made."""
+    return f"case {case_id} reads back other than it was made: check the disk and run again"

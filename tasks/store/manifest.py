@@ -17,6 +17,7 @@ def write_manifest(
     cases: Mapping[str, str],
     masks: Mapping[str, Mapping[str, str]],
     failures: Sequence[tuple[str, str, str]],
+    known: Mapping[str, str] | None = None,
 ) -> None:
     """Write the manifest of a finished part: same content, same bytes.
 
@@ -31,10 +32,12 @@ def write_manifest(
     masks : mapping
         case_id to the voxel digest of each of its masks, by name; cases without one are not there.
     failures : sequence of (case_id, reason, detail)
+    known : mapping, optional
+        SHA-256 of files, by name, that were digested while they were written.
     """
-    place = Folder(folder)
+    place, known = Folder(folder), known or {}
     files = {
-        name: {"bytes": size, "sha256": place.sha256(name)}
+        name: {"bytes": size, "sha256": known.get(name) or place.sha256(name)}
         for name, size in sorted(place.files().items())
     }
     body = {

@@ -27,6 +27,12 @@ SHARD_BYTES = 16 << 20
 PARTS = "parts"
 STAGING = "staging"
 MANIFEST = "MANIFEST.json"
+PART = "part.zarr"
+"""A part in its staging folder."""
+
+CASES = "cases"
+"""Group of the images of a part that is not packed."""
+
 PACKED = "voxels"
 """Image group of a packed part, which holds all its cases; other parts have ``cases/<case_id>``."""
 
@@ -129,7 +135,7 @@ def check_version(version: Any, what: str) -> None:
 
 def image_group(case_id: str, *, packed: bool) -> str:
     """Return the group of a case's image, relative to the part."""
-    return PACKED if packed else f"cases/{case_id}"
+    return PACKED if packed else f"{CASES}/{case_id}"
 
 
 def image_array(group: str) -> str:

@@ -1,16 +1,19 @@
-"""Finished cases of a part that is still being made: one file each, trusted by digest only.
+"""Finished cases of a part that is still being made, each trusted by its digests only.
 
-A file is ``RADSTG02``, the length of a JSON header (8 bytes), its SHA-256 (32 bytes), the header,
-the raw voxels and the raw masks in the header's order.  It is written beside and renamed; it is
-not synced, since a file that a power cut tore fails its digest and the case is produced again.
+A case has a file: ``RADSTG03``, the length of a JSON header (8 bytes), its SHA-256 (32 bytes), the
+header.  Where cases are packed later, the raw voxels and the raw masks follow in the header's
+order; else the header names the files of the case, which stand where they stay (`straight`).  It is
+written beside and renamed; it is not synced, since a file that a power cut tore fails its digest
+and the case is produced again.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +23,71 @@ from tasks.errors import StoreError
 from tasks.store.schema import MASK_DTYPE
 from tasks.store.voxels import voxel_digest
 
-MAGIC = b"RADSTG02"
+MAGIC = b"RADSTG03"
 _FIXED = len(MAGIC) + 8 + 32
 
 
-def stage(
-    path: Path,
-    array: np.ndarray,
-    info: dict[str, Any],
-    masks: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, Any]:
-    """Keep one finished case.
+@dataclass(frozen=True)
+class RawCases:
+    """Cases kept as raw voxels until a shard of several is full.
 
-    Returns
-    -------
-    dict
-        The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest) and
-        ``info``.
+    Parameters
+    ----------
+    folder : Path
+        The part's staging folder.
     """
-    array = np.ascontiguousarray(array)
-    masks = {name: np.ascontiguousarray(mask) for name, mask in sorted((masks or {}).items())}
-    header = {
-        "shape": list(array.shape),
-        "dtype": array.dtype.name,
-        "voxels": voxel_digest(array),
-        "masks": {name: voxel_digest(mask) for name, mask in masks.items()},
-        "info": info,
-    }
+
+    folder: Path
+
+    def found(self, case_id: str) -> dict[str, Any] | None:
+        """Return the header of a whole staged case, else None."""
+        path = case_file(self.folder, case_id)
+        header = staged_header(path)
+        return header if header is not None and is_whole(path, header) else None
+
+    def keep(
+        self,
+        case_id: str,
+        array: np.ndarray,
+        info: dict[str, Any],
+        masks: Mapping[str, np.ndarray],
+    ) -> dict[str, Any]:
+        """Keep one finished case.
+
+        Returns
+        -------
+        dict
+            The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest) and
+            ``info``.
+        """
+        array = np.ascontiguousarray(array)
+        masks = {name: np.ascontiguousarray(mask) for name, mask in sorted(masks.items())}
+        header = {
+            "shape": list(array.shape),
+            "dtype": array.dtype.name,
+            "voxels": voxel_digest(array),
+            "masks": {name: voxel_digest(mask) for name, mask in masks.items()},
+            "info": info,
+        }
+        path = case_file(self.folder, case_id)
+        write_header(path, header, (array, *masks.values()))
+        return staged_header(path)
+
+
+def case_file(folder: Path, case_id: str) -> Path:
+    """Return the file of a case below the part's staging folder."""
+    return folder / "cases" / f"{case_id}.case"
+
+
+def write_header(path: Path, header: dict[str, Any], raw: Sequence[np.ndarray] = ()) -> None:
+    """Write the file of a case, at once or not at all."""
     text = json.dumps(header, sort_keys=True, allow_nan=False).encode()
     beside = path.with_suffix(".tmp")
     with beside.open("wb") as stream:
         stream.write(MAGIC + len(text).to_bytes(8, "little") + hashlib.sha256(text).digest() + text)
-        for voxels in (array, *masks.values()):
+        for voxels in raw:
             stream.write(voxels.reshape(-1).view(np.uint8).data)
     beside.replace(path)
-    return header
 
 
 def staged_header(path: Path) -> dict[str, Any] | None:
@@ -71,7 +104,7 @@ def staged_header(path: Path) -> dict[str, Any] | None:
     if hashlib.sha256(text).digest() != fixed[len(MAGIC) + 8 :]:
         return None
     header = json.loads(text)
-    voxels = int(np.prod(header["shape"]))
+    voxels = 0 if "files" in header else int(np.prod(header["shape"]))
     expected = voxels * (np.dtype(header["dtype"]).itemsize + len(header["masks"]))
     if path.stat().st_size != _FIXED + length + expected:
         return None
@@ -120,16 +153,17 @@ def sync_tree(folder: Path) -> None:
     """Bring every file and directory below ``folder`` to the disk, files first."""
     for place, _, files in os.walk(folder, topdown=False):
         for name in files:
-            _sync(Path(place, name))
-        _sync(Path(place))
+            sync(Path(place, name))
+        sync(Path(place))
 
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk."""
-    _sync(folder)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring one file's bytes, or one folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,6 +17,9 @@ from tasks.store.shards import Damaged, encode_shard, grid_of, read_box, read_in
 INDEXES = 512
 """Shard indexes an open array keeps; that of a large volume has 40 kB."""
 
+BLOCK_BYTES = 1 << 20
+"""A shard is written and digested in blocks of at least this: fewer calls, still in the cache."""
+
 
 def create_array(path: Path, layout: Layout, dtype: np.dtype) -> None:
     """Create an array's metadata.  Chunks equal to the fill value will be stored too: otherwise a
@@ -26,7 +29,13 @@ def create_array(path: Path, layout: Layout, dtype: np.dtype) -> None:
     (path / "zarr.json").write_bytes(json.dumps(metadata, sort_keys=True).encode())
 
 
-def write_shard(path: Path, layout: Layout, start: int, voxels: np.ndarray) -> None:
+def write_shard(
+    path: Path,
+    layout: Layout,
+    start: int,
+    voxels: np.ndarray,
+    taken: Callable[[bytes], object] | None = None,
+) -> None:
     """Write one whole shard of the array at ``path``.
 
     Parameters
@@ -37,6 +46,8 @@ def write_shard(path: Path, layout: Layout, start: int, voxels: np.ndarray) -> N
         First index along the first axis.
     voxels : ndarray
         Reaches to the end of the shard or of the array, whichever comes first.
+    taken : callable (bytes), optional
+        Given the file's bytes, block by block, as they are written.
 
     Raises
     ------
@@ -54,7 +65,23 @@ def write_shard(path: Path, layout: Layout, start: int, voxels: np.ndarray) -> N
     name.parent.mkdir(parents=True, exist_ok=True)
     # The commit syncs every file once; nobody reads it before.
     with name.open("xb") as stream:
-        stream.writelines(encode_shard(voxels, layout))
+        for block in _blocks(encode_shard(voxels, layout)):
+            stream.write(block)
+            if taken is not None:
+                taken(block)
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= BLOCK_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
 
 
 def shard_name(layout: Layout, row: int) -> str:

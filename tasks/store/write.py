@@ -16,7 +16,7 @@ import numpy as np
 
 from tasks.archive.geometry import FARTHEST_MM
 from tasks.errors import BadCase
-from tasks.store.assemble import assemble, read_back
+from tasks.store.assemble import assemble
 from tasks.store.commit import publish, standing
 from tasks.store.manifest import read_manifest, write_manifest
 from tasks.store.places import Folder, is_url, part_path
@@ -26,12 +26,8 @@ from tasks.store.schema import (
     MASK_DTYPE,
     STAGING,
 )
-from tasks.store.staging import (
-    is_whole,
-    sole_writer,
-    stage,
-    staged_header,
-)
+from tasks.store.staging import RawCases, sole_writer
+from tasks.store.straight import ShardedCases, file_digests
 
 Failure = tuple[str, str, str]
 
@@ -156,10 +152,9 @@ def write_part(
             staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case
         )
         folder = assemble(staging, identity, headers, fixed_shape, dtype)
-        read_back(folder, headers, packed=fixed_shape is not None)
         digests = {case_id: header["voxels"] for case_id, header in headers.items()}
         masks = {case_id: header["masks"] for case_id, header in headers.items() if header["masks"]}
-        write_manifest(folder, identity, digests, masks, failures)
+        write_manifest(folder, identity, digests, masks, failures, file_digests(headers))
         manifest = read_manifest(Folder(folder))
         publish(folder, root, path)
         shutil.rmtree(staging)
@@ -194,32 +189,32 @@ def _produce_all(
     folder.mkdir(exist_ok=True)
     for leftover in folder.glob("*.tmp"):
         leftover.unlink()
+    kept = ShardedCases(staging) if fixed_shape is None else RawCases(staging)
     headers: dict[str, dict] = {}
     failures: list[Failure] = []
     resumed = 0
     for case_id in case_ids:
-        path = folder / f"{case_id}.case"
-        header = staged_header(path)
-        if header is not None and is_whole(path, header):
+        header = kept.found(case_id)
+        if header is not None:
             headers[case_id], resumed = header, resumed + 1
             continue
-        failure = _produce_one(path, case_id, produce, fixed_shape, dtype)
-        if failure is None:
-            headers[case_id] = staged_header(path)
+        found = _produce_one(kept, case_id, produce, fixed_shape, dtype)
+        if isinstance(found, dict):
+            headers[case_id] = found
         else:
-            failures.append(failure)
+            failures.append(found)
         if on_case is not None:
             on_case(case_id)
     return headers, failures, resumed
 
 
 def _produce_one(
-    path: Path,
+    kept: ShardedCases | RawCases,
     case_id: str,
     produce: Callable[[str], Prepared],
     fixed_shape: tuple[int, int, int] | None,
     dtype: np.dtype,
-) -> Failure | None:
+) -> dict | Failure:
     try:
         prepared = produce(case_id)
         _check(prepared, fixed_shape, dtype)
@@ -233,8 +228,7 @@ def _produce_one(
         "certificate": prepared.certificate,
         "facts": prepared.facts,
     }
-    stage(path, prepared.array, info, prepared.masks)
-    return None
+    return kept.keep(case_id, prepared.array, info, prepared.masks)
 
 
 def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: np.dtype) -> None:

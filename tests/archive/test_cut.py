@@ -103,6 +103,47 @@ def test_text_in_another_character_set_is_not_taken_over(tmp_path):
     assert found[0] != found[1]
 
 
+def changed(dataset, number):
+    """Vary what files of one series vary, and also what they should not."""
+    dataset.InstanceNumber = number
+    dataset.SliceLocation = str(number * 2.5)
+    if number % 3 == 0:
+        dataset.SeriesDescription = "longer than before" * (number % 4)
+    if number % 4 == 1:
+        dataset.add_new(0x00181030, "LO", "PROTOCOL")
+    elif 0x00181030 in dataset:
+        del dataset[0x00181030]
+    if number == 9:
+        for element in list(dataset)[4:40]:
+            if element.VR in ("LO", "SH", "DS"):
+                del dataset[element.tag]
+
+
+def test_files_that_share_runs_of_elements_are_those_that_pydicom_reads(tmp_path):
+    dataset, cutter = dcmread(BytesIO(slices(tmp_path)[0])), Cutter()
+    for number in range(16):
+        changed(dataset, number)
+        stream = BytesIO()
+        dataset.save_as(stream)
+        with quiet():
+            same(cutter.cut(stream.getvalue()), dcmread(BytesIO(stream.getvalue())))
+    assert cutter._runs
+
+
+def test_an_element_that_stands_twice_in_one_file_leaves_nothing_to_the_next(tmp_path):
+    data = slices(tmp_path)[0]
+    twice = b"\x20\x00\x13\x00IS\x02\x00"
+    at = data.index(twice)
+    double = data[:at] + twice + b"7 " + data[at:]
+    single = data[:at] + twice + b"7 " + data[at + 10 :]
+    cutter = Cutter()
+    for one in (double, double, single, double, single):
+        with quiet():
+            ours = cutter.cut(one)
+            if ours is not None:
+                same(ours, dcmread(BytesIO(one), force=True))
+
+
 def test_files_cut_short_at_any_byte_are_left_to_pydicom(tmp_path):
     data = slices(tmp_path)[0]
     cutter = Cutter()

@@ -191,7 +191,7 @@ def test_a_disk_that_alters_a_staged_case_is_found_before_the_commit(tmp_path, m
     honest = staging.staged_voxels
     monkeypatch.setattr("tasks.store.assemble.staged_voxels", lambda *a: honest(*a) + 1)
     with pytest.raises(StoreError, match="reads back other than it was made"):
-        write(tmp_path)
+        write(tmp_path, fixed=FIXED)
     assert not (tmp_path / "parts").exists()
 
 
