@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.learn.augment import PRESETS, AugmentConfig, apply, draw_params, parse_augment
+from tasks.learn.augment import PRESETS, AugmentConfig, draw_params, parse_augment
+from tasks.learn.augment_batch import apply
 
 EVERYTHING = AugmentConfig(**{**PRESETS["strong"].model_dump(), "probability": 1.0})
 
