@@ -104,7 +104,8 @@ class Loader:
     def _answers(self, loader: DataLoader) -> Iterator[Batch | Exception]:
         try:
             yield from loader
-        except RuntimeError as error:
+        # Torch says so, or the pipe that carried a batch breaks first.
+        except (RuntimeError, OSError, EOFError) as error:
             raise RuntimeError(
                 f"one of {self._readers} reading processes was ended, perhaps for want of memory; "
                 "train again with fewer: it goes on after its last epoch"
