@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 
@@ -62,8 +62,9 @@ TORCHIO_BAR = 10.0
 SLOPE_BAR = 20.0
 """Most kilobytes of memory that one more case may cost."""
 
-SMALL = (8, 48, 48)
-"""Volumes of the measure of memory: many of them are written in seconds."""
+SMALL, PART_CASES, FEW, MANY = (8, 48, 48), 25, 300, 900
+"""Volumes of the measure of memory, written in seconds; both numbers make more parts than stay
+open."""
 
 
 def volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,8 +81,12 @@ def volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image, organ.astype(np.uint8)
 
 
-def write(root: Path, volumes: dict[str, tuple[np.ndarray, np.ndarray]]) -> list[TrainingCase]:
-    """Write an image part and a label part; return the cases."""
+def write(
+    root: Path,
+    volumes: dict[str, tuple[np.ndarray, np.ndarray]],
+    fixed_shape: tuple[int, int, int] | None = None,
+) -> list[TrainingCase]:
+    """Write an image part and a label part, packed when of one shape; return the cases."""
     ids, parts = list(volumes), {}
     for which, (kind, dtype) in enumerate((("image", "int16"), ("label", "uint8"))):
 
@@ -90,6 +95,7 @@ def write(root: Path, volumes: dict[str, tuple[np.ndarray, np.ndarray]]) -> list
 
         parts[kind] = write_part(
             str(root), digest_json(kind), kind, digest_json("recipe"), ids, prepare, dtype=dtype,
+            fixed_shape=fixed_shape,
             label_set_id=digest_json("labels") if kind == "label" else None,
         )  # fmt: skip
     image, label = parts["image"], parts["label"]
@@ -237,45 +243,44 @@ def train_rows(root: Path, cases: list[TrainingCase]) -> None:
 
 
 def memory_slope(folder: Path) -> float:
-    """Return kilobytes more for each more case: positions, open parts and samples of an epoch."""
+    """Return kilobytes more for each more case: positions, open parts and an epoch's samples."""
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(-1000, 1000, SMALL, dtype=np.int16), np.zeros(SMALL, np.uint8)
+    mask[2:6, 8:40, 8:40] = 1
+    cases = []
+    for part in range(0, MANY, PART_CASES):
+        names = [f"{number:032x}" for number in range(part, part + PART_CASES)]
+        written = write(folder / str(part), dict.fromkeys(names, (image, mask)), SMALL)
+        cases += [_under(case, str(part)) for case in written]
+    (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
     script = (
         "import sys; sys.path.insert(0, sys.argv[3]); from pathlib import Path; "
         "import bench_loader; print(bench_loader.resident(Path(sys.argv[1]), int(sys.argv[2])))"
     )
-    peaks = {}
-    counts = (250, 1000)
-    for count in counts:
+    peaks = []
+    for count in (FEW, MANY):
+        # A process of its own: memory that another measure gave back would hide some of it.
         run = subprocess.run(
             [sys.executable, "-c", script, folder, str(count), Path(__file__).parent],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        peaks[count] = float(run.stdout)
-    return (peaks[counts[1]] - peaks[counts[0]]) / (counts[1] - counts[0])
+        peaks.append(float(run.stdout.split()[-1]))
+    return (peaks[1] - peaks[0]) / (MANY - FEW)
 
 
 def resident(folder: Path, count: int) -> float:
     """Return the kilobytes of this process after an epoch over so many small cases."""
-    rng = np.random.default_rng(0)
-    one = rng.integers(-1000, 1000, SMALL, dtype=np.int16)
-    mask = np.zeros(SMALL, np.uint8)
-    mask[2:6, 8:40, 8:40] = 1
-    cases = []
-    for part in range(0, count, 125):
-        names = [f"{number:032x}" for number in range(part, part + 125)]
-        cases += write(folder / f"{count}-{part}", dict.fromkeys(names, (one, mask)))
-    del one, mask
-    # One root for all parts: each folder was written as a store of its own.
-    cases = [_under(case, f"{count}-{i // 125 * 125}") for i, case in enumerate(cases)]
-    before = _resident()
-    source, ids = StoreCases(str(folder), cases), [case.case_id for case in cases]
+    rows = json.loads((folder / "cases.json").read_text())[:count]
+    cases = [TrainingCase(**row) for row in rows]
     candidate = NetworkCandidate(
         name="m", network="unet3d", patch=(8, 32, 32), batch=4, features=(4, 8)
     )
     plan = plan_network(candidate, task="segmentation", shape=SMALL, n_classes=2)
-    samples = Samples(plan, source, ids, {}, 0)
+    source = StoreCases(str(folder), cases)
+    samples = Samples(plan, source, [case.case_id for case in cases], {}, 0)
     for _ in samples.batches(0, 4, readers=READERS):
         pass
-    return _resident() - before
+    return _resident()
 
 
 def _under(case: TrainingCase, folder: str) -> TrainingCase:
