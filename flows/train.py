@@ -74,6 +74,9 @@ class EpochLines:
         self._last = now
         shown = [f"loss {record['loss']:.3f}"]
         shown += [f"{n} {v:.3f}" for n, v in record.items() if n.startswith("val_")]
+        # An epoch that an older radloop trained does not say it.
+        if "samples_a_second" in record:
+            shown.append(f"{record['samples_a_second']:.1f} samples/s")
         say(
             f"  {record['candidate']} fold {record['fold']}, epoch {record['epoch']}: "
             f"{', '.join(shown)}, data wait {record['data_wait']:.0%}"

@@ -1,26 +1,17 @@
 """Random changes of training images: drawn in one function, applied in another, so all replay.
 
 ``draw_params`` holds every random decision and returns a JSON-able record a sample;
-``apply`` is a pure function of those records and the images, batched, on any device.
+:func:`tasks.learn.augment_batch.apply` is a pure function of those records and the images.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 AXES = "zyx"
 """Array axes in order; flips are named by them."""
-
-_BLUR_REACH = 3.0
-"""Standard deviations a blur kernel reaches on each side; beyond it lies .3 % of the weight."""
-
-_MIN_SPREAD = 1e-6
-"""Least intensity range of an image that gamma is applied to; a constant image stays as it is."""
 
 
 class AugmentConfig(BaseModel):
@@ -184,114 +175,3 @@ def _rotation(a: int, b: int, angle: float) -> np.ndarray:
     matrix[a, a] = matrix[b, b] = np.cos(angle)
     matrix[a, b], matrix[b, a] = -np.sin(angle), np.sin(angle)
     return matrix
-
-
-def apply(
-    params: Sequence[Mapping[str, Any]], image: "Tensor", mask: "Tensor | None" = None
-) -> tuple["Tensor", "Tensor | None"]:
-    """Apply drawn changes to a batch, on the device it lies on.
-
-    Parameters
-    ----------
-    params : sequence of dict
-        One record of :func:`draw_params` a sample.
-    image : Tensor, (n, 1, z, y, x) float
-    mask : Tensor, (n, z, y, x) int, optional
-        Moved with the image, nearest neighbour, 0 where it came from outside.
-
-    Returns
-    -------
-    image, mask : Tensor
-        New tensors of the same shapes.
-    """
-    image, mask = _apply_affine(params, image, mask)
-    out = [_apply_intensity(one, image[i]) for i, one in enumerate(params)]
-    import torch
-
-    return torch.stack(out), mask
-
-
-def _apply_affine(
-    params: Sequence[Mapping[str, Any]], image: "Tensor", mask: "Tensor | None"
-) -> tuple["Tensor", "Tensor | None"]:
-    import torch
-    from torch.nn.functional import affine_grid, grid_sample
-
-    if not any("affine" in one for one in params):
-        return image, mask
-    shape = np.array(image.shape[2:], dtype=float)
-    theta = np.stack([_theta(one.get("affine"), shape) for one in params])
-    matrix = torch.as_tensor(theta, dtype=image.dtype, device=image.device)
-    if shape[0] == 1:
-        # Bilinear in the plane costs half of trilinear over one slice.
-        grid = affine_grid(matrix[:, :2][:, :, [0, 1, 3]], image.shape[:2] + image.shape[3:], False)
-        flat = image[:, :, 0]
-        image = grid_sample(flat, grid, "bilinear", "border", align_corners=False)[:, :, None]
-        if mask is not None:
-            moved = grid_sample(mask.to(flat.dtype), grid, "nearest", "zeros", align_corners=False)
-            mask = moved.to(mask.dtype)
-        return image, mask
-    grid = affine_grid(matrix, list(image.shape), align_corners=False)
-    image = grid_sample(image, grid, "bilinear", "border", align_corners=False)
-    if mask is not None:
-        labels = mask[:, None].to(image.dtype)
-        moved = grid_sample(labels, grid, "nearest", "zeros", align_corners=False)
-        mask = moved[:, 0].to(mask.dtype)
-    return image, mask
-
-
-def _theta(affine: Sequence[Sequence[float]] | None, shape: np.ndarray) -> np.ndarray:
-    """Return the 3x4 matrix that ``affine_grid`` wants: normalised coordinates, order x, y, z."""
-    matrix = np.eye(3, 4) if affine is None else np.array(affine)
-    # With align_corners=False a voxel is 2/n wide in normalised coordinates.
-    linear = matrix[:, :3] * shape[None, :] / shape[:, None]
-    shift = matrix[:, 3] * 2 / shape
-    return np.column_stack([linear[::-1, ::-1], shift[::-1]])
-
-
-def _apply_intensity(params: Mapping[str, Any], image: "Tensor") -> "Tensor":
-    import torch
-
-    if "gamma" in params:
-        low, high = image.min(), image.max()
-        spread = high - low
-        if float(spread) > _MIN_SPREAD:
-            image = ((image - low) / spread) ** params["gamma"] * spread + low
-    if "contrast" in params:
-        mean = image.mean()
-        image = (image - mean) * params["contrast"] + mean
-    if "brightness" in params:
-        image = image + params["brightness"]
-    if "blur" in params:
-        image = _blur(image, params["blur"])
-    if "noise" in params:
-        # Drawn on the CPU, so that a sample is the same on every device.
-        source = torch.Generator().manual_seed(params["noise_seed"])
-        noise = torch.randn(image.shape, generator=source, dtype=image.dtype)
-        image = image + params["noise"] * noise.to(image.device)
-    if "cutout" in params:
-        (z0, y0, x0), (z1, y1, x1) = params["cutout"]
-        image = image.clone()
-        image[:, z0:z1, y0:y1, x0:x1] = image.mean()
-    return image
-
-
-def _blur(image: "Tensor", sigma: float) -> "Tensor":
-    import torch
-    from torch.nn.functional import conv3d, pad
-
-    reach = max(1, int(np.ceil(_BLUR_REACH * sigma)))
-    offsets = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    weights = torch.exp(-0.5 * (offsets / max(sigma, _MIN_SPREAD)) ** 2)
-    weights = weights / weights.sum()
-    out = image[None]
-    for axis in range(3):
-        # "replicate" needs no extent, but an axis shorter than the kernel has nothing to blur.
-        if image.shape[1 + axis] <= reach:
-            continue
-        size = [1, 1, 1]
-        size[axis] = len(weights)
-        margin = [0] * 6
-        margin[2 * (2 - axis)] = margin[2 * (2 - axis) + 1] = reach
-        out = conv3d(pad(out, margin, mode="replicate"), weights.reshape(1, 1, *size))
-    return out[0]

@@ -1,8 +1,9 @@
 """Labelled cases out of the store, read as they are needed or held in memory when they fit."""
 
-import threading
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
 PRELOAD_BYTES = 2 << 30
 """Images and masks that fit in this are held in memory; larger sets are read patch by patch."""
+
+OPEN_PARTS = 16
+"""Parts kept open, so that memory does not grow with the store: one of large volumes takes up to
+25 MB with the indexes of its shards, and 2 ms to open again."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class CaseSource(Protocol):
     """Where samples come from: arrays (z, y, x)."""
 
     def shape(self, case_id: str) -> tuple[int, ...]: ...
+    def nbytes(self, case_id: str, *, label: bool = False) -> int: ...
     def image(self, case_id: str) -> np.ndarray: ...
     def label(self, case_id: str) -> np.ndarray: ...
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray: ...
@@ -54,6 +60,10 @@ class ArrayCases:
         """Return (z, y, x)."""
         return self.images[case_id].shape
 
+    def nbytes(self, case_id: str, *, label: bool = False) -> int:
+        """Return the bytes of an image or a mask."""
+        return (self.labels if label else self.images)[case_id].nbytes
+
     def image(self, case_id: str) -> np.ndarray:
         """Return the image (z, y, x)."""
         return self.images[case_id]
@@ -72,26 +82,36 @@ class ArrayCases:
 
 
 class StoreCases:
-    """Cases in the parts of a store; each thread opens a part once."""
+    """Cases in the parts of a store, which threads may share.
+
+    Pickles as its place and its cases only, so a process that reads for us opens the parts anew.
+    """
 
     def __init__(self, root: str, cases: Sequence[TrainingCase]) -> None:
         self._root = root
         self._cases = {case.case_id: case for case in cases}
-        # An open part keeps a table of handles that two threads must not change at once.
-        self._own = threading.local()
+        self._open = lru_cache(OPEN_PARTS)(self._open_part)
 
-    def _part(self, case_id: str, *, label: bool = False) -> "Part":
+    def __reduce__(self) -> tuple:
+        return StoreCases, (self._root, tuple(self._cases.values()))
+
+    def _open_part(self, path: str, digest: str | None) -> "Part":
         from tasks.store.read import open_part
 
+        return open_part(self._root, path, digest)
+
+    def _part(self, case_id: str, *, label: bool = False) -> "Part":
         case = self._cases[case_id]
         path = case.label_part_path if label else case.part_path
         digest = case.label_part_digest if label else case.part_digest
         if path is None:
             raise ValueError(f"case {case_id} has no label part; preprocess its labels first")
-        parts = self._own.__dict__.setdefault("parts", {})
-        if path not in parts:
-            parts[path] = open_part(self._root, path, digest)
-        return parts[path]
+        return self._open(path, digest)
+
+    def nbytes(self, case_id: str, *, label: bool = False) -> int:
+        """Return the bytes of an image or a mask in memory, without reading it."""
+        part = self._part(case_id, label=label)
+        return math.prod(part.shape(case_id)) * np.dtype(part.dtype).itemsize
 
     def shape(self, case_id: str) -> tuple[int, ...]:
         """Return (z, y, x)."""
@@ -123,19 +143,15 @@ def preload(
 ) -> CaseSource:
     """Return the cases in memory when they fit the budget (bytes), else the source itself.
 
-    Images of unknown size are read until the budget is passed, so at most it is held.
+    Sizes are asked for first: of a set that does not fit, no voxel is read.
     """
-    images: dict[str, np.ndarray] = {}
-    masks: dict[str, np.ndarray] = {}
     held = 0
     for case_id in case_ids:
-        images[case_id] = source.image(case_id)
-        held += images[case_id].nbytes
-        if labels:
-            masks[case_id] = source.label(case_id)
-            held += masks[case_id].nbytes
+        held += source.nbytes(case_id) + (source.nbytes(case_id, label=True) if labels else 0)
         if held > budget:
             return source
+    images = {case_id: source.image(case_id) for case_id in case_ids}
+    masks = {case_id: source.label(case_id) for case_id in case_ids} if labels else {}
     return ArrayCases(images, masks)
 
 

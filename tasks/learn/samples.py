@@ -16,11 +16,8 @@ from torch import Tensor
 
 from tasks.learn.augment import draw_params
 from tasks.learn.dataset import CaseSource
+from tasks.learn.foreground import find_foreground
 from tasks.learn.plan import NetworkPlan
-
-FOREGROUND_SAMPLES = 1000
-"""Foreground positions remembered per class and case to centre forced patches on (nnU-Net 10,000;
-three 16-bit numbers each, so a thousand cost 6 kB)."""
 
 READERS = 4
 """Threads that read samples ahead; the store's reader releases the interpreter lock."""
@@ -31,16 +28,22 @@ PAD_VALUE = 0.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of one step, before augmentation."""
+    """Samples of one step, before augmentation, as the store has them: half or a quarter as many
+    bytes go to the device, which converts and changes them."""
 
     image: Tensor
-    """(n, 1, z, y, x) float32."""
+    """(n, 1, z, y, x), of the stored type."""
     mask: Tensor | None
-    """(n, z, y, x) int64."""
+    """(n, z, y, x), of the stored type."""
     target: Tensor | None
     """(n,) int64."""
     params: tuple[dict[str, Any], ...]
     """What augmentation does to each sample."""
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Return image (float32) and mask (as stored) on a device, converted there."""
+        image = self.image.to(device, non_blocking=True).to(torch.float32)
+        return image, None if self.mask is None else self.mask.to(device, non_blocking=True)
 
 
 class Samples:
@@ -71,18 +74,29 @@ class Samples:
         self._case_ids, self._targets = tuple(case_ids), targets
         self._segments = plan.task == "segmentation"
         self._foreground = (
-            {case_id: _positions(source.label(case_id), seed) for case_id in case_ids}
+            find_foreground(source, case_ids, plan.n_classes, seed, readers=READERS)
             if self._segments
             else {}
         )
+
+    @property
+    def source(self) -> CaseSource:
+        """Where voxels come from."""
+        return self._source
 
     def steps(self, batch: int) -> int:
         """Return the batches of an epoch: as planned, else one pass over the cases."""
         return self._plan.steps_per_epoch or max(1, len(self._case_ids) // batch)
 
-    def batches(self, epoch: int, batch: int, *, readers: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch; ``readers`` threads read ahead without changing them."""
-        numbers = range(self.steps(batch))
+    def batches(
+        self, epoch: int, batch: int, *, readers: int = 0, first: int = 0
+    ) -> Iterator[Batch]:
+        """Yield the batches of an epoch from step ``first`` on.
+
+        ``readers`` threads read ahead without changing them; for processes see
+        :mod:`tasks.learn.loader`.
+        """
+        numbers = range(first, self.steps(batch))
         if readers == 0:
             yield from (self.batch(epoch, step, batch) for step in numbers)
             return
@@ -90,7 +104,7 @@ class Samples:
             waiting = [pool.submit(self.batch, epoch, s, batch) for s in numbers[:readers]]
             for step in numbers:
                 ready = waiting.pop(0)
-                if step + readers < len(numbers):
+                if step + readers < numbers.stop:
                     waiting.append(pool.submit(self.batch, epoch, step + readers, batch))
                 yield ready.result()
 
@@ -98,12 +112,14 @@ class Samples:
         """Return one batch: the same one whenever asked for."""
         drawn = [self._sample(epoch, step * batch + slot, slot, batch) for slot in range(batch)]
         images, masks, targets, params = zip(*drawn, strict=True)
-        mask = torch.from_numpy(np.stack(masks).astype(np.int64)) if self._segments else None
-        target = None if self._segments else torch.tensor(targets, dtype=torch.int64)
-        image = torch.from_numpy(np.stack(images).astype(np.float32, copy=False))[:, None]
-        return Batch(image, mask, target, params)
+        image = torch.from_numpy(_stack(images, self._plan.patch, PAD_VALUE))[:, None]
+        if self._segments:
+            return Batch(image, torch.from_numpy(_stack(masks, self._plan.patch, 0)), None, params)
+        return Batch(image, None, torch.tensor(targets, dtype=torch.int64), params)
 
-    def _sample(self, epoch: int, number: int, slot: int, batch: int) -> tuple:
+    def _sample(
+        self, epoch: int, number: int, slot: int, batch: int
+    ) -> tuple[np.ndarray, np.ndarray | None, int | None, dict[str, Any]]:
         case_id = self._case(epoch, number)
         rng = np.random.default_rng([self._seed, epoch, number])
         size = self._plan.patch
@@ -139,10 +155,18 @@ class Samples:
                  for a, (n, p) in enumerate(zip(shape, size, strict=True))]  # fmt: skip
         low = [max(0, s) for s in start]
         high = [min(n, s + p) for n, s, p in zip(shape, start, size, strict=True)]
-        margin = [(a - s, s + p - b) for a, b, s, p in zip(low, high, start, size, strict=True)]
-        image = np.asarray(self._source.patch(case_id, low, high), dtype=np.float32)
-        mask = self._source.label_patch(case_id, low, high)
-        return np.pad(image, margin, constant_values=PAD_VALUE), np.pad(mask, margin)
+        return self._source.patch(case_id, low, high), self._source.label_patch(case_id, low, high)
+
+
+def _stack(arrays: Sequence[np.ndarray], size: tuple[int, ...], fill: float) -> np.ndarray:
+    """Return arrays as one (n, z, y, x); those smaller than the patch stand in its middle."""
+    out = np.empty((len(arrays), *size), np.result_type(*arrays))
+    for whole, array in zip(out, arrays, strict=True):
+        if array.shape != tuple(size):
+            whole[...] = fill
+        start = [(p - n) // 2 for n, p in zip(array.shape, size, strict=True)]
+        whole[tuple(slice(s, s + n) for s, n in zip(start, array.shape, strict=True))] = array
+    return out
 
 
 @lru_cache(maxsize=8)
@@ -157,14 +181,3 @@ def _start(rng: np.random.Generator, n: int, patch: int, centre: int | None) -> 
     if centre is None:
         return int(rng.integers(0, n - patch + 1))
     return min(max(centre - patch // 2, 0), n - patch)
-
-
-def _positions(label: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
-    """Return up to FOREGROUND_SAMPLES positions (m, 3) of each class that is present."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for value in np.unique(label[label > 0]):
-        flat = np.flatnonzero(label == value)
-        chosen = rng.choice(flat, min(len(flat), FOREGROUND_SAMPLES), replace=False)
-        found.append(np.column_stack(np.unravel_index(chosen, label.shape)).astype(np.uint16))
-    return tuple(found)

@@ -17,8 +17,9 @@ from tasks.learn.dataset import (
 )
 from tasks.learn.device import device_name, pick_device, repeatable
 from tasks.learn.fold import Fold, FoldResult, finish_fold, read_fold
+from tasks.learn.loader import Loader
 from tasks.learn.plan import NetworkPlan
-from tasks.learn.samples import Samples
+from tasks.learn.samples import READERS, Samples
 from tasks.learn.training import Training
 from tasks.learn.validate import validate
 
@@ -37,6 +38,8 @@ def train_fold(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     device: str | None = None,
     preload_bytes: int = PRELOAD_BYTES,
+    readers: int = READERS,
+    reader_processes: bool = False,
 ) -> FoldResult:
     """Train one fold, or go on with it where a killed run left it.
 
@@ -62,6 +65,10 @@ def train_fold(
         A CUDA device where there is one, else the CPU.
     preload_bytes : int
         Cases that fit in it are held in memory.
+    readers : int
+        How many samples of the store are read ahead by.
+    reader_processes : bool
+        Whether readers are processes, not threads; neither changes the weights.
 
     Returns
     -------
@@ -91,7 +98,9 @@ def train_fold(
     with repeatable(where):
         held = preload(source, ids, labels=plan.task == "segmentation", budget=preload_bytes)
         fold = Fold(plan, held, targets, fold.train_ids, fold.val_ids, seed)
-        training = _run(fold, Path(out_dir), where, tell)
+        samples = Samples(plan, held, fold.train_ids, targets, seed)
+        with Loader(samples, readers=readers, processes=reader_processes) as loader:
+            training = _run(fold, loader, Path(out_dir), where, tell)
         result = finish_fold(fold, training, Path(out_dir), where, device_name(device))
     for left in (Path(out_dir) / CHECKPOINT, *Path(out_dir).glob(f".{CHECKPOINT}.*")):
         left.unlink(missing_ok=True)  # a kill while writing leaves the file beside
@@ -122,10 +131,13 @@ def _check_targets(
 
 
 def _run(
-    fold: Fold, out_dir: Path, device: torch.device, tell: Callable[[dict[str, Any]], None]
+    fold: Fold,
+    loader: Loader,
+    out_dir: Path,
+    device: torch.device,
+    tell: Callable[[dict[str, Any]], None],
 ) -> Training:
     path = out_dir / CHECKPOINT
-    samples = Samples(fold.plan, fold.source, fold.train_ids, fold.targets, fold.seed)
     batch, told = fold.plan.batch, 0
     while True:
         training = Training(fold, device, batch)
@@ -136,7 +148,7 @@ def _run(
         told = len(training.history)
         try:
             while not training.over:
-                tell(_epoch(training, fold, samples, path))
+                tell(_epoch(training, fold, loader, path))
                 told += 1
         except torch.OutOfMemoryError as error:
             if batch == 1:
@@ -155,9 +167,9 @@ def _run(
         tell({"epoch": told, "batch": batch, "note": halved})
 
 
-def _epoch(training: Training, fold: Fold, samples: Samples, path: Path) -> dict[str, Any]:
+def _epoch(training: Training, fold: Fold, loader: Loader, path: Path) -> dict[str, Any]:
     began = time.perf_counter()
-    record = training.train_epoch(fold, samples)
+    record = training.train_epoch(fold, loader)
     record |= validate(
         training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
         training.weights,

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from tasks.learn import checkpoint
-from tasks.learn.augment import apply
-from tasks.learn.dataset import ArrayCases
+from tasks.learn.augment_batch import apply
 from tasks.learn.device import half_type, mixed_precision
 from tasks.learn.fold import Fold
+from tasks.learn.loader import Loader
 from tasks.learn.loss import (
     class_weights,
     classification_loss,
@@ -23,7 +23,7 @@ from tasks.learn.loss import (
     segmentation_loss,
 )
 from tasks.learn.networks import build_network, to_network
-from tasks.learn.samples import READERS, Batch, Samples
+from tasks.learn.samples import Batch
 
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
@@ -64,18 +64,15 @@ class Training:
         epochs = len(self.history)
         return epochs >= self.plan.epochs or epochs - 1 - self.best_epoch >= self.plan.patience
 
-    def train_epoch(self, fold: Fold, samples: Samples) -> dict[str, Any]:
-        """Train one epoch and return its loss, learning rate and data-wait share."""
+    def train_epoch(self, fold: Fold, loader: Loader) -> dict[str, Any]:
+        """Train one epoch and return its loss, learning rate, data-wait share and speed."""
         epoch = len(self.history)
         # Dropout draws from torch's own source: seeded by the epoch, it needs no saved state.
         torch.manual_seed(_seed(fold.seed, epoch + 1))
         self.network.train()
-        steps = samples.steps(self.batch)
-        readers = 0 if isinstance(fold.source, ArrayCases) else READERS
+        steps = loader.steps(self.batch)
         began, waited, losses, rate = time.perf_counter(), 0.0, [], 0.0
-        for step, (batch, wait) in enumerate(
-            _timed(samples.batches(epoch, self.batch, readers=readers))
-        ):
+        for step, (batch, wait) in enumerate(_timed(loader.batches(epoch, self.batch))):
             waited += wait
             rate = learning_rate(
                 self.plan.schedule, self.plan.lr, (epoch + step / steps) / self.plan.epochs
@@ -93,13 +90,12 @@ class Training:
             "lr": rate,
             "train_seconds": seconds,
             "data_wait": waited / seconds,
+            "samples_a_second": steps * self.batch / seconds,
             "batch": self.batch,
         }
 
     def _step(self, batch: Batch, rate: float) -> Tensor:
-        mask = None if batch.mask is None else batch.mask.to(self.device, non_blocking=True)
-        image = batch.image.to(self.device, non_blocking=True)
-        image, mask = apply(batch.params, image, mask)
+        image, mask = apply(batch.params, *batch.on(self.device))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -108,7 +104,8 @@ class Training:
         if mask is None:
             loss = classification_loss(logits, batch.target.to(self.device), self.weights)
         else:
-            loss = segmentation_loss(logits, mask[:, 0] if self.plan.dims == 2 else mask)
+            truth = mask.to(torch.int64)
+            loss = segmentation_loss(logits, truth[:, 0] if self.plan.dims == 2 else truth)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)

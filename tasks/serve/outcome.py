@@ -199,6 +199,7 @@ def epochs(record: FoldRecord, primary: str) -> list[dict[str, Any]]:
                 "val/loss": row.get("val_loss"),
                 "val/primary": row.get(f"val_{primary}"),
                 "data_wait": row.get("data_wait"),
+                "samples_a_second": row.get("samples_a_second"),
                 "epoch_seconds": row.get("seconds"),
             }
         )

@@ -2,12 +2,15 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from tasks.hashing import digest_json
 from tasks.learn.dataset import ArrayCases, TrainingCase
 from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.store.write import Prepared, write_part
 
 SIZE = 24
 
@@ -40,6 +43,37 @@ def ball_cases(n: int, shape: tuple[int, int, int], seed: int = 0) -> tuple[Arra
         labels[case_id] = inside.astype(np.uint8)
         cases.append(TrainingCase(case_id, f"patient{i}", "part", label_part_path="label"))
     return ArrayCases(images, labels), cases
+
+
+def write_store(root, source, cases, *, fixed_shape=None):
+    """Write the cases as an image part and, where there are masks, a label part."""
+    ids = [case.case_id for case in cases]
+    recipe = digest_json("recipe")
+
+    def prepared(arrays):
+        return lambda case_id: Prepared(arrays[case_id], np.eye(4), (), {}, {})
+
+    image = write_part(
+        str(root), digest_json("image"), "image", recipe, ids, prepared(source.images),
+        fixed_shape=fixed_shape, dtype="float32",
+    )  # fmt: skip
+    label = None
+    if source.labels:
+        label = write_part(
+            str(root), digest_json("label"), "label", recipe, ids, prepared(source.labels),
+            fixed_shape=fixed_shape, dtype="uint8", label_set_id=digest_json("labels"),
+        )  # fmt: skip
+    label_place = (label.path, label.digest) if label else (None, None)
+    return [
+        replace(
+            case,
+            part_path=image.path,
+            part_digest=image.digest,
+            label_part_path=label_place[0],
+            label_part_digest=label_place[1],
+        )
+        for case in cases
+    ]
 
 
 def classifier_plan(**fields) -> NetworkPlan:

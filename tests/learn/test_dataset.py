@@ -1,7 +1,6 @@
 """Samples by number: the same whoever asks, with foreground where it was forced."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from tasks.learn.dataset import ArrayCases, StoreCases, TrainingCase, preload
 from tasks.learn.plan import NetworkCandidate, plan_network
 from tasks.learn.samples import PAD_VALUE, Samples
 from tasks.learn.train import train_fold
-from tasks.store.write import Prepared, write_part
 from tests.learn import small_fold
 
 
@@ -99,40 +97,9 @@ def test_preloading_stops_at_the_budget():
     np.testing.assert_array_equal(held.image(ids[3]), source.image(ids[3]))
 
 
-def _store(root, source, cases, *, fixed_shape=None):
-    """Write the cases as an image part and, where there are masks, a label part."""
-    ids = [case.case_id for case in cases]
-    recipe = digest_json("recipe")
-
-    def prepared(arrays):
-        return lambda case_id: Prepared(arrays[case_id], np.eye(4), (), {}, {})
-
-    image = write_part(
-        str(root), digest_json("image"), "image", recipe, ids, prepared(source.images),
-        fixed_shape=fixed_shape, dtype="float32",
-    )  # fmt: skip
-    label = None
-    if source.labels:
-        label = write_part(
-            str(root), digest_json("label"), "label", recipe, ids, prepared(source.labels),
-            fixed_shape=fixed_shape, dtype="uint8", label_set_id=digest_json("labels"),
-        )  # fmt: skip
-    label_place = (label.path, label.digest) if label else (None, None)
-    return [
-        replace(
-            case,
-            part_path=image.path,
-            part_digest=image.digest,
-            label_part_path=label_place[0],
-            label_part_digest=label_place[1],
-        )
-        for case in cases
-    ]
-
-
 def test_samples_of_a_real_part_are_those_of_the_arrays(tmp_path):
     source, cases = small_fold.ball_cases(5, (20, 24, 18))
-    stored = StoreCases(str(tmp_path), _store(tmp_path, source, cases))
+    stored = StoreCases(str(tmp_path), small_fold.write_store(tmp_path, source, cases))
     ids = [case.case_id for case in cases]
     plan = _segmentation_plan((8, 16, 8), steps_per_epoch=6)
     expected = list(Samples(plan, source, ids, {}, 1).batches(0, 3))
@@ -142,7 +109,7 @@ def test_samples_of_a_real_part_are_those_of_the_arrays(tmp_path):
 
 def test_parts_are_read_by_many_threads_at_once(tmp_path):
     source, cases = small_fold.ball_cases(4, (20, 24, 18))
-    stored = StoreCases(str(tmp_path), _store(tmp_path, source, cases))
+    stored = StoreCases(str(tmp_path), small_fold.write_store(tmp_path, source, cases))
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(lambda i: stored.image(cases[i % 4].case_id), range(40)))
     for i, image in enumerate(images):
@@ -151,7 +118,7 @@ def test_parts_are_read_by_many_threads_at_once(tmp_path):
 
 def test_a_part_that_is_not_the_catalog_s_is_refused(tmp_path):
     source, cases = small_fold.bright_square_cases(3)
-    (case, *_) = _store(tmp_path, source, cases)
+    (case, *_) = small_fold.write_store(tmp_path, source, cases)
     wrong = TrainingCase(case.case_id, "p", case.part_path, 0, part_digest=digest_json("other"))
     with pytest.raises(StoreError):
         StoreCases(str(tmp_path), [wrong]).image(case.case_id)
@@ -159,7 +126,7 @@ def test_a_part_that_is_not_the_catalog_s_is_refused(tmp_path):
 
 def test_a_mask_that_was_never_prepared_is_named(tmp_path):
     source, cases = small_fold.bright_square_cases(3)
-    stored = _store(tmp_path, source, cases)
+    stored = small_fold.write_store(tmp_path, source, cases)
     with pytest.raises(ValueError, match="has no label part"):
         StoreCases(str(tmp_path), stored).label(cases[0].case_id)
 
@@ -168,7 +135,7 @@ def test_a_mask_that_was_never_prepared_is_named(tmp_path):
 def test_a_fold_trained_from_the_store_is_the_one_trained_from_arrays(tmp_path, budget):
     source, cases = small_fold.bright_square_cases(20)
     shape = (1, small_fold.SIZE, small_fold.SIZE)
-    stored = _store(tmp_path / "store", source, cases, fixed_shape=shape)
+    stored = small_fold.write_store(tmp_path / "store", source, cases, fixed_shape=shape)
     ids = [case.case_id for case in cases]
     plan = small_fold.classifier_plan(epochs=2, batch=7)
     a = train_fold(plan, source, cases, ids[:14], ids[14:], tmp_path / "a", 0, device="cpu")
