@@ -72,7 +72,7 @@ def check_the_end(folder: Path, digest: str, layout: str) -> None:
     catalog.dispose()
     assert not any((folder / "store" / "staging").iterdir())
     produced = (folder / "log").read_text().split()
-    # One case may have been in the making when the fault came; none that was finished is made again.
+    # One case may have been in the making when the fault came; no finished one is made again.
     assert len(produced) <= CASES + 1
 
 
