@@ -154,7 +154,7 @@ def _damages(draw: random.Random) -> list[Callable[[bytes], bytes]]:
         kept = draw.randrange(len(raw) // 2)
         return raw[:kept] + bytes(len(raw) - kept)
 
-    return [lambda raw: b"", lambda raw: raw[:-1], zeroed, *[cut] * CUTS, *[flip] * CUTS]
+    return [lambda raw: b"", lambda raw: raw[:-1], zeroed, cut, cut, flip, flip]
 
 
 @LAYOUTS
