@@ -76,13 +76,20 @@ class _Handler(BaseHTTPRequestHandler):
                 time.sleep(SLOW_SECONDS)
             status, headers, content = _ask(self.server.target, self, body)
             if fault == "lost":
-                self._answer_half(status, content)
+                self._answer(status, headers, content, len(content) // 2)
+                self._reset()
             else:
                 self._answer(status, headers, content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass  # noqa: N815 (http.server's names)
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+    def _answer(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        content: bytes,
+        sent: int | None = None,
+    ) -> None:
         self.send_response_only(status)
         length = str(len(content))
         for name, value in headers:
@@ -93,15 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", length)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
-
-    def _answer_half(self, status: int, content: bytes) -> None:
-        self.send_response_only(status)
-        self.send_header("content-length", str(len(content) + 1))
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2])
-        self.wfile.flush()
-        self._reset()
+            self.wfile.write(content[:sent])
+            self.wfile.flush()
 
     def _reset(self) -> None:
         self.close_connection = True
