@@ -21,7 +21,7 @@ def rows() -> list[tuple[str, str, str]]:
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:]]
 
 
-def tests_of(path: Path) -> set[str]:
+def named_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     found = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     return {name for name in found if name.startswith("test_")}
@@ -33,7 +33,7 @@ def test_every_row_has_a_test_that_exists():
         found = re.fullmatch(r"`(tests/\S+\.py)::(test_\w+)`", test)
         assert found, f"{fault}: {test} names no test"
         assert outcome
-        assert found[2] in tests_of(ROOT / found[1]), f"{fault}: {test} does not exist"
+        assert found[2] in named_in(ROOT / found[1]), f"{fault}: {test} does not exist"
 
 
 def test_every_test_of_a_fault_has_a_row():
@@ -41,10 +41,10 @@ def test_every_test_of_a_fault_has_a_row():
     here = Path(__file__)
     for path in sorted(here.parent.glob("test_*.py")):
         if path != here:
-            missing = tests_of(path) - named - BESIDE
+            missing = named_in(path) - named - BESIDE
             assert not missing, f"{path.name}: {sorted(missing)} has no row in docs/faults.md"
 
 
 def test_what_stands_beside_the_table_exists():
-    found = {name for path in Path(__file__).parent.glob("test_*.py") for name in tests_of(path)}
+    found = {name for path in Path(__file__).parent.glob("test_*.py") for name in named_in(path)}
     assert found >= BESIDE
