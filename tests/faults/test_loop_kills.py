@@ -24,9 +24,6 @@ from tests.flows.test_resume import (
 )
 
 PATIENTS = 40
-SCENARIO = "\n".join(line for line in LIMB.splitlines() if "small-cnn" not in line)
-"""Without a network: kills amid its epochs have tests of their own (tests/flows/test_resume.py)."""
-
 BROKEN = 4
 KILLS = 30
 LONGEST_PASS = 1800
@@ -40,7 +37,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("begun"))
     archive = place.folder / "archive"
     write_limb_archive(archive, patients=PATIENTS, seed=31, broken=BROKEN)
-    (place.folder / "small-limb.yaml").write_text(SCENARIO)
+    (place.folder / "small-limb.yaml").write_text(LIMB)
     place.radloop("source", "add", "limb", archive).ok()
     place.radloop("ui").ok()
     yield place

@@ -21,6 +21,9 @@ from tasks.store.write import write_part
 from tests.store.making import RECIPE, case_name, prepared
 
 EVERY = 5
+MOST_KILLS = 12
+"""On a machine so busy that a worker hardly starts within five seconds nothing would ever end."""
+
 PARTS = 6
 CASES = 30
 CASE_SECONDS = 0.25
@@ -64,7 +67,7 @@ def test_parts_whose_workers_are_killed_every_five_seconds_are_all_made_once(tmp
         with _killing(client) as kills:
             made = _until_done(client, str(torn))
     print(f"{len(kills)} workers killed")
-    assert len(kills) >= PARTS * CASES * CASE_SECONDS / 2 / EVERY - 1
+    assert len(kills) >= 3
     assert made == digests
     assert store_digest(str(torn)) == store_digest(str(calm))
     for path in committed_parts(str(torn)):
@@ -110,7 +113,7 @@ class _killing:  # noqa: N801 (reads as a word where it is used)
         self._thread.join(timeout=WAIT)
 
     def _run(self) -> None:
-        while not self._done.wait(EVERY):
+        while len(self.killed) < MOST_KILLS and not self._done.wait(EVERY):
             alive = sorted(self._client.run(os.getpid, on_error="ignore").values())
             if alive:
                 victim = random.choice(alive)
