@@ -10,7 +10,7 @@ from flows.console import say
 from flows.home import Home
 from flows.orders import orders_of
 from flows.policy import task
-from flows.runners import runner
+from flows.runners import bounded_memory, runner
 from flows.settings import load_settings
 from tasks.archive.catalog import Case
 from tasks.archive.commits import put_recipe, recipe_for
@@ -32,9 +32,10 @@ def _measures(
 ) -> list[Any]:
     """Measure images as a recipe's entry leaves them or, for a step, as all steps before it do."""
     order, recipe = unseal(token, load_settings().order_key), FittedRecipe.from_dict(before)
-    if step is None:
-        return fingerprint_order(order, recipe)
-    return measure_order(order, recipe, StepConfig.model_validate(step))
+    with bounded_memory():
+        if step is None:
+            return fingerprint_order(order, recipe)
+        return measure_order(order, recipe, StepConfig.model_validate(step))
 
 
 measure_cases = task(_measures, name="fingerprint", retries=1)

@@ -14,7 +14,7 @@ from flows.home import Home, held_lease, lease, store_lease
 from flows.orders import orders_of
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
-from flows.runners import least_memory, runner, workers
+from flows.runners import bounded_memory, least_memory, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case
@@ -32,7 +32,8 @@ def _image_part(token: bytes, recipe: dict[str, Any]) -> PartRecord:
     settings = load_settings()
     order = unseal(token, settings.order_key)
     fitted = FittedRecipe.from_dict(recipe)
-    return write_image_part(settings.store_root, order, fitted, scratch=settings.scratch)
+    with bounded_memory():
+        return write_image_part(settings.store_root, order, fitted, scratch=settings.scratch)
 
 
 def _label_part(
@@ -41,9 +42,10 @@ def _label_part(
     settings = load_settings()
     order = unseal(token, settings.order_key)
     fitted = FittedRecipe.from_dict(recipe)
-    return write_label_part(
-        settings.store_root, order, fitted, image_path, label_set, scratch=settings.scratch
-    )
+    with bounded_memory():
+        return write_label_part(
+            settings.store_root, order, fitted, image_path, label_set, scratch=settings.scratch
+        )
 
 
 make_image_part = task(_image_part, name="image part", tags=[PART_TAG], retries=1)

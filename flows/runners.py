@@ -5,12 +5,14 @@ specifications in ``infra/`` differ.
 """
 
 import logging
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import dask
+import psutil
 from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
 from prefect_dask import DaskTaskRunner
 
@@ -41,6 +43,10 @@ DASK_CONFIG = {
     "distributed.scheduler.dashboard.status.task-stream-length": 0,
     "distributed.comm.timeouts.connect": "60s",
 }
+
+MEMORY_SHARE = 0.9
+"""Of its memory limit a worker may fill so much: the nanny ends a worker that reaches 0.95, and a
+case that ends its worker would take the part with it, again and again."""
 
 _LOOPBACK = "127.0.0.1"
 _address: ContextVar[str | None] = ContextVar("dask_address", default=None)
@@ -180,6 +186,30 @@ def listening(address: str, topic: str, hear: Callable[[Any], None]) -> Iterator
         client.subscribe_topic(topic, handler)
         yield
         client.unsubscribe_topic(topic)
+
+
+@contextmanager
+def bounded_memory() -> Iterator[None]:
+    """Let what asks for more memory than the worker has get a MemoryError while the block runs.
+
+    Counts private memory (RLIMIT_DATA, getrlimit(2)). Outside a Dask worker, and in one without a
+    limit, nothing is bounded.
+    """
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except ValueError:
+        limit = None
+    if not limit:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    process = psutil.Process().memory_info()
+    most = process.data + max(int(MEMORY_SHARE * limit) - process.rss, 0)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def tell(topic: str, word: Any) -> None:

@@ -127,6 +127,7 @@ _LABELS_AND_RECIPES = {
     "no_such_mask": "name a mask that an earlier step of the recipe makes",
     "no_window": "give the window's level and width in the recipe: the file states none",
     "not_finite": "correct the recipe: it made values that are not finite",
+    "out_of_memory": f"set RADLOOP_WORKERS lower, so that each has more memory, {_AGAIN}",
     "out_of_range": "clip before storing integers, or store float32",
     "region_too_small": "choose fewer hog_cells, or look at the mask",
     "registration_failed": "look at both series side by side, or take one out of the case",

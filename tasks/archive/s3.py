@@ -7,15 +7,17 @@ without TLS is refused unless ``AWS_ALLOW_HTTP`` says otherwise.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
+
+Found = TypeVar("Found")
 
 SCHEME = "s3://"
 
@@ -30,6 +32,9 @@ RETRIES = 5
 
 PIECE_BYTES = 16 << 20
 """A larger object is read in pieces: the client ends each request after 30 s."""
+
+_BROKEN = ("response body error", "?delete")
+"""What the client's error says when an answer broke off, or a deletion was not answered."""
 
 NS = 1_000_000_000
 
@@ -107,13 +112,40 @@ def list_objects(location: str) -> Iterator[BucketObject]:
 def _listing(location: str) -> Iterator[BucketObject]:
     bucket, prefix = split_location(location)
     skip = len(prefix) + 1 if prefix else 0
+    after, broken = None, 0
+    # The client repeats a request, but not a page whose body broke off: go on after the last key.
+    while True:
+        try:
+            with plain_errors():
+                pages = open_bucket(bucket).list(
+                    prefix or None, offset=after, chunk_size=LISTED_AT_ONCE
+                )
+                for page in pages:
+                    for found in page:
+                        after = found["path"]
+                        if key := after[skip:]:
+                            when = stamp(found["last_modified"], found["e_tag"])
+                            yield BucketObject(key, found["size"], when)
+            return
+        except ConnectionResetError:
+            if broken == RETRIES:
+                raise
+            broken += 1
+
+
+def again(do: Callable[[], Found]) -> Found:
+    """Return what ``do`` returns, repeating it where its answer broke off.
+
+    The client repeats what it takes to be safe; a deletion, which may be done twice, it does not.
+    """
+    for _ in range(RETRIES):
+        try:
+            with plain_errors():
+                return do()
+        except ConnectionResetError:
+            continue
     with plain_errors():
-        for page in open_bucket(bucket).list(prefix or None, chunk_size=LISTED_AT_ONCE):
-            for found in page:
-                key = found["path"][skip:]
-                if key:
-                    when = stamp(found["last_modified"], found["e_tag"])
-                    yield BucketObject(key, found["size"], when)
+        return do()
 
 
 def read_object(location: str, max_bytes: int) -> bytes:
@@ -202,6 +234,8 @@ def plain_errors() -> Iterator[None]:
     except InvalidPathError:
         raise OSError("a key with an empty, '.' or '..' part ends the listing: rename it") from None
     except BaseError as error:
+        if any(words in str(error) for words in _BROKEN):
+            raise ConnectionResetError("the bucket's answer broke off, each time") from None
         raise OSError(
             f"the bucket cannot be read ({type(error).__name__}): check its name, AWS_ENDPOINT_URL "
             "and the connection"

@@ -4,7 +4,10 @@ In a folder a part appears by a rename.  A bucket renames nothing: objects appea
 whole, and the manifest last; without its manifest a part is not there for any reader.
 """
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,35 @@ from tasks.store.manifest import file_problems, read_manifest
 from tasks.store.places import Bucket, Folder, place_of
 from tasks.store.schema import MANIFEST, STAGING
 from tasks.store.staging import sync_folder, sync_tree
+
+_REMEDIES = {
+    errno.ENOSPC: "free space on its disk",
+    errno.EDQUOT: "raise the quota of its disk",
+    errno.EROFS: "mount the store for writing",
+    errno.EACCES: "give this user the right to write to the store",
+    errno.EPERM: "give this user the right to write to the store",
+}
+
+
+@contextmanager
+def plain_faults(part_id: str) -> Iterator[None]:
+    """Turn an error of the disk or bucket into one sentence that names no place.
+
+    Raises
+    ------
+    StoreError
+        With the system's reason and what to do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        # The bucket's own errors have a sentence and no number; those of a disk name a path.
+        why = error.strerror or str(error) or type(error).__name__
+        remedy = _REMEDIES.get(error.errno, "check the store's disk or bucket")
+        raise StoreError(
+            f"part {part_id} was not written ({why}): {remedy} and run again, finished cases are "
+            "kept"
+        ) from None
 
 
 def standing(root: str, path: str) -> dict[str, Any] | None:
@@ -26,6 +58,10 @@ def standing(root: str, path: str) -> dict[str, Any] | None:
     place = place_of(root, path)
     if not _is_there(place):
         return None
+    if isinstance(place, Folder):
+        # Whoever renamed it may have been killed before this: the catalog must not name a part
+        # that a power cut could still take away.
+        _sync_names(place.path.parent)
     manifest = read_manifest(place)
     problems = file_problems(place, manifest, content=False)
     if problems:
@@ -65,12 +101,18 @@ def publish(folder: Path, root: str, path: str) -> None:
         place.path.parent.mkdir(parents=True, exist_ok=True)
         sync_tree(folder)
         folder.rename(place.path)
-        sync_folder(place.path.parent)
+        _sync_names(place.path.parent)
         return
     for name in sorted(Folder(folder).files().keys() - {MANIFEST}):
         place.upload(name, folder / name)
     _check_sizes(place, Folder(folder))
     place.upload(MANIFEST, folder / MANIFEST)
+
+
+def _sync_names(parts: Path) -> None:
+    """Bring the names of the parts, and that of their folder, to the disk."""
+    sync_folder(parts)
+    sync_folder(parts.parent)
 
 
 def _check_sizes(place: Bucket, made: Folder) -> None:

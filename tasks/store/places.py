@@ -159,8 +159,7 @@ class Bucket:
         bucket, _ = s3.split_location(self.location)
         keys = [s3.split_location(f"{self.location}/{name}")[1] for name in names]
         if keys:
-            with s3.plain_errors():
-                s3.open_bucket(bucket).delete(keys)
+            s3.again(lambda: s3.open_bucket(bucket).delete(keys))
 
 
 def is_url(root: str) -> bool:

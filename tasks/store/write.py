@@ -17,7 +17,7 @@ import numpy as np
 from tasks.archive.geometry import FARTHEST_MM
 from tasks.errors import BadCase
 from tasks.store.assemble import assemble
-from tasks.store.commit import publish, standing
+from tasks.store.commit import plain_faults, publish, standing
 from tasks.store.manifest import read_manifest, write_manifest
 from tasks.store.places import Folder, is_url, part_path
 from tasks.store.schema import (
@@ -125,7 +125,8 @@ def write_part(
     ------
     StoreError
         When the root is of another kind, another process writes the part, the committed part is
-        damaged, or what was read back is not what was written.
+        damaged, what was read back is not what was written, or the disk or bucket is full,
+        read-only or away: nothing of the part is visible then, and a later run goes on.
     """
     started = time.monotonic()
     dtype = _known_dtype(dtype)
@@ -143,7 +144,7 @@ def write_part(
         "fixed_shape": list(fixed_shape) if fixed_shape else None,
     }
     staging, path = _staging_root(root, scratch) / STAGING / part_id, part_path(part_id)
-    with sole_writer(staging, part_id):
+    with plain_faults(part_id), sole_writer(staging, part_id):
         manifest = standing(root, path)
         if manifest is not None:
             shutil.rmtree(staging, ignore_errors=True)
@@ -216,7 +217,7 @@ def _produce_one(
     dtype: np.dtype,
 ) -> dict | Failure:
     try:
-        prepared = produce(case_id)
+        prepared = _prepare(produce, case_id)
         _check(prepared, fixed_shape, dtype)
     except BadCase as bad:
         return case_id, bad.reason, bad.detail
@@ -229,6 +230,13 @@ def _produce_one(
         "facts": prepared.facts,
     }
     return kept.keep(case_id, prepared.array, info, prepared.masks)
+
+
+def _prepare(produce: Callable[[str], Prepared], case_id: str) -> Prepared:
+    try:
+        return produce(case_id)
+    except MemoryError as error:
+        raise BadCase("out_of_memory", "it takes more memory than its worker has") from error
 
 
 def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: np.dtype) -> None:
