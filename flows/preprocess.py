@@ -12,13 +12,14 @@ from flows.console import progress, say
 from flows.fitting import fitted_recipe
 from flows.home import Home, held_lease, lease, store_lease
 from flows.orders import orders_of
+from flows.pending import all_made, cases_left, nothing_new
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
 from flows.runners import least_memory, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case
-from tasks.archive.commits import PartRow, commit_part, pending_cases, recipe_for, want_cases
+from tasks.archive.commits import PartRow, commit_part, recipe_for, want_cases
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
@@ -71,8 +72,8 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
-    if ready.scenario.cohort.kind == "row":
-        return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
+    if not refit and (made := all_made(home, ready)) is not None:
+        return nothing_new(home, scenario, made)
     with lease(home, f"preprocess {scenario}", "preprocess"), workers(home.settings) as address:
         recipe_key, recipe = fitted_recipe(home, ready, address, refit=refit)
         # Two scenarios with one recipe may share parts: only one of them writes at a time.
@@ -103,11 +104,10 @@ def _image_parts(
     recipe: FittedRecipe,
     address: str,
 ) -> list[PartRecord]:
-    by_id = {case.case_id: case for case in ready.cohort.cases}
-    want_cases(home.catalog, recipe_key, list(by_id))
-    pending = [by_id[c] for c in pending_cases(home.catalog, recipe_key) if c in by_id]
+    pending = cases_left(home, ready, recipe_key)
+    want_cases(home.catalog, recipe_key, [case.case_id for case in pending])
     if not pending:
-        say("  nothing new to preprocess")
+        say("  no new image to preprocess")
         return []
     plan = plan_images(home, ready.scenario.name, recipe_key, recipe, pending)
     for line in describe(plan, memory_limit=least_memory(address)):

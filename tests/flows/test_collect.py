@@ -24,6 +24,7 @@ from tasks.archive.commits import (
     want_cases,
 )
 from tasks.cohort.fingerprint import case_fingerprint
+from tasks.cohort.select import CohortConfig
 from tasks.errors import LeaseHeld
 from tasks.imaging.recipe import parse_steps
 from tasks.serve import tracking
@@ -206,6 +207,7 @@ def test_a_refit_is_a_new_generation_beside_the_old(home, monkeypatch):
     class Ready:
         class scenario:  # noqa: N801
             name, recipe = "refitted", steps
+            cohort = CohortConfig(kind="nifti")
 
         @staticmethod
         def cases_on(side):
@@ -224,6 +226,7 @@ def test_parts_of_an_older_store_format_are_made_anew_with_the_same_fit(home, mo
     class Ready:
         class scenario:  # noqa: N801
             name, recipe = "upgraded", parse_steps([{"step": "normalise"}])
+            cohort = CohortConfig(kind="nifti")
 
     first, recipe = fitting.fitted_recipe(home, Ready, "")
     want_cases(home.catalog, first, [case_name(1)])
