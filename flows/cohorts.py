@@ -23,14 +23,16 @@ from tasks.cohort.draft import column_facts, draft_scenario, read_columns
 from tasks.cohort.official import decide_sides, official_values
 from tasks.cohort.select import Cohort, select
 from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
-from tasks.errors import ScenarioError
+from tasks.errors import RadloopError, ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
 from tasks.imaging.advice import advice
-from tasks.imaging.recipe import fit, needs_fit, parse_steps
+from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit, parse_steps
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
-from tasks.store.plan import CaseNeed, case_ms, output_voxels
+from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
+from tasks.store.plan import CaseNeed, plan_parts
+from tasks.store.schema import recipe_id
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,9 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         voxels = sum(voxels_of(case) for case in new)
         lines.append(
             f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
-            f"{voxels / 1e6:,.0f} million voxels{_cost(scenario, new)}"
+            f"{voxels / 1e6:,.0f} million voxels"
         )
+        lines += _plan_in_words(home, scenario, new, kept)
     lines.append(
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )
@@ -212,15 +215,31 @@ def several_volumes(refused: Sequence[Any]) -> list[str]:
     ]
 
 
-def _cost(scenario: Scenario, new: Sequence[Any]) -> str:
-    """Say the bytes and hours of preprocessing, when the recipe needs no fit to say them."""
-    if not new or needs_fit(scenario.recipe):
-        return ""
-    recipe = fit(scenario.recipe, None)
-    needs = [need_of(case) for case in new]
-    seconds = sum(case_ms(need, recipe) for need in needs) / 1000
-    size = sum(4 * output_voxels(need, recipe) for need in needs)
-    return f", {size / 1e9:.2f} GB before compression, about {seconds / 3600:.2f} hours of one core"
+def _plan_in_words(
+    home: Home, scenario: Scenario, new: Sequence[Any], kept: tuple[str, dict] | None
+) -> list[str]:
+    """Say what a run would plan for new cases, in its own words, and whether it fits.
+
+    Nothing is said while the recipe is still to be fitted: its sizes hang on the fit.
+    """
+    if not new:
+        return []
+    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
+        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+    elif needs_fit(scenario.recipe):
+        return ["bytes, memory and hours are known once the recipe is fitted, by the first run"]
+    else:
+        recipe = fit(scenario.recipe, None, volume=scenario.cohort.volume)
+    parts = plan_parts([need_of(case) for case in new], recipe, recipe_id(recipe))
+    settings = home.settings
+    lines = [f"  {line}" for line in describe(outlook(parts, settings.n_workers))]
+    try:
+        # The workers of a scheduler that is given are not asked: nothing is started here.
+        memory = None if settings.dask_address else settings.worker_memory
+        refuse_what_cannot_fit(parts, memory_limit=memory, free_bytes=settings.store_free_bytes)
+    except RadloopError as error:
+        lines.append(f"  a run would be refused: {error}")
+    return lines
 
 
 def need_of(case: Any) -> CaseNeed:

@@ -34,6 +34,20 @@ from tasks.store.staging import (
 
 Failure = tuple[str, str, str]
 
+
+@dataclass(frozen=True)
+class CaseDone:
+    """One case of a part that is off the list, for whoever watches."""
+
+    case_id: str
+    bytes: int
+    """Staged, before compression; 0 when it failed."""
+    reason: str | None
+    """Why it failed."""
+
+
+OnCase = Callable[[CaseDone], None]
+
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -93,7 +107,7 @@ def write_part(
     fixed_shape: tuple[int, int, int] | None = None,
     dtype: str | np.dtype,
     label_set_id: str | None = None,
-    on_case: Callable[[str], None] | None = None,
+    on_case: OnCase | None = None,
     scratch: str | None = None,
 ) -> PartRecord:
     """Write and commit one part, or return the committed one.
@@ -114,8 +128,8 @@ def write_part(
         (z, y, x) of every case; the part is then packed.
     dtype : numpy type
         Of every case.
-    on_case : callable (case_id), optional
-        Called after each case.
+    on_case : callable (CaseDone), optional
+        Called after each case, those that an interrupted run had finished too.
     scratch : str, optional
         Local folder for what is not finished, when the root is a bucket; below a folder it is
         ``staging``.
@@ -187,7 +201,7 @@ def _produce_all(
     produce: Callable[[str], Prepared],
     fixed_shape: tuple[int, int, int] | None,
     dtype: np.dtype,
-    on_case: Callable[[str], None] | None,
+    on_case: OnCase | None,
 ) -> tuple[dict[str, dict], list[Failure], int]:
     folder = staging / "cases"
     folder.mkdir(exist_ok=True)
@@ -201,14 +215,16 @@ def _produce_all(
         header = staged_header(path)
         if header is not None and is_whole(path, header):
             headers[case_id], resumed = header, resumed + 1
-            continue
-        failure = _produce_one(path, case_id, produce, fixed_shape, dtype)
-        if failure is None:
-            headers[case_id] = staged_header(path)
+            failure = None
         else:
-            failures.append(failure)
+            failure = _produce_one(path, case_id, produce, fixed_shape, dtype)
+            if failure is None:
+                headers[case_id] = staged_header(path)
+            else:
+                failures.append(failure)
         if on_case is not None:
-            on_case(case_id)
+            size = 0 if failure else path.stat().st_size
+            on_case(CaseDone(case_id, size, failure[1] if failure else None))
     return headers, failures, resumed
 
 
