@@ -243,5 +243,7 @@ def _row(record: PartRecord) -> dict[str, Any]:
         "bytes": record.bytes,
         "failed": len(record.failures),
         "resumed": record.resumed,
-        "seconds": round(record.seconds, 1),
+        "seconds": round(record.seconds, 2),
+        "core_seconds": round(record.core_seconds, 2),
+        **{stage: round(seconds, 2) for stage, seconds in record.spent.items()},
     }

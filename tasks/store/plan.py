@@ -1,7 +1,7 @@
 """Turn cases into parts, in whole numbers that depend on nothing but the cases and the recipe."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from operator import attrgetter
@@ -43,6 +43,9 @@ OUTPUT_COPIES = 3
 
 MEASURED_COPIES = 5
 """A region as large as the image: its box as numbers, sorted, as levels and as a solid."""
+
+NAMED_OTHERWISE = ("window", "features")
+"""Steps whose ``name`` is no mask's: a window's, and what stands before measured columns."""
 
 MASK_COPIES = 2
 """A mask and its next form, while a step's geometry carries it."""
@@ -134,10 +137,12 @@ def measured_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
 
 def masks_of(recipe: FittedRecipe) -> int:
     """Return how many masks a recipe makes at most: a step that makes one takes its ``name``."""
-    named = [step for step in recipe.steps if "name" in step.params]
-    # The name of a step that measures stands before its columns.
     return len(
-        {step.params["name"] for step in named if not columns_of(replace(recipe, steps=(step,)))}
+        {
+            step.params["name"]
+            for step in recipe.steps
+            if "name" in step.params and step.name not in NAMED_OTHERWISE
+        }
     )
 
 

@@ -6,7 +6,6 @@ leaves only its staging folder, and the next one goes on after the last finished
 
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from tasks.store.schema import (
     MASK_DTYPE,
     STAGING,
 )
+from tasks.store.spent import Stopwatch
 from tasks.store.staging import (
     is_whole,
     sole_writer,
@@ -94,6 +94,10 @@ class PartRecord:
     seconds: float
     resumed: int
     """Cases that an earlier, interrupted run had finished."""
+    core_seconds: float = 0.0
+    """Of the worker's process, without its children."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds by stage, see `tasks.store.spent`."""
 
 
 def write_part(
@@ -144,7 +148,7 @@ def write_part(
         When the root is of another kind, another process writes the part, the committed part is
         damaged, or what was read back is not what was written.
     """
-    started = time.monotonic()
+    watch = Stopwatch()
     dtype = _known_dtype(dtype)
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
@@ -164,19 +168,23 @@ def write_part(
         manifest = standing(root, path)
         if manifest is not None:
             shutil.rmtree(staging, ignore_errors=True)
-            return _record(path, manifest, started, resumed=0)
+            return _record(path, manifest, watch, resumed=0)
         headers, failures, resumed = _produce_all(
-            staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case
+            staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case, watch
         )
-        folder = assemble(staging, identity, headers, fixed_shape, dtype)
-        read_back(folder, headers, packed=fixed_shape is not None)
+        with watch.on("assemble"):
+            folder = assemble(staging, identity, headers, fixed_shape, dtype)
+        with watch.on("read back"):
+            read_back(folder, headers, packed=fixed_shape is not None)
         digests = {case_id: header["voxels"] for case_id, header in headers.items()}
         masks = {case_id: header["masks"] for case_id, header in headers.items() if header["masks"]}
-        write_manifest(folder, identity, digests, masks, failures)
-        manifest = read_manifest(Folder(folder))
-        publish(folder, root, path)
-        shutil.rmtree(staging)
-    return _record(path, manifest, started, resumed)
+        with watch.on("manifest"):
+            write_manifest(folder, identity, digests, masks, failures)
+            manifest = read_manifest(Folder(folder))
+        with watch.on("publish"):
+            publish(folder, root, path)
+            shutil.rmtree(staging)
+    return _record(path, manifest, watch, resumed)
 
 
 def _staging_root(root: str, scratch: str | None) -> Path:
@@ -202,6 +210,7 @@ def _produce_all(
     fixed_shape: tuple[int, int, int] | None,
     dtype: np.dtype,
     on_case: OnCase | None,
+    watch: Stopwatch,
 ) -> tuple[dict[str, dict], list[Failure], int]:
     folder = staging / "cases"
     folder.mkdir(exist_ok=True)
@@ -217,7 +226,7 @@ def _produce_all(
             headers[case_id], resumed = header, resumed + 1
             failure = None
         else:
-            failure = _produce_one(path, case_id, produce, fixed_shape, dtype)
+            failure = _produce_one(path, case_id, produce, fixed_shape, dtype, watch)
             if failure is None:
                 headers[case_id] = staged_header(path)
             else:
@@ -234,10 +243,12 @@ def _produce_one(
     produce: Callable[[str], Prepared],
     fixed_shape: tuple[int, int, int] | None,
     dtype: np.dtype,
+    watch: Stopwatch,
 ) -> Failure | None:
     try:
-        prepared = produce(case_id)
-        _check(prepared, fixed_shape, dtype)
+        with watch.on("prepare"):
+            prepared = produce(case_id)
+            _check(prepared, fixed_shape, dtype)
     except BadCase as bad:
         return case_id, bad.reason, bad.detail
     except Exception as error:
@@ -248,7 +259,8 @@ def _produce_one(
         "certificate": prepared.certificate,
         "facts": prepared.facts,
     }
-    stage(path, prepared.array, info, prepared.masks)
+    with watch.on("stage"):
+        stage(path, prepared.array, info, prepared.masks)
     return None
 
 
@@ -271,7 +283,7 @@ def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: 
             raise BadCase("wrong_mask", detail)
 
 
-def _record(path: str, manifest: Mapping[str, Any], started: float, resumed: int) -> PartRecord:
+def _record(path: str, manifest: Mapping[str, Any], watch: Stopwatch, resumed: int) -> PartRecord:
     return PartRecord(
         part_id=manifest["part_id"],
         kind=manifest["kind"],
@@ -280,6 +292,8 @@ def _record(path: str, manifest: Mapping[str, Any], started: float, resumed: int
         bytes=sum(facts["bytes"] for facts in manifest["files"].values()),
         digest=manifest["digest"],
         failures=tuple((case, reason, detail) for case, reason, detail in manifest["failures"]),
-        seconds=time.monotonic() - started,
+        seconds=watch.wall,
         resumed=resumed,
+        core_seconds=watch.core,
+        spent=watch.seconds,
     )
