@@ -57,7 +57,7 @@ cohort: {kind: dicom, modality: CT}
 labels: {format: table, file: labels.csv, join: accession, column: target,
          classes: [calm, ill], positive: ill}
 recipe:
-  - {step: window, low: -1000, high: 1000}
+  - {step: window, name: lung}
 split: {source: keyed, test: 0.2, folds: 2, strata: []}
 candidates: [{name: small-cnn, kind: network, network: small_cnn, epochs: 1}]
 evaluate: {primary: auroc}
@@ -202,9 +202,8 @@ def calm_run(home: Path, log: Path) -> bool:
     sampler.join()
     rows, cores = parts_table(home), sampler.core_seconds()
     work = sum(row["core_seconds"] for row in rows) + cores.get("decoders", 0.0)
-    print(
-        f"\nundisturbed: {sum(r['cases'] for r in rows)} cases in {len(rows)} parts, {wall:.1f} s"
-    )
+    cases = sum(row["cases"] for row in rows)
+    print(f"\nundisturbed: {cases} cases in {len(rows)} parts, {wall:.1f} s")
     for line in _plan_lines(log):
         print(f"  planned: {line}")
     print(f"  {'stage of a part':28} {'wall s':>9}  share of wall x {CORES}")

@@ -33,10 +33,10 @@ from tests.flows.test_bounded import look
 
 archive, root, series, parts = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 recipe = fit(parse_steps([{"step": "normalise"}]), None)
-folders = [
-    tuple(FileRef(str(f), None, digest_of(f.read_bytes()).hex(), f.stat().st_size) for f in sorted(d.iterdir()))
-    for d in sorted(archive.iterdir())
-]
+def ref(file):
+    data = file.read_bytes()
+    return FileRef(str(file), None, digest_of(data).hex(), len(data))
+folders = [tuple(map(ref, sorted(place.iterdir()))) for place in sorted(archive.iterdir())]
 seen = []
 for number in range(parts):
     ids = [f"{case:032x}" for case in range(number, series, parts)]
