@@ -225,7 +225,7 @@ def calm_run(home: Path, log: Path) -> bool:
 
 
 def _plan_lines(log: Path) -> list[str]:
-    words = (" parts, ", "before compression", "of memory a worker", "of one core")
+    words = (" of at most ", "before compression", "of memory a worker", "of one core")
     lines = log.read_text(errors="replace").splitlines()
     return [line.strip() for line in lines if any(word in line for word in words)]
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from flows.home import Home
+from flows.workload import plan_in_words, voxels_of
 from tasks.archive.catalog import IMAGE_KINDS, cases, label_sets, latest_label_set, quarantine
 from tasks.archive.commits import (
     assign,
@@ -23,16 +24,13 @@ from tasks.cohort.draft import column_facts, draft_scenario, read_columns
 from tasks.cohort.official import decide_sides, official_values
 from tasks.cohort.select import Cohort, select
 from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
-from tasks.errors import RadloopError, ScenarioError
+from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
 from tasks.imaging.advice import advice
-from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit, parse_steps
+from tasks.imaging.recipe import parse_steps
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
-from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
-from tasks.store.plan import CaseNeed, plan_parts
-from tasks.store.schema import recipe_id
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
             f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
             f"{voxels / 1e6:,.0f} million voxels"
         )
-        lines += _plan_in_words(home, scenario, new, kept)
+        lines += plan_in_words(home, scenario, new, kept)
     lines.append(
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )
@@ -213,48 +211,6 @@ def several_volumes(refused: Sequence[Any]) -> list[str]:
         f"{len(told)} series do not hold the one volume that is meant, e.g. {told[0]}: say which "
         "with `volume` under cohort (docs/geometry.md)"
     ]
-
-
-def _plan_in_words(
-    home: Home, scenario: Scenario, new: Sequence[Any], kept: tuple[str, dict] | None
-) -> list[str]:
-    """Say what a run would plan for new cases, in its own words, and whether it fits.
-
-    Nothing is said while the recipe is still to be fitted: its sizes hang on the fit.
-    """
-    if not new:
-        return []
-    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
-        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
-    elif needs_fit(scenario.recipe):
-        return ["bytes, memory and hours are known once the recipe is fitted, by the first run"]
-    else:
-        recipe = fit(scenario.recipe, None, volume=scenario.cohort.volume)
-    parts = plan_parts([need_of(case) for case in new], recipe, recipe_id(recipe))
-    settings = home.settings
-    lines = [f"  {line}" for line in describe(outlook(parts, settings.n_workers))]
-    try:
-        # The workers of a scheduler that is given are not asked: nothing is started here.
-        memory = None if settings.dask_address else settings.worker_memory
-        refuse_what_cannot_fit(parts, memory_limit=memory, free_bytes=settings.store_free_bytes)
-    except RadloopError as error:
-        lines.append(f"  a run would be refused: {error}")
-    return lines
-
-
-def need_of(case: Any) -> CaseNeed:
-    """Return what a case costs to prepare, by its header."""
-    voxels = voxels_of(case)
-    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
-
-
-def voxels_of(case: Any) -> int:
-    """Return the voxels a case's header promises."""
-    facts = case.facts
-    # Other formats hold all their slices in one file; the others of the case are not images.
-    slices = max(case.n_instances, 1) if case.kind == "dicom" else 1
-    frames = (facts.get("frames") or 1) * slices
-    return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
 
 
 def draft(
