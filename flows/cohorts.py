@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from flows.home import Home
+from flows.workload import plan_in_words, voxels_of
 from tasks.archive.catalog import IMAGE_KINDS, cases, label_sets, latest_label_set, quarantine
 from tasks.archive.commits import (
     assign,
@@ -27,10 +28,9 @@ from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
 from tasks.imaging.advice import advice
-from tasks.imaging.recipe import fit, needs_fit, parse_steps
+from tasks.imaging.recipe import parse_steps
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
-from tasks.store.plan import CaseNeed, case_ms, output_voxels
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,9 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         voxels = sum(voxels_of(case) for case in new)
         lines.append(
             f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
-            f"{voxels / 1e6:,.0f} million voxels{_cost(scenario, new)}"
+            f"{voxels / 1e6:,.0f} million voxels"
         )
+        lines += plan_in_words(home, scenario, new, kept)
     lines.append(
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )
@@ -210,32 +211,6 @@ def several_volumes(refused: Sequence[Any]) -> list[str]:
         f"{len(told)} series do not hold the one volume that is meant, e.g. {told[0]}: say which "
         "with `volume` under cohort (docs/geometry.md)"
     ]
-
-
-def _cost(scenario: Scenario, new: Sequence[Any]) -> str:
-    """Say the bytes and hours of preprocessing, when the recipe needs no fit to say them."""
-    if not new or needs_fit(scenario.recipe):
-        return ""
-    recipe = fit(scenario.recipe, None)
-    needs = [need_of(case) for case in new]
-    seconds = sum(case_ms(need, recipe) for need in needs) / 1000
-    size = sum(4 * output_voxels(need, recipe) for need in needs)
-    return f", {size / 1e9:.2f} GB before compression, about {seconds / 3600:.2f} hours of one core"
-
-
-def need_of(case: Any) -> CaseNeed:
-    """Return what a case costs to prepare, by its header."""
-    voxels = voxels_of(case)
-    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
-
-
-def voxels_of(case: Any) -> int:
-    """Return the voxels a case's header promises."""
-    facts = case.facts
-    # Other formats hold all their slices in one file; the others of the case are not images.
-    slices = max(case.n_instances, 1) if case.kind == "dicom" else 1
-    frames = (facts.get("frames") or 1) * slices
-    return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
 
 
 def draft(

@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -21,7 +22,12 @@ PLAIN_SECONDS = 10
 
 _console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
-Advance = Callable[[int, int | None], None]
+
+class Advance(Protocol):
+    """Says how far a long step is."""
+
+    def __call__(self, done: int, of: int | None = None, note: str = "") -> None:
+        """Take how many are done, of how many when that is known, and what else to show."""
 
 
 def say(text: str = "") -> None:
@@ -41,26 +47,30 @@ def progress(label: str, total: int | None = None, unit: str = "") -> Iterator[A
     Yields
     ------
     callable
-        ``advance(done, total)``: how many are done, and of how many when that is known.
+        ``advance(done, total, note)``: how many are done, of how many when that is known, and a
+        word beside it.
     """
     if _console.is_terminal:
         with _bar() as bar:
             row = bar.add_task(label, total=total)
 
-            def advance(done: int, of: int | None = None) -> None:
-                bar.update(row, completed=done, total=of if of is not None else total)
+            def advance(done: int, of: int | None = None, note: str = "") -> None:
+                known = of if of is not None else total
+                bar.update(row, completed=done, total=known, description=f"{label}  {note}".strip())
 
             yield advance
         return
     started = last = time.monotonic()
 
-    def advance_plainly(done: int, of: int | None = None) -> None:
+    def advance_plainly(done: int, of: int | None = None, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= PLAIN_SECONDS:
             last = now
             known = of if of is not None else total
-            say(f"  {label}: {done}{f' of {known}' if known else ''} {unit}, {now - started:.0f} s")
+            told = f"{done} of {known}" if known else f"{done}"
+            beside = f"; {note}" if note else ""
+            say(f"  {label}: {told} {unit}, {now - started:.0f} s{beside}")
 
     yield advance_plainly
 

@@ -9,6 +9,7 @@ from flows.cohorts import Ready
 from flows.console import say
 from flows.home import Home
 from flows.orders import orders_of
+from flows.pending import kept_recipe
 from flows.policy import task
 from flows.runners import bounded_memory, runner
 from flows.settings import load_settings
@@ -51,20 +52,19 @@ def fitted_recipe(
     ``refit`` it is, and becomes a new generation unless the fit is the very one there was.
     """
     steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
-    asked = asked_for(steps, volume)
-    kept = recipe_for(home.catalog, ready.scenario.name)
-    if kept and kept[1]["asked"] == asked and not refit:
-        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+    kept = None if refit else kept_recipe(home, ready)
+    if kept:
+        key, recipe = kept
+    else:
+        recipe = (
+            _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None, volume=volume)
+        )
         key = recipe_id(recipe)
-        if key != kept[0]:
-            # The store's format changed: the same fit is a new generation, with parts of its own.
-            put_recipe(home.catalog, key, ready.scenario.name, kept[1], recipe.fitted_on)
+    newest = recipe_for(home.catalog, ready.scenario.name)
+    if newest and newest[0] == key:
         return key, recipe
-    recipe = _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None, volume=volume)
-    key = recipe_id(recipe)
-    if kept and kept[0] == key:
-        return key, recipe
-    body = {"asked": asked, "recipe": recipe.to_dict()}
+    # Where the store's format changed, the same fit is a new generation with parts of its own.
+    body = {"asked": asked_for(steps, volume), "recipe": recipe.to_dict()}
     put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on)
     return key, recipe
 

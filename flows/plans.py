@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.cohorts import Ready, need_of
+from flows.cohorts import Ready
 from flows.home import Home
+from flows.workload import need_of
 from tasks.archive.catalog import Case
 from tasks.archive.commits import part_of_case, parts
 from tasks.imaging.recipe import FittedRecipe

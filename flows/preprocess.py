@@ -8,23 +8,26 @@ from prefect.futures import as_completed
 
 from flows import reports
 from flows.cohorts import Ready, settle
-from flows.console import progress, say
+from flows.console import say
 from flows.fitting import fitted_recipe
 from flows.home import Home, held_lease, lease, store_lease
+from flows.live import landed, telling, watching
 from flows.orders import orders_of
+from flows.pending import all_made, cases_left, nothing_new
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
-from flows.runners import bounded_memory, least_memory, runner, workers
+from flows.runners import bounded_memory, crew, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case
-from tasks.archive.commits import PartRow, commit_part, pending_cases, recipe_for, want_cases
+from tasks.archive.catalog import cases
+from tasks.archive.commits import PartRow, commit_part, recipe_for, want_cases
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
 from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.measured import measured_in
-from tasks.store.plan import WAVE, describe, waves
+from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
+from tasks.store.plan import WAVE, waves
 from tasks.store.write import PartRecord
 
 
@@ -32,8 +35,9 @@ def _image_part(token: bytes, recipe: dict[str, Any]) -> PartRecord:
     settings = load_settings()
     order = unseal(token, settings.order_key)
     fitted = FittedRecipe.from_dict(recipe)
+    told = telling(order.part_id)
     with bounded_memory():
-        return write_image_part(settings.store_root, order, fitted, scratch=settings.scratch)
+        return write_image_part(settings.store_root, order, fitted, told, scratch=settings.scratch)
 
 
 def _label_part(
@@ -42,9 +46,16 @@ def _label_part(
     settings = load_settings()
     order = unseal(token, settings.order_key)
     fitted = FittedRecipe.from_dict(recipe)
+    told = telling(order.part_id)
     with bounded_memory():
         return write_label_part(
-            settings.store_root, order, fitted, image_path, label_set, scratch=settings.scratch
+            settings.store_root,
+            order,
+            fitted,
+            image_path,
+            label_set,
+            told,
+            scratch=settings.scratch,
         )
 
 
@@ -73,13 +84,13 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
-    if ready.scenario.cohort.kind == "row":
-        return {"cases": 0, "parts": 0, "quarantined": 0, "recipe_id": ""}
+    if not refit and (made := all_made(home, ready)) is not None:
+        return nothing_new(home, scenario, made)
     with lease(home, f"preprocess {scenario}", "preprocess"), workers(home.settings) as address:
         recipe_key, recipe = fitted_recipe(home, ready, address, refit=refit)
         # Two scenarios with one recipe may share parts: only one of them writes at a time.
         with lease(home, store_lease(recipe_key), "preprocess"):
-            records = _image_parts(home, ready, source, recipe_key, recipe, address)
+            records = _image_parts(home, ready, recipe_key, recipe, address)
             if ready.scenario.task == "segmentation":
                 records += _label_parts(home, ready, source, recipe_key, address)
     images = [record for record in records if record.kind == "image"]
@@ -100,53 +111,59 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
 def _image_parts(
     home: Home,
     ready: Ready,
-    source: str | None,
     recipe_key: str,
     recipe: FittedRecipe,
     address: str,
 ) -> list[PartRecord]:
-    by_id = {case.case_id: case for case in ready.cohort.cases}
-    want_cases(home.catalog, recipe_key, list(by_id))
-    pending = [by_id[c] for c in pending_cases(home.catalog, recipe_key) if c in by_id]
+    pending = cases_left(home, ready, recipe_key)
+    want_cases(home.catalog, recipe_key, [case.case_id for case in pending])
     if not pending:
-        say("  nothing new to preprocess")
+        say("  no new image to preprocess")
         return []
     plan = plan_images(home, ready.scenario.name, recipe_key, recipe, pending)
-    for line in describe(plan, memory_limit=least_memory(address)):
+    count, memory = crew(address)
+    for line in describe(outlook(plan, count)):
         say(f"  {line}")
+    refuse_what_cannot_fit(plan, memory_limit=memory, free_bytes=home.settings.store_free_bytes)
     records: list[PartRecord] = []
-    for number, _ in enumerate(waves(plan)):
-        records += image_wave.with_options(task_runner=runner(address))(
-            ready.scenario.name, recipe_key, number, source
-        )
+    planned = {part.part_id: (len(part.case_ids), float(part.seconds)) for part in plan}
+    with watching(address, "images", planned):
+        for number, _ in enumerate(waves(plan)):
+            records += image_wave.with_options(task_runner=runner(address))(
+                ready.scenario.name, recipe_key, number
+            )
     return records
 
 
 def _label_parts(
     home: Home, ready: Ready, source: str | None, recipe_key: str, address: str
 ) -> list[PartRecord]:
-    wanted = [part.part_id for part in plan_labels(home, ready, recipe_key)]
+    plan = plan_labels(home, ready, recipe_key)
+    wanted = [part.part_id for part in plan]
     records: list[PartRecord] = []
-    for at in range(0, len(wanted), WAVE):
-        records += label_wave.with_options(task_runner=runner(address))(
-            ready.scenario.name, recipe_key, wanted[at : at + WAVE], source
-        )
+    planned = {part.part_id: (len(part.case_ids), float(len(part.case_ids))) for part in plan}
+    with watching(address, "masks", planned):
+        for at in range(0, len(wanted), WAVE):
+            records += label_wave.with_options(task_runner=runner(address))(
+                ready.scenario.name, recipe_key, wanted[at : at + WAVE], source
+            )
     return records
 
 
 @flow(name="image-wave", persist_result=False)
-def image_wave(
-    scenario: str, recipe_key: str, number: int, source: str | None = None
-) -> list[PartRecord]:
-    """Make the image parts of one wave of the plan, at most 256, and commit each as it is done."""
+def image_wave(scenario: str, recipe_key: str, number: int) -> list[PartRecord]:
+    """Make the image parts of one wave of the plan, at most 256, and commit each as it is done.
+
+    The longest part is handed out first: the last one to end is then a short one.
+    """
     home = Home(load_settings())
-    ready = settle(home, home.scenario(scenario), source)
-    by_id = {case.case_id: case for case in ready.cohort.cases}
+    kind = home.scenario(scenario).cohort.kind
     _, body = recipe_for(home.catalog, scenario)
     futures = []
-    for part in waves(kept_plan(home, scenario, recipe_key))[number]:
-        cases = [by_id[case_id] for case_id in part.case_ids]
-        order = _order(home, ready, part.part_id, recipe_key, cases)
+    wave = waves(kept_plan(home, scenario, recipe_key))[number]
+    for part in sorted(wave, key=lambda part: (-part.seconds, part.part_id)):
+        chosen = cases(home.catalog, kind=kind, case_ids=part.case_ids)
+        order = WorkOrder(part.part_id, recipe_key, tuple(orders_of(home, chosen)))
         token = seal(order, home.settings.order_key)
         futures.append(make_image_part.submit(token, body["recipe"]))
     return _finalise(home, futures, recipe_key, {})
@@ -164,8 +181,9 @@ def label_wave(
     plan = {p.part_id: p for p in plan_labels(home, ready, recipe_key) if p.part_id in set(wanted)}
     futures = []
     for part in plan.values():
-        cases = [by_id[case_id] for case_id in part.case_ids]
-        token = seal(_order(home, ready, part.part_id, recipe_key, cases), home.settings.order_key)
+        chosen = [by_id[case_id] for case_id in part.case_ids]
+        files = tuple(orders_of(home, chosen, ready.cohort.masks))
+        token = seal(WorkOrder(part.part_id, recipe_key, files), home.settings.order_key)
         futures.append(
             make_label_part.submit(token, body["recipe"], part.image_path, part.label_set_id)
         )
@@ -183,32 +201,31 @@ def _finalise(
     A part whose task failed stays uncommitted and is named; the others land first.
     """
     records, lost = [], []
-    with progress("parts", total=len(futures), unit="parts") as advance:
-        for future in as_completed(futures):
-            try:
-                record = future.result()
-            except Exception as error:
-                # Our own errors name the remedy; others may quote anything.
-                known = isinstance(error, RadloopError)
-                lost.append(str(error) if known else type(error).__name__)
-                continue
-            label = labels.get(record.part_id)
-            row = PartRow(
-                part_id=record.part_id,
-                kind=record.kind,
-                recipe_id=recipe_key,
-                label_set_id=label.label_set_id if label else None,
-                image_part_id=label.image_part_id if label else None,
-                path=record.path,
-                case_ids=record.case_ids,
-                bytes=record.bytes,
-                digest=record.digest,
-            )
-            held = held_lease(store_lease(recipe_key))
-            measured = _measured(home, record)
-            commit_part(home.catalog, row, record.failures, measured=measured, lease=held)
-            records.append(record)
-            advance(len(records), len(futures))
+    for future in as_completed(futures):
+        try:
+            record = future.result()
+        except Exception as error:
+            # Our own errors name the remedy; others may quote anything.
+            known = isinstance(error, RadloopError)
+            lost.append(str(error) if known else type(error).__name__)
+            continue
+        label = labels.get(record.part_id)
+        row = PartRow(
+            part_id=record.part_id,
+            kind=record.kind,
+            recipe_id=recipe_key,
+            label_set_id=label.label_set_id if label else None,
+            image_part_id=label.image_part_id if label else None,
+            path=record.path,
+            case_ids=record.case_ids,
+            bytes=record.bytes,
+            digest=record.digest,
+        )
+        held = held_lease(store_lease(recipe_key))
+        measured = _measured(home, record)
+        commit_part(home.catalog, row, record.failures, measured=measured, lease=held)
+        records.append(record)
+        landed(record)
     if lost:
         msg = (
             f"{len(lost)} of {len(futures)} parts were not made ({'; '.join(sorted(set(lost)))}); "
@@ -225,13 +242,6 @@ def _measured(home: Home, record: PartRecord) -> dict[str, dict[str, float | Non
     return measured_in(home.settings.store_root, record.path, record.digest)
 
 
-def _order(
-    home: Home, ready: Ready, part: str, recipe_key: str, cases: Sequence[Case]
-) -> WorkOrder:
-    """Gather everything a worker may know about its cases: places, digests, masks."""
-    return WorkOrder(part, recipe_key, tuple(orders_of(home, cases, ready.cohort.masks)))
-
-
 def _row(record: PartRecord) -> dict[str, Any]:
     return {
         "part": record.part_id[:12],
@@ -240,5 +250,7 @@ def _row(record: PartRecord) -> dict[str, Any]:
         "bytes": record.bytes,
         "failed": len(record.failures),
         "resumed": record.resumed,
-        "seconds": round(record.seconds, 1),
+        "seconds": round(record.seconds, 2),
+        "core_seconds": round(record.core_seconds, 2),
+        **{stage: round(seconds, 2) for stage, seconds in record.spent.items()},
     }

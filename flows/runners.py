@@ -132,8 +132,8 @@ def offered(address: str) -> dict[str, float]:
     return total
 
 
-def least_memory(address: str) -> int:
-    """Return the bytes of the smallest worker of a scheduler.
+def crew(address: str) -> tuple[int, int]:
+    """Return how many threads the workers of a scheduler have, and the bytes of the smallest.
 
     Raises
     ------
@@ -141,16 +141,16 @@ def least_memory(address: str) -> int:
         When the scheduler has no worker, since work would wait for ever.
     """
     with Client(address, set_as_default=False) as client:
-        limits = [
-            w["memory_limit"] for w in client.scheduler_info(n_workers=-1)["workers"].values()
-        ]
-    limits = [limit for limit in limits if limit] or limits
+        found = list(client.scheduler_info(n_workers=-1)["workers"].values())
+    limits = [worker["memory_limit"] for worker in found]
     if not limits:
         msg = (
             f"the Dask scheduler at {address} has no worker; start one with `dask worker {address}`"
         )
         raise RadloopError(msg)
-    return min(limits)
+    # A worker without a limit says 0.
+    stated = [limit for limit in limits if limit] or [0]
+    return sum(worker["nthreads"] for worker in found), min(stated)
 
 
 def need_resource(address: str, name: str, amount: float = 1) -> dict[str, float]:

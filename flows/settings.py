@@ -5,6 +5,7 @@ Everything lives under one home; each piece can be pointed elsewhere with a ``RA
 
 import os
 import secrets
+import shutil
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +69,16 @@ class Settings(BaseSettings):
     def store_root(self) -> str:
         """Root of the Zarr parts."""
         return self.store or str(self.home / "store")
+
+    @property
+    def store_free_bytes(self) -> int | None:
+        """Free bytes where the parts lie; None for a bucket, which says none."""
+        if "://" in self.store_root:
+            return None
+        place = Path(self.store_root).absolute()
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
 
     @property
     def scratch(self) -> str:

@@ -4,7 +4,7 @@ import argparse
 import shutil
 from typing import Any
 
-from flows.commands.start import mlflow_page, open_engine
+from flows.commands.start import mlflow_page, open_engine, open_home, use_engine
 from flows.console import heading, say
 from flows.home import Home
 
@@ -60,14 +60,26 @@ def _out_of_reach(source: Any) -> str:
 
 
 def preprocess(args: argparse.Namespace) -> int:
-    """Bring a scenario's cases into the store."""
-    home = open_engine(args)
-    from flows.preprocess import preprocess as flow
-
+    """Bring a scenario's cases into the store; without new ones, no server is started."""
+    home = open_home(args)
     scenario = home.scenario(args.scenario)
-    found = flow(scenario.name, _alias(home, args.source), args.refit)
+    source = _alias(home, args.source)
+    found = None if args.refit else _idle(home, scenario, source)
+    if found is None:
+        use_engine(home)
+        from flows.preprocess import preprocess as flow
+
+        found = flow(scenario.name, source, args.refit)
     print(f"{found['cases']} cases in {found['parts']} parts, {found['quarantined']} quarantined")
     return 0
+
+
+def _idle(home: Home, scenario: Any, source: str | None) -> dict[str, Any] | None:
+    from flows.cohorts import settle
+    from flows.pending import all_made, nothing_new
+
+    made = all_made(home, settle(home, scenario, source))
+    return None if made is None else nothing_new(home, scenario.name, made)
 
 
 def train(args: argparse.Namespace) -> int:

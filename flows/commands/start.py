@@ -32,9 +32,15 @@ def open_home(args: argparse.Namespace) -> Home:
 def open_engine(args: argparse.Namespace) -> Home:
     """Open the home and make sure that a Prefect server answers; ours when none is set."""
     home = open_home(args)
+    use_engine(home)
+    return home
+
+
+def use_engine(home: Home) -> None:
+    """Make sure that a Prefect server answers; ours when none is set."""
     if home.settings.prefect_api_url:
         say(f"Prefect server {home.settings.prefect_api_url}")
-        return home
+        return
     started = time.monotonic()
     server, fresh = ensure_server(home.settings, "prefect")
     point_to_prefect(f"{server.url}/api")
@@ -44,7 +50,6 @@ def open_engine(args: argparse.Namespace) -> Home:
         crash_zombies()
         seconds = time.monotonic() - started
         say(f"started Prefect at {server.url} in {seconds:.0f} s (`radloop ui --stop` ends it)")
-    return home
 
 
 def silence_engines() -> None:

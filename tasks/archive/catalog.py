@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from sqlalchemy import ColumnElement, Engine, Row, and_, func, or_, select
 
@@ -150,6 +151,9 @@ def cases(
         conditions.append(series.c.source == source)
     conditions += [_condition(name, value) for name, value in (where or {}).items()]
     rows = _select_by_case(catalog, series, conditions, wanted)
+    # By place and not by name: 100,000 series of 30 fields are three million look-ups.
+    places = [series.c.keys().index(name) for name in FACT_TYPES]
+    facts_of = itemgetter(*places)
     return [
         Case(
             case_id=row.case_id,
@@ -160,7 +164,7 @@ def cases(
             kind=row.kind,
             source=row.source,
             n_instances=row.n_instances,
-            facts={name: row._mapping[name] for name in FACT_TYPES},
+            facts=dict(zip(FACT_TYPES, facts_of(row), strict=True)),
         )
         for row in rows
     ]
@@ -175,10 +179,10 @@ def _select_by_case(
     query = select(table).where(*conditions).order_by(table.c.case_id)
     with catalog.connect() as connection:
         if wanted is None:
-            return list(connection.execute(query))
+            return list(connection.execute(query).all())
         found: list[Row] = []
         for chunk in chunks(wanted, LOOKUP_ROWS):
-            found += connection.execute(query.where(table.c.case_id.in_(chunk)))
+            found += connection.execute(query.where(table.c.case_id.in_(chunk))).all()
         return found
 
 

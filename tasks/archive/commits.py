@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, select
 
-from tasks.archive.database import LOOKUP_ROWS, chunks, insert, now, writing
+from tasks.archive.database import LOOKUP_ROWS, insert, now, writing
 from tasks.archive.featuretable import Numbers, features, put_features
 from tasks.archive.leases import acquire_lease, check_fence, heartbeat_lease, release_lease
 from tasks.archive.quarantine import insert_quarantine, quarantine_values
@@ -29,6 +29,7 @@ from tasks.archive.work import (
     recipe_for,
     require_recipe,
     retry_cases,
+    settled_cases,
     want_cases,
     work_states,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "recipe_for",
     "release_lease",
     "retry_cases",
+    "settled_cases",
     "sides_of_patient",
     "use_edition",
     "want_cases",
@@ -239,8 +241,10 @@ def part_of_case(
     )
     if label_set_id is not None:
         query = query.where(table.label_set_id == label_set_id)
-    found: dict[str, str] = {}
+    wanted = set(case_ids)
     with catalog.connect() as connection:
-        for chunk in chunks(sorted(set(case_ids)), LOOKUP_ROWS):
-            found.update(connection.execute(query.where(part_cases.c.case_id.in_(chunk))).all())
-    return found
+        if len(wanted) > LOOKUP_ROWS:
+            # One pass over the recipe's parts: list by list, each list would pass over them anew.
+            pairs = connection.execute(query).all()
+            return {case_id: part for case_id, part in pairs if case_id in wanted}
+        return dict(connection.execute(query.where(part_cases.c.case_id.in_(sorted(wanted)))).all())

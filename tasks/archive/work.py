@@ -105,6 +105,13 @@ def pending_cases(catalog: Engine, recipe_id: str) -> list[str]:
         return list(connection.scalars(pending_query(recipe_id)))
 
 
+def settled_cases(catalog: Engine, recipe_id: str) -> set[str]:
+    """Return the cases that are done under a recipe or in quarantine."""
+    query = select(work.c.case_id).where(work.c.recipe_id == recipe_id, work.c.state != "pending")
+    with catalog.connect() as connection:
+        return set(connection.scalars(query))
+
+
 def pending_query(recipe_id: str) -> Select:
     """Return the query for the cases not yet processed under a recipe."""
     # A literal, because SQLite uses a partial index only when it can see its condition.

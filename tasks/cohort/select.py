@@ -224,13 +224,15 @@ def match_rows(
     masks : dict of case_id to the set of mask locators that rows give it
     unmatched : number of rows that belong to none of the cases
     """
+    cases, rows = list(cases), list(rows)
+    asked = {row.join for row in rows}
     by_key: dict[tuple[str, str], list[str]] = {}
-    for case in cases:
-        for join in ("accession", "study", "series", "patient", "case"):
+    for join in asked - {"sop"}:
+        for case in cases:
             key = case.case_id if join == "case" else getattr(case, f"{join}_key")
             if key:
                 by_key.setdefault((join, key), []).append(case.case_id)
-    chosen = {name for (join, _), names in by_key.items() if join == "case" for name in names}
+    chosen = {case.case_id for case in cases} if "sop" in asked else set()
     said: dict[str, set[str]] = {}
     masks: dict[str, set[int]] = {}
     unmatched = 0

@@ -3,8 +3,6 @@
 Runs on a worker that opens neither catalog nor vault: everything it may know is in the order.
 """
 
-from collections.abc import Callable
-
 from tasks.archive.orders import OrderCase, WorkOrder
 from tasks.archive.volume import read_mask
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
@@ -22,7 +20,7 @@ from tasks.imaging.recipe import (
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
 from tasks.store.read import open_part
-from tasks.store.write import PartRecord, Prepared, write_part
+from tasks.store.write import OnCase, PartRecord, Prepared, write_part
 
 LABEL_DTYPE = "uint8"
 """Masks hold at most 255 classes here."""
@@ -66,7 +64,7 @@ def write_image_part(
     root: str,
     order: WorkOrder,
     recipe: FittedRecipe,
-    on_case: Callable[[str], None] | None = None,
+    on_case: OnCase | None = None,
     scratch: str | None = None,
 ) -> PartRecord:
     """Make the image part of a work order under the store ``root``; see `write_part`."""
@@ -91,7 +89,7 @@ def write_label_part(
     recipe: FittedRecipe,
     image_path: str,
     label_set_id: str,
-    on_case: Callable[[str], None] | None = None,
+    on_case: OnCase | None = None,
     scratch: str | None = None,
 ) -> PartRecord:
     """Make the label part that lies on the grid of the image part at ``image_path``."""

@@ -6,7 +6,6 @@ from itertools import pairwise
 from math import prod
 from operator import attrgetter
 
-from tasks.errors import RadloopError
 from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import FittedRecipe, find_step, fixed_shape, output_dtype
 from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
@@ -18,8 +17,14 @@ MOST_SECONDS = 600
 """A part is at most this much planned work, unless one case alone is more."""
 
 PLANNED_SECONDS = 60
-"""Planned work a part gets by default: many workers share a small job, and the 0.2 s that a task
-costs stays below 1 %."""
+"""Most planned work a part gets by default: a task costs 0.3 s, which stays below 1 %."""
+
+LEAST_SECONDS = 20
+"""Least that a part gets where there is as much: a task's 0.3 s stay below 2 %."""
+
+SHARED_BY = 32
+"""Parts a job is cut into, where these limits leave room: at the end of a job workers wait for the
+last part, on average for half of it."""
 
 WAVE = 256
 """Parts a flow run; the flow loops over waves."""
@@ -158,7 +163,7 @@ def plan_parts(
     recipe_id: str,
     *,
     most_bytes: int = MOST_BYTES,
-    most_seconds: int = PLANNED_SECONDS,
+    most_seconds: int | None = None,
 ) -> tuple[PartPlan, ...]:
     """Divide cases into image parts.
 
@@ -170,7 +175,7 @@ def plan_parts(
     recipe_id : str
     most_bytes, most_seconds : int
         Limits of a part, at most `MOST_BYTES` and `MOST_SECONDS`; a case that alone is more gets
-        a part of its own.
+        a part of its own.  By default parts are as long as `planned_seconds` says.
 
     Returns
     -------
@@ -183,7 +188,8 @@ def plan_parts(
         When a limit is not between 1 and its largest value, or two needs of one case differ.
     """
     _check_limit("most_bytes", most_bytes, MOST_BYTES)
-    _check_limit("most_seconds", most_seconds, MOST_SECONDS)
+    if most_seconds is not None:
+        _check_limit("most_seconds", most_seconds, MOST_SECONDS)
     ordered = sorted(set(needs), key=attrgetter("case_id"))
     for first, second in pairwise(ordered):
         if first.case_id == second.case_id:
@@ -192,6 +198,8 @@ def plan_parts(
     rows = shard_cases(shape, dtype) if shape is not None else 1
     item = dtype.itemsize + masks_of(recipe)
     costs = [(item * output_voxels(need, recipe), case_ms(need, recipe)) for need in ordered]
+    if most_seconds is None:
+        most_seconds = planned_seconds(sum(spent for _, spent in costs) // 1000)
     parts, start = [], 0
     while start < len(ordered):
         stop = _fill(costs, start, most_bytes, most_seconds * 1000)
@@ -202,6 +210,14 @@ def plan_parts(
     return tuple(parts)
 
 
+def planned_seconds(seconds: int) -> int:
+    """Return how long a part of a job of so many core seconds should be.
+
+    It hangs on the work alone and not on the workers: the same cases are the same parts anywhere.
+    """
+    return min(max(seconds // SHARED_BY, LEAST_SECONDS), PLANNED_SECONDS)
+
+
 def _check_limit(name: str, value: int, most: int) -> None:
     if not 1 <= value <= most:
         raise ValueError(f"{name} is {value}: it must be from 1 to {most}")
@@ -209,7 +225,6 @@ def _check_limit(name: str, value: int, most: int) -> None:
 
 def case_ms(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the planned milliseconds of one core for a case."""
-    source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
     source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
     heavy = source_voxels(need) * _voxel_ns(recipe) // 1_000_000
     measured = -(-measured_voxels(need, recipe) // MEASURED_VOXELS_MS)
@@ -254,39 +269,3 @@ def _part(
 def waves(parts: Sequence[PartPlan], size: int = WAVE) -> tuple[tuple[PartPlan, ...], ...]:
     """Cut the parts into groups of at most ``size``, one a flow run."""
     return tuple(tuple(parts[at : at + size]) for at in range(0, len(parts), size))
-
-
-def describe(parts: Sequence[PartPlan], *, memory_limit: int | None = None) -> tuple[str, ...]:
-    """Return the plan in words, a line each: cases and parts, bytes, memory, time.
-
-    Parameters
-    ----------
-    parts : sequence of PartPlan
-    memory_limit : int, optional
-        Bytes of the smallest worker.
-
-    Raises
-    ------
-    RadloopError
-        When a part needs more memory than the smallest worker has: nothing may start then.
-    """
-    if not parts:
-        return ("nothing to make: every case is processed",)
-    largest = max(parts, key=attrgetter("memory_bytes"))
-    if memory_limit and largest.memory_bytes > memory_limit:
-        raise RadloopError(
-            f"part {largest.part_id} needs {_gigabytes(largest.memory_bytes)} of memory and the "
-            f"smallest worker has {_gigabytes(memory_limit)}: start fewer and larger workers"
-        )
-    cases = sum(len(part.case_ids) for part in parts)
-    minutes = sum(part.seconds for part in parts) / 60
-    return (
-        f"{cases} cases in {len(parts)} parts, {len(waves(parts))} waves of at most {WAVE}",
-        f"{_gigabytes(sum(part.output_bytes for part in parts))} before compression",
-        f"{_gigabytes(largest.memory_bytes)} of memory a worker",
-        f"about {minutes:.1f} minutes of one core",
-    )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

@@ -6,7 +6,6 @@ leaves only its staging folder, and the next one goes on after the last finished
 
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +25,25 @@ from tasks.store.schema import (
     MASK_DTYPE,
     STAGING,
 )
+from tasks.store.spent import Stopwatch
 from tasks.store.staging import RawCases, sole_writer
 from tasks.store.straight import ShardedCases, file_digests
 
 Failure = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class CaseDone:
+    """One case of a part that is off the list, for whoever watches."""
+
+    case_id: str
+    bytes: int
+    """Staged, before compression; 0 when it failed."""
+    reason: str | None
+    """Why it failed."""
+
+
+OnCase = Callable[[CaseDone], None]
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -77,6 +91,10 @@ class PartRecord:
     seconds: float
     resumed: int
     """Cases that an earlier, interrupted run had finished."""
+    core_seconds: float = 0.0
+    """Of the worker's process, without its children."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Wall seconds by stage, see `tasks.store.spent`."""
 
 
 def write_part(
@@ -90,7 +108,7 @@ def write_part(
     fixed_shape: tuple[int, int, int] | None = None,
     dtype: str | np.dtype,
     label_set_id: str | None = None,
-    on_case: Callable[[str], None] | None = None,
+    on_case: OnCase | None = None,
     scratch: str | None = None,
 ) -> PartRecord:
     """Write and commit one part, or return the committed one.
@@ -111,8 +129,8 @@ def write_part(
         (z, y, x) of every case; the part is then packed.
     dtype : numpy type
         Of every case.
-    on_case : callable (case_id), optional
-        Called after each case.
+    on_case : callable (CaseDone), optional
+        Called after each case, those that an interrupted run had finished too.
     scratch : str, optional
         Local folder for what is not finished, when the root is a bucket; below a folder it is
         ``staging``.
@@ -128,7 +146,7 @@ def write_part(
         damaged, what was read back is not what was written, or the disk or bucket is full,
         read-only or away: nothing of the part is visible then, and a later run goes on.
     """
-    started = time.monotonic()
+    watch = Stopwatch()
     dtype = _known_dtype(dtype)
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
@@ -148,18 +166,21 @@ def write_part(
         manifest = standing(root, path)
         if manifest is not None:
             shutil.rmtree(staging, ignore_errors=True)
-            return _record(path, manifest, started, resumed=0)
+            return _record(path, manifest, watch, resumed=0)
         headers, failures, resumed = _produce_all(
-            staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case
+            staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case, watch
         )
-        folder = assemble(staging, identity, headers, fixed_shape, dtype)
+        with watch.on("assemble"):
+            folder = assemble(staging, identity, headers, fixed_shape, dtype)
         digests = {case_id: header["voxels"] for case_id, header in headers.items()}
         masks = {case_id: header["masks"] for case_id, header in headers.items() if header["masks"]}
-        write_manifest(folder, identity, digests, masks, failures, file_digests(headers))
-        manifest = read_manifest(Folder(folder))
-        publish(folder, root, path)
-        shutil.rmtree(staging)
-    return _record(path, manifest, started, resumed)
+        with watch.on("manifest"):
+            write_manifest(folder, identity, digests, masks, failures, file_digests(headers))
+            manifest = read_manifest(Folder(folder))
+        with watch.on("publish"):
+            publish(folder, root, path)
+            shutil.rmtree(staging)
+    return _record(path, manifest, watch, resumed)
 
 
 def _staging_root(root: str, scratch: str | None) -> Path:
@@ -184,7 +205,8 @@ def _produce_all(
     produce: Callable[[str], Prepared],
     fixed_shape: tuple[int, int, int] | None,
     dtype: np.dtype,
-    on_case: Callable[[str], None] | None,
+    on_case: OnCase | None,
+    watch: Stopwatch,
 ) -> tuple[dict[str, dict], list[Failure], int]:
     folder = staging / "cases"
     folder.mkdir(exist_ok=True)
@@ -197,16 +219,22 @@ def _produce_all(
     for case_id in case_ids:
         header = kept.found(case_id)
         if header is not None:
-            headers[case_id], resumed = header, resumed + 1
-            continue
-        found = _produce_one(kept, case_id, produce, fixed_shape, dtype)
-        if isinstance(found, dict):
-            headers[case_id] = found
+            resumed += 1
         else:
-            failures.append(found)
+            header = _produce_one(kept, case_id, produce, fixed_shape, dtype, watch)
+        if isinstance(header, dict):
+            headers[case_id], done = header, CaseDone(case_id, _staged_bytes(header), None)
+        else:
+            failures.append(header)
+            done = CaseDone(case_id, 0, header[1])
         if on_case is not None:
-            on_case(case_id)
+            on_case(done)
     return headers, failures, resumed
+
+
+def _staged_bytes(header: dict) -> int:
+    voxels = int(np.prod(header["shape"]))
+    return voxels * (np.dtype(header["dtype"]).itemsize + len(header["masks"]))
 
 
 def _produce_one(
@@ -215,10 +243,12 @@ def _produce_one(
     produce: Callable[[str], Prepared],
     fixed_shape: tuple[int, int, int] | None,
     dtype: np.dtype,
+    watch: Stopwatch,
 ) -> dict | Failure:
     try:
-        prepared = _prepare(produce, case_id)
-        _check(prepared, fixed_shape, dtype)
+        with watch.on("prepare"):
+            prepared = _prepare(produce, case_id)
+            _check(prepared, fixed_shape, dtype)
     except BadCase as bad:
         return case_id, bad.reason, bad.detail
     except Exception as error:
@@ -229,7 +259,8 @@ def _produce_one(
         "certificate": prepared.certificate,
         "facts": prepared.facts,
     }
-    return kept.keep(case_id, prepared.array, info, prepared.masks)
+    with watch.on("stage"):
+        return kept.keep(case_id, prepared.array, info, prepared.masks)
 
 
 def _prepare(produce: Callable[[str], Prepared], case_id: str) -> Prepared:
@@ -261,7 +292,7 @@ def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: 
             raise BadCase("wrong_mask", detail)
 
 
-def _record(path: str, manifest: Mapping[str, Any], started: float, resumed: int) -> PartRecord:
+def _record(path: str, manifest: Mapping[str, Any], watch: Stopwatch, resumed: int) -> PartRecord:
     return PartRecord(
         part_id=manifest["part_id"],
         kind=manifest["kind"],
@@ -270,6 +301,8 @@ def _record(path: str, manifest: Mapping[str, Any], started: float, resumed: int
         bytes=sum(facts["bytes"] for facts in manifest["files"].values()),
         digest=manifest["digest"],
         failures=tuple((case, reason, detail) for case, reason, detail in manifest["failures"]),
-        seconds=time.monotonic() - started,
+        seconds=watch.wall,
         resumed=resumed,
+        core_seconds=watch.core,
+        spent=watch.seconds,
     )

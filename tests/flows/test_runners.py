@@ -18,7 +18,7 @@ from distributed import Client
 from flows.runners import (
     DASK_CONFIG,
     ONE_THREAD,
-    least_memory,
+    crew,
     local_cluster,
     need_resource,
     offered,
@@ -113,7 +113,7 @@ def test_a_given_scheduler_is_used_and_one_without_workers_is_refused(
     with workers(Settings(home=tmp_path, dask_address=scheduler)) as address:
         assert address == scheduler
         with pytest.raises(RadloopError, match=r"has no worker; start one with `dask worker"):
-            least_memory(address)
+            crew(address)
     # It is not ours: it runs on.
     assert offered(scheduler) == {}
 
@@ -150,9 +150,9 @@ def test_a_worker_keeps_its_memory_for_the_next_tensor(cluster: Any) -> None:
     assert max(faulted) < 2000
 
 
-def test_the_memory_limit_of_the_smallest_worker_is_read(cluster: Any) -> None:
+def test_the_threads_and_the_memory_limit_of_the_smallest_worker_are_read(cluster: Any) -> None:
     settings, address = cluster
-    assert least_memory(address) == settings.worker_memory
+    assert crew(address) == (2, settings.worker_memory)
     assert settings.worker_memory < 0.5 * _machine_memory()
 
 

@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import RadloopError
 from tasks.imaging.recipe import STEPS, Image, apply, fit, parse_steps
 from tasks.imaging.step import Parameters, Step, own_name
 from tasks.store import plan
 from tasks.store.plan import (
     CaseNeed,
     case_ms,
-    describe,
     masks_of,
     measured_memory,
     output_voxels,
@@ -178,16 +176,6 @@ def test_waves_hold_at_most_256_parts_in_order():
     groups = waves(parts)
     assert [len(group) for group in groups] == [256, 256, 88]
     assert tuple(part for group in groups for part in group) == parts
-
-
-def test_the_plan_is_told_in_numbers_and_refused_when_a_worker_is_too_small():
-    parts = plan_parts([CaseNeed("a" * 32, 10**6, 10**8)], PLAIN, "r")
-    text = " ".join(describe(parts, memory_limit=8 << 30))
-    assert "1 cases in 1 parts" in text
-    assert "0.40 GB before compression" in text
-    with pytest.raises(RadloopError, match=r"needs 2\.72 GB of memory .* has 1\.00 GB"):
-        describe(parts, memory_limit=10**9)
-    assert "nothing to make" in describe(())[0]
 
 
 @pytest.mark.parametrize("limits", [{"most_bytes": 0}, {"most_seconds": 601}])

@@ -1,0 +1,54 @@
+"""How much work cases are: what planning knows of each, and a plan before it is made."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flows.home import Home
+from tasks.errors import RadloopError
+from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit
+from tasks.scenario import Scenario
+from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
+from tasks.store.plan import CaseNeed, plan_parts
+from tasks.store.schema import recipe_id
+
+
+def need_of(case: Any) -> CaseNeed:
+    """Return what a case costs to prepare, by its header."""
+    voxels = voxels_of(case)
+    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
+
+
+def voxels_of(case: Any) -> int:
+    """Return the voxels a case's header promises."""
+    facts = case.facts
+    # Other formats hold all their slices in one file; the others of the case are not images.
+    slices = max(case.n_instances, 1) if case.kind == "dicom" else 1
+    frames = (facts.get("frames") or 1) * slices
+    return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
+
+
+def plan_in_words(
+    home: Home, scenario: Scenario, new: Sequence[Any], kept: tuple[str, dict] | None
+) -> list[str]:
+    """Say what a run would plan for new cases, in its own words, and whether it fits.
+
+    Nothing is said while the recipe is still to be fitted: its sizes hang on the fit.
+    """
+    if not new:
+        return []
+    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
+        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+    elif needs_fit(scenario.recipe):
+        return ["bytes, memory and hours are known once the recipe is fitted, by the first run"]
+    else:
+        recipe = fit(scenario.recipe, None, volume=scenario.cohort.volume)
+    parts = plan_parts([need_of(case) for case in new], recipe, recipe_id(recipe))
+    settings = home.settings
+    lines = [f"  {line}" for line in describe(outlook(parts, settings.n_workers))]
+    try:
+        # The workers of a scheduler that is given are not asked: nothing is started here.
+        memory = None if settings.dask_address else settings.worker_memory
+        refuse_what_cannot_fit(parts, memory_limit=memory, free_bytes=settings.store_free_bytes)
+    except RadloopError as error:
+        lines.append(f"  a run would be refused: {error}")
+    return lines
