@@ -22,8 +22,8 @@ from scipy.ndimage import gaussian_filter
 
 from tasks.imaging.features import FeaturesParameters, codes
 from tasks.imaging.radiomics import run_lengths
-from tasks.imaging.recipe import STEPS
 from tasks.imaging.step import FEATURES, Image
+from tasks.imaging.steps import STEPS
 
 FASTER_BAR = 5.0
 """Times faster than mirp: else the optional package would do for all."""

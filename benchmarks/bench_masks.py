@@ -24,7 +24,8 @@ from scipy import ndimage
 from skimage import filters, measure, morphology, segmentation
 
 from tasks.imaging.masks import components, otsu, planes, watershed
-from tasks.imaging.recipe import Image, apply, fit, parse_steps
+from tasks.imaging.recipe import Image, apply, fit
+from tasks.imaging.steps import parse_steps
 
 SPACING = (2.5, 0.7, 0.7)
 """Of a usual chest CT, in mm."""

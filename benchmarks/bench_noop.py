@@ -34,7 +34,8 @@ from tasks.archive.catalog import (
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
 from tasks.archive.sources import Source
 from tasks.archive.vault import put_source
-from tasks.imaging.recipe import asked_for, fit
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import asked_for
 from tasks.labels.config import label_set_name
 from tasks.store.schema import part_id, recipe_id
 

@@ -16,7 +16,8 @@ import time
 import numpy as np
 
 from tasks.errors import BadCase
-from tasks.imaging.recipe import STEPS, Image, apply, fit, parse_steps
+from tasks.imaging.recipe import Image, apply, fit
+from tasks.imaging.steps import STEPS, parse_steps
 from tasks.store.plan import OUTPUT_VOXELS_MS, SOURCE_VOXELS_MS
 
 ROUNDS = 3

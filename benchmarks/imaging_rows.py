@@ -8,7 +8,8 @@ import SimpleITK
 from scipy import ndimage, signal
 from skimage import exposure, filters, restoration
 
-from tasks.imaging.recipe import Image, apply, fit, parse_steps
+from tasks.imaging.recipe import Image, apply, fit
+from tasks.imaging.steps import parse_steps
 
 ROWS, COLUMNS = 512, 512
 SPACING = (2.5, 0.8, 0.8)

@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tasks.imaging.coregister import coregister  # noqa: E402
-from tasks.imaging.recipe import Image, apply, fit, parse_steps, replay  # noqa: E402
+from tasks.imaging.recipe import Image, apply, fit, replay  # noqa: E402
 from tasks.imaging.regrid import resample_onto  # noqa: E402
+from tasks.imaging.steps import parse_steps  # noqa: E402
 from tests.imaging.heads import T1, T2, TUMOUR, centred, labels, scan, turned  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"

@@ -15,7 +15,8 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tasks.imaging.recipe import apply, fit, parse_steps
+from tasks.imaging.recipe import apply, fit
+from tasks.imaging.steps import parse_steps
 
 ROOT = Path(__file__).parents[1]
 

@@ -28,7 +28,7 @@ from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
 from tasks.hashing import digest_json
 from tasks.imaging.advice import advice
-from tasks.imaging.recipe import parse_steps
+from tasks.imaging.steps import parse_steps
 from tasks.labels.config import label_set_name
 from tasks.scenario import Scenario
 

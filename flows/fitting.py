@@ -18,7 +18,8 @@ from tasks.archive.commits import put_recipe, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.errors import RadloopError
 from tasks.imaging.learning import learnt
-from tasks.imaging.recipe import FittedRecipe, StepConfig, asked_for, fit, needs_fit
+from tasks.imaging.recipe import FittedRecipe, fit
+from tasks.imaging.steps import StepConfig, asked_for, needs_fit
 from tasks.store.fill import fingerprint_order, measure_order
 from tasks.store.schema import recipe_id
 

@@ -9,7 +9,8 @@ from flows.plans import plan_labels
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case
 from tasks.archive.commits import recipe_for, settled_cases
-from tasks.imaging.recipe import FittedRecipe, asked_for
+from tasks.imaging.recipe import FittedRecipe
+from tasks.imaging.steps import asked_for
 from tasks.store.schema import recipe_id
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from flows.home import Home
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit
+from tasks.imaging.recipe import FittedRecipe, fit
+from tasks.imaging.steps import asked_for, needs_fit
 from tasks.scenario import Scenario
 from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
 from tasks.store.plan import CaseNeed, plan_parts

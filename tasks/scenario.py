@@ -26,8 +26,8 @@ from tasks.errors import ScenarioError
 from tasks.evaluate.calibrate import EvaluateConfig
 from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
-from tasks.imaging.recipe import StepConfig, missing_masks, parse_steps
 from tasks.imaging.standard import standard
+from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.plan import NetworkCandidate

@@ -50,7 +50,8 @@ def preview(args: argparse.Namespace) -> int:
 def _recipe(home: Home, scenario: Any, cohort: Any, place: str | None) -> tuple[Any, str]:
     """Return the frozen recipe when there is one, else one fitted here on some training cases."""
     from tasks.archive.commits import recipe_for
-    from tasks.imaging.recipe import FittedRecipe, asked_for, fit, needs_fit
+    from tasks.imaging.recipe import FittedRecipe, fit
+    from tasks.imaging.steps import asked_for, needs_fit
 
     kept = recipe_for(home.catalog, scenario.name)
     if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):

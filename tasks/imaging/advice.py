@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.imaging.recipe import StepConfig
+from tasks.imaging.steps import StepConfig
 from tasks.imaging.window import WINDOWS
 
 MEASURED = frozenset({"CT", "PT"})

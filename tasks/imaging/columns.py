@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.imaging.features import FeaturesParameters, codes
-from tasks.imaging.recipe import FittedRecipe, StepConfig, find_step
+from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.step import FEATURES
+from tasks.imaging.steps import StepConfig, find_step
 
 MOST_COLUMNS = 1024
 """Numbers a case: 8 kB in the catalog, 48 kB in a part's metadata, and more than most studies have

@@ -9,16 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tasks.cohort.fingerprint import merge
-from tasks.imaging.recipe import (
-    FittedRecipe,
-    StepConfig,
-    find_step,
-    fit,
-    needs_fingerprint,
-    through,
-)
+from tasks.imaging.recipe import FittedRecipe, fit, through
 from tasks.imaging.source import entry_of
 from tasks.imaging.step import CaseMeasure, Image
+from tasks.imaging.steps import StepConfig, find_step, needs_fingerprint
 
 Ask = Callable[[FittedRecipe, StepConfig | None], Sequence[Any]]
 

@@ -6,8 +6,9 @@ from typing import Any
 from tasks.archive.choice import parse_choice
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import Volume, read_volume
-from tasks.imaging.recipe import FittedRecipe, StepConfig, fit
+from tasks.imaging.recipe import FittedRecipe, fit
 from tasks.imaging.step import Image
+from tasks.imaging.steps import StepConfig
 from tasks.imaging.straighten import STRAIGHTEN
 
 

@@ -8,17 +8,10 @@ from tasks.archive.volume import read_mask
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.learning import measure
-from tasks.imaging.recipe import (
-    FittedRecipe,
-    Image,
-    StepConfig,
-    apply,
-    fixed_shape,
-    output_dtype,
-    replay,
-)
+from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output_dtype, replay
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
+from tasks.imaging.steps import StepConfig
 from tasks.store.read import open_part
 from tasks.store.write import OnCase, PartRecord, Prepared, write_part
 

@@ -7,7 +7,8 @@ from math import prod
 from operator import attrgetter
 
 from tasks.imaging.columns import columns_of
-from tasks.imaging.recipe import FittedRecipe, find_step, fixed_shape, output_dtype
+from tasks.imaging.recipe import FittedRecipe, fixed_shape, output_dtype
+from tasks.imaging.steps import find_step
 from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
 
 MOST_BYTES = 4 << 30

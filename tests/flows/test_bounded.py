@@ -26,7 +26,8 @@ from pathlib import Path
 from flows.live import telling
 from tasks.archive.orders import OrderCase, WorkOrder
 from tasks.archive.sources import FileRef, digest_of
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import parse_steps
 from tasks.store.fill import write_image_part
 from tasks.store.schema import part_id
 from tests.flows.test_bounded import look

@@ -26,7 +26,7 @@ from tasks.archive.commits import (
 from tasks.cohort.fingerprint import case_fingerprint
 from tasks.cohort.select import CohortConfig
 from tasks.errors import LeaseHeld
-from tasks.imaging.recipe import parse_steps
+from tasks.imaging.steps import parse_steps
 from tasks.serve import tracking
 from tasks.store import schema
 from tasks.store.collect import YOUNG_SECONDS

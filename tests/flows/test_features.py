@@ -18,7 +18,8 @@ from tasks.archive.sources import resolve_source
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import EvaluateConfig
 from tasks.imaging.columns import columns_of
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import parse_steps
 from tasks.learn.header import HEADER_COLUMNS
 from tasks.learn.job import JobCase, TrainingJob, fit_fold
 from tasks.learn.judge import calibrated, is_header_model, judge_files, needs_files

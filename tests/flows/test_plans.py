@@ -16,7 +16,8 @@ from tasks.archive.catalog import (
 )
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
 from tasks.cohort.select import CohortConfig, select
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import parse_steps
 from tasks.labels.config import LabelConfig
 
 RECIPE = "7" * 32

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tasks.imaging.recipe import Image, apply, fit, parse_steps
+from tasks.imaging.recipe import Image, apply, fit
+from tasks.imaging.steps import parse_steps
 
 SIGMA = 20.0
 """Standard deviation of the noise; the smallest step between organs is four times that."""

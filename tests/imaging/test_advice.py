@@ -1,7 +1,7 @@
 import pytest
 
 from tasks.imaging.advice import RULES, advice
-from tasks.imaging.recipe import STEPS, parse_steps
+from tasks.imaging.steps import STEPS, parse_steps
 
 
 @pytest.mark.parametrize(

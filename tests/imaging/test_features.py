@@ -10,8 +10,9 @@ from tasks.errors import BadCase
 from tasks.imaging import features
 from tasks.imaging.columns import MOST_COLUMNS, columns_of, numbers_of
 from tasks.imaging.radiomics import run_lengths
-from tasks.imaging.recipe import FittedRecipe, apply, fit, invert, parse_steps, replay
+from tasks.imaging.recipe import FittedRecipe, apply, fit, invert, replay
 from tasks.imaging.step import FEATURES, Image, Parameters, Step
+from tasks.imaging.steps import parse_steps
 from tests.imaging.radiomics import ibsi
 
 ALL = {"families": ["intensity", "histogram", "shape", "glcm", "lbp"], "mask": "roi", "bins": 6}

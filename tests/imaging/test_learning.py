@@ -9,17 +9,9 @@ from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
 from tasks.imaging.histogram import LANDMARKS
 from tasks.imaging.learning import measure, next_to_measure
-from tasks.imaging.recipe import (
-    STEPS,
-    FittedRecipe,
-    Image,
-    apply,
-    fit,
-    needs_fingerprint,
-    needs_fit,
-    parse_steps,
-)
+from tasks.imaging.recipe import FittedRecipe, Image, apply, fit
 from tasks.imaging.step import CaseMeasure
+from tasks.imaging.steps import STEPS, needs_fingerprint, needs_fit, parse_steps
 
 FINGERPRINT = Fingerprint((2.0, 2.0, 2.0), (4, 20, 20), 10.0, 5.0, -2.0, 30.0, 4, "f" * 32)
 

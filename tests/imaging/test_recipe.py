@@ -10,19 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
-from tasks.imaging.recipe import (
-    STEPS,
-    FittedRecipe,
-    FittedStep,
-    Image,
-    apply,
-    fit,
-    invert,
-    needs_fit,
-    parse_steps,
-    replay,
-)
+from tasks.imaging.recipe import FittedRecipe, FittedStep, Image, apply, fit, invert, replay
 from tasks.imaging.step import Parameters, Step
+from tasks.imaging.steps import STEPS, needs_fit, parse_steps
 
 HALF_VOXEL = 0.5
 """A blob's centre may move by this, in voxels of the coarser grid: a grid cannot say it finer."""

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import BadCase
-from tasks.imaging.recipe import Image, apply, fit, fixed_shape, invert, parse_steps, replay
+from tasks.imaging.recipe import Image, apply, fit, fixed_shape, invert, replay
 from tasks.imaging.reorient import DIRECTIONS, orientation_of
+from tasks.imaging.steps import parse_steps
 
 CODES = [
     "".join(signs[body] for body in axes)

@@ -11,8 +11,9 @@ from skimage.transform import resize
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
-from tasks.imaging.recipe import FittedRecipe, Image, apply, fit, invert, parse_steps, replay
+from tasks.imaging.recipe import FittedRecipe, Image, apply, fit, invert, replay
 from tasks.imaging.resample import resize_linear, resize_nearest, resize_onehot, thick_axis
+from tasks.imaging.steps import parse_steps
 
 FINGERPRINT = Fingerprint((2.0, 1.0, 1.5), (10, 20, 20), 10.0, 5.0, -2.0, 30.0, 4, "f" * 32)
 

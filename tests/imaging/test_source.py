@@ -7,8 +7,9 @@ from pydicom import dcmread
 from tasks.archive.orders import OrderCase, WorkOrder
 from tasks.archive.sources import FileRef
 from tasks.errors import BadCase
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import fit
 from tasks.imaging.source import entry_of
+from tasks.imaging.steps import parse_steps
 from tasks.phantom.ct import write_ct_series
 from tasks.store.fill import fingerprint_order, prepare_case
 

@@ -7,9 +7,10 @@ from tasks.cohort.fingerprint import Fingerprint
 from tasks.imaging.advice import advice
 from tasks.imaging.histogram import LANDMARKS
 from tasks.imaging.learning import next_to_measure
-from tasks.imaging.recipe import apply, fit, invert, missing_masks, parse_steps
+from tasks.imaging.recipe import apply, fit, invert
 from tasks.imaging.standard import STANDARD, standard
 from tasks.imaging.step import CaseMeasure, Image
+from tasks.imaging.steps import missing_masks, parse_steps
 from tests.imaging.masks import phantoms
 
 FINGERPRINT = Fingerprint((3.0, 2.0, 2.0), (20, 90, 90), 40.0, 60.0, -200.0, 300.0, 4, "f" * 32)

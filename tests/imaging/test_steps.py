@@ -12,8 +12,9 @@ from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
 from tasks.hashing import digest_json
 from tasks.imaging.columns import numbers_of
-from tasks.imaging.recipe import STEPS, Image, apply, fit, fixed_shape, output_dtype, parse_steps
+from tasks.imaging.recipe import Image, apply, fit, fixed_shape, output_dtype
 from tasks.imaging.resample import resize_linear, resize_nearest
+from tasks.imaging.steps import STEPS, parse_steps
 from tests.imaging.masks import examples as mask_examples
 
 GOLDEN = Path(__file__).with_name("golden.json")

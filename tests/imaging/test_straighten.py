@@ -11,8 +11,9 @@ from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import write_nifti
 from tasks.errors import BadCase
-from tasks.imaging.recipe import FittedRecipe, Image, apply, fit, invert, parse_steps, replay
+from tasks.imaging.recipe import FittedRecipe, Image, apply, fit, invert, replay
 from tasks.imaging.source import read_source, source_image
+from tasks.imaging.steps import parse_steps
 from tasks.imaging.straighten import STEPS
 from tasks.phantom.ct import write_ct_series
 from tasks.store.fill import prepare_case, prepare_label

@@ -4,8 +4,9 @@ from pydicom import Dataset
 from pydicom.pixels import apply_windowing
 
 from tasks.errors import BadCase
-from tasks.imaging.recipe import apply, fit, parse_steps
+from tasks.imaging.recipe import apply, fit
 from tasks.imaging.step import Image
+from tasks.imaging.steps import parse_steps
 from tests.imaging.noisy import stepped
 
 HU = np.arange(-1200, 1500, 7, dtype=np.int16).reshape(1, 2, -1)

@@ -7,7 +7,8 @@ from pydicom import dcmread
 
 from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import parse_steps
 from tasks.learn.judge import judge_image, judge_images
 from tasks.learn.model import Model, ModelSpec
 from tasks.learn.networks import build_network

@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tasks.imaging.recipe import Image, fit, parse_steps
+from tasks.imaging.recipe import Image, fit
+from tasks.imaging.steps import parse_steps
 from tasks.serve.preview import bars, case_sheet, write_preview
 
 CERTIFICATE = {

@@ -7,7 +7,8 @@ import numpy as np
 from tasks.archive.orders import OrderCase, WorkOrder
 from tasks.archive.sources import FileRef
 from tasks.imaging.histogram import LANDMARKS
-from tasks.imaging.recipe import StepConfig, fit, parse_steps
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import StepConfig, parse_steps
 from tasks.phantom.ct import write_ct_series
 from tasks.store.fill import measure_order
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import fit, parse_steps
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import parse_steps
 from tasks.store.outlook import (
     BEST_COMPRESSION,
     PART_SECONDS,

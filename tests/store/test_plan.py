@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.imaging.recipe import STEPS, Image, apply, fit, parse_steps
+from tasks.imaging.recipe import Image, apply, fit
 from tasks.imaging.step import Parameters, Step, own_name
+from tasks.imaging.steps import STEPS, parse_steps
 from tasks.store import plan
 from tasks.store.plan import (
     CaseNeed,
@@ -146,7 +147,8 @@ def test_memory_is_enough_for_a_part_that_is_really_written(tmp_path):
     """Measure a writer's peak in a process of its own and compare it with the plan."""
     program = (
         "import sys, numpy as np\n"
-        "from tasks.imaging.recipe import Image, apply, fit, parse_steps\n"
+        "from tasks.imaging.recipe import Image, apply, fit\n"
+        "from tasks.imaging.steps import parse_steps\n"
         "from tasks.store.write import Prepared, write_part\n"
         "recipe = fit(parse_steps([{'step': 'normalise'}]), None)\n"
         "def produce(case_id):\n"

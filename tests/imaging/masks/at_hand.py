@@ -6,8 +6,9 @@ import numpy as np
 
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import read_mask, read_volume
-from tasks.imaging.recipe import apply, fit, parse_steps
+from tasks.imaging.recipe import apply, fit
 from tasks.imaging.step import Image
+from tasks.imaging.steps import parse_steps
 
 LUNG_LOBES = range(10, 15)
 BONES = (*range(25, 51), *range(69, 79), *range(91, 117))

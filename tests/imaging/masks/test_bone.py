@@ -3,8 +3,8 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.errors import BadCase
-from tasks.imaging.recipe import parse_steps
 from tasks.imaging.step import Image
+from tasks.imaging.steps import parse_steps
 from tests.imaging.masks.at_hand import BONES, ct_with_classes, dice, run
 from tests.imaging.masks.phantoms import chest
 

@@ -5,8 +5,8 @@ from scipy import ndimage
 
 from tasks.errors import BadCase
 from tasks.imaging.masks import components
-from tasks.imaging.recipe import parse_steps
 from tasks.imaging.step import Image
+from tasks.imaging.steps import parse_steps
 from tests.imaging.masks.at_hand import run
 from tests.imaging.masks.phantoms import balls
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tasks.errors import BadCase
-from tasks.imaging.recipe import apply, fit, fixed_shape, invert, parse_steps, replay
+from tasks.imaging.recipe import apply, fit, fixed_shape, invert, replay
 from tasks.imaging.step import Image
+from tasks.imaging.steps import parse_steps
 from tests.imaging.masks.at_hand import run
 from tests.imaging.masks.phantoms import balls
 
