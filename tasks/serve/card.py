@@ -7,16 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from tasks.serve.numbers import NOT_MEASURED, as_interval, show_interval, show_number
+from tasks.serve.pages import page_environment
 
 RESEARCH_USE_ONLY = "research use only"
 """Status of every model until a person changes it."""
 
 SYNTHETIC_BANNER = "SYNTHETIC DATA: figures say nothing about patients"
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 CARD_MD = "card.md"
 CARD_JSON = "card.json"
@@ -152,14 +149,7 @@ def _plain(value: Any) -> Any:
 
 
 def _render(template: str, facts: ReportFacts) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment()
     environment.filters.update(
         figure=show_interval,
         number=show_number,

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from tasks.errors import BadCase
 from tasks.imaging.recipe import FittedRecipe, Image, walk
 from tasks.serve.overlays import most_of, overlay
-from tasks.serve.results import TEMPLATES
+from tasks.serve.pages import page_environment
 
 HISTOGRAM_BINS = 64
 """Bars of a histogram; its picture is about as many pixels wide as two bars."""
@@ -196,13 +195,7 @@ def write_preview(
     warnings : sequence of str
         What a person should know about the recipe.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.globals["bars"] = bars
     environment.filters["short"] = lambda value: f"{value:.4g}"
     text = environment.get_template("preview.html.j2").render(

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import jinja2
-
 from tasks.serve.numbers import show_number
+from tasks.serve.pages import page_environment
 
 PREDICTED = "predicted"
 FAILED = "failed"
@@ -34,8 +33,6 @@ INDEX_HTML = "index.html"
 
 SOURCES_MODE = 0o600
 """sources.csv leads back to the user's files and their names may name patients."""
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -190,14 +187,7 @@ def _write_sources(path: Path, sources: Iterable[tuple[str, str]] | None) -> Pat
 
 
 def _render(rows: Sequence[PredictionRow], model: ModelFacts, has_sources: bool) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment()
     environment.filters["number"] = show_number
     environment.filters["flag"] = lambda name: FLAG_TEXTS.get(name, name.replace("_", " "))
     flags = Counter(flag for row in rows for flag in row.flags)
