@@ -67,7 +67,7 @@ def test_a_named_mask_says_where_tissue_is():
     out, _ = BIAS_CORRECTION.apply(Image(image, np.eye(4), {"brain": mask}), params)
     field = log_bias_field(image, mask > 0, 4, (10, 10), 0.001)
     np.testing.assert_allclose(out.array, image / np.exp(field), rtol=1e-6)
-    with pytest.raises(BadCase, match="made are: brain"):
+    with pytest.raises(BadCase, match="there are: brain"):
         BIAS_CORRECTION.apply(
             Image(image, np.eye(4), {"brain": mask}), BiasParameters(mask="skull")
         )
