@@ -188,7 +188,7 @@ def _halved_chroma(dataset: Dataset) -> bool:
     """Tell whether a lossy JPEG holds fewer samples of chroma than of luminance (T.81 B.2.2)."""
     if str(dataset.file_meta.TransferSyntaxUID) not in LOSSY:
         return False
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    frame = next(generate_frames(bytes(dataset.PixelData), number_of_frames=1))
     place = min(at for at in (frame.find(b"\xff\xc0"), frame.find(b"\xff\xc1")) if at >= 0)
     # Behind the marker: length, precision, rows, columns, count; then id, factors, table of each.
     return len({frame[place + 11 + 3 * component] for component in range(3)}) > 1
