@@ -213,8 +213,12 @@ def console_level(level: str) -> dict[str, str]:
 
 
 def quiet_engines() -> None:
-    """Let the engines print only errors in this process and its children."""
-    os.environ.update(console_level("ERROR"))
+    """Let the engines print nothing that we say ourselves, in this process and its children.
+
+    What fails in a flow is raised to the command, which says it in one sentence; Prefect would
+    print it too, with a traceback that quotes values. Its server gets it all the same.
+    """
+    os.environ.update(console_level("CRITICAL"))
 
 
 def child_environment(**more: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.archive.catalog import open_catalog, quarantine
+from tasks.archive.vault import open_vault, project_key
 from tasks.phantom.write import write_limb_archive
 from tasks.serve.registry import versions
 from tasks.store.verify import store_digest
@@ -39,6 +40,10 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     write_limb_archive(archive, patients=PATIENTS, seed=31, broken=BROKEN)
     (place.folder / "small-limb.yaml").write_text(LIMB)
     place.radloop("source", "add", "limb", archive).ok()
+    # Made at its first use, which must come before the copies: ids are compared between them.
+    vault = open_vault(f"sqlite:///{place.home / 'vault.db'}")
+    project_key(vault)
+    vault.dispose()
     place.radloop("ui").ok()
     yield place
     left = place.close()
