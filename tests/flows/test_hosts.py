@@ -126,6 +126,9 @@ def test_a_run_on_hosts_of_which_one_is_lost_makes_the_very_store_of_one_machine
         talks = _peers(network["first"])
         network["second"].vanish()
         assert running.wait(timeout=LONGEST) == 0, log.read_text()
+        # Before the run could end, that is: the lost host held one of its parts.
+        lost = f"Remove worker addr: tls://{network['second'].address}:"
+        assert lost in (tmp_path / "dask.log").read_text()
         again = coordinator.run(radloop, "preprocess", "small-limb", **cluster)
 
     assert again.startswith("0 cases in 0 parts")
