@@ -22,12 +22,13 @@ from tasks.archive.audit import append
 from tasks.archive.catalog import cases
 from tasks.archive.commits import PartRow, commit_part, recipe_for, want_cases
 from tasks.archive.orders import WorkOrder, seal, unseal
-from tasks.errors import RadloopError
+from tasks.errors import RadloopError, StoreError
 from tasks.imaging.recipe import FittedRecipe
 from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.measured import measured_in
 from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
 from tasks.store.plan import WAVE, waves
+from tasks.store.read import open_part
 from tasks.store.write import PartRecord
 
 
@@ -204,6 +205,7 @@ def _finalise(
     for future in as_completed(futures):
         try:
             record = future.result()
+            measured = _arrived(home, record)
         except Exception as error:
             # Our own errors name the remedy; others may quote anything.
             known = isinstance(error, RadloopError)
@@ -222,7 +224,6 @@ def _finalise(
             digest=record.digest,
         )
         held = held_lease(store_lease(recipe_key))
-        measured = _measured(home, record)
         commit_part(home.catalog, row, record.failures, measured=measured, lease=held)
         records.append(record)
         landed(record)
@@ -235,11 +236,26 @@ def _finalise(
     return records
 
 
-def _measured(home: Home, record: PartRecord) -> dict[str, dict[str, float | None]]:
-    """Return what the features steps found in a new image part."""
+def _arrived(home: Home, record: PartRecord) -> dict[str, dict[str, float | None]]:
+    """Return what the features steps found in a new part, which has to be in our own store.
+
+    Raises
+    ------
+    RadloopError
+        When it is not: the catalog must not name what only another host can see.
+    """
+    root = home.settings.store_root
+    try:
+        open_part(root, record.path, record.digest)
+    except StoreError:
+        msg = (
+            "the coordinator does not see a part where its worker wrote it: give RADLOOP_STORE of "
+            "every host the same folder or bucket"
+        )
+        raise RadloopError(msg) from None
     if record.kind != "image" or not record.case_ids:
         return {}
-    return measured_in(home.settings.store_root, record.path, record.digest)
+    return measured_in(root, record.path, record.digest)
 
 
 def _row(record: PartRecord) -> dict[str, Any]:
