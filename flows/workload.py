@@ -11,12 +11,13 @@ from tasks.scenario import Scenario
 from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
 from tasks.store.plan import CaseNeed, plan_parts
 from tasks.store.schema import recipe_id
+from tasks.store.sources import voxels_ms
 
 
 def need_of(case: Any) -> CaseNeed:
     """Return what a case costs to prepare, by its header."""
-    voxels = voxels_of(case)
-    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
+    voxels, fast = voxels_of(case), voxels_ms(case.kind, case.facts.get("transfer_syntax"))
+    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels, voxels_ms=fast)
 
 
 def voxels_of(case: Any) -> int:
