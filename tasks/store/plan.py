@@ -162,6 +162,25 @@ def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     return PROCESS_BYTES + source + output + shard + measured_memory(need, recipe)
 
 
+def too_large(needs: Iterable[CaseNeed], recipe: FittedRecipe, most: int) -> dict[str, int]:
+    """Return case id -> projected bytes of the cases that a worker of ``most`` bytes cannot hold.
+
+    A worker without a limit has ``most`` 0 and holds them all.
+    """
+    if not most:
+        return {}
+    # Archives hold many cases and few sizes.
+    known: dict[tuple[int, int], int] = {}
+    found = {}
+    for need in needs:
+        size = need.source_bytes, need.voxels
+        if size not in known:
+            known[size] = projected_memory(need, recipe)
+        if known[size] > most:
+            found[need.case_id] = known[size]
+    return found
+
+
 def plan_parts(
     needs: Iterable[CaseNeed],
     recipe: FittedRecipe,

@@ -23,6 +23,7 @@ from tasks.store.plan import (
     output_voxels,
     plan_parts,
     projected_memory,
+    too_large,
     waves,
 )
 from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
@@ -91,6 +92,17 @@ def test_a_heavy_step_costs_time_and_memory_in_the_plan():
     assert case_ms(need, heavy) == case_ms(need, PLAIN) + median.voxel_ns(params)
     added = projected_memory(need, heavy) - projected_memory(need, PLAIN)
     assert added == 4 * 10**6 * median.copies > 0
+
+
+@given(needs=NEEDS, recipe=RECIPES, most=st.integers(1, 40 << 30))
+def test_too_large_is_each_case_that_needs_more_than_a_worker_has_and_no_other(needs, recipe, most):
+    needed = {need.case_id: projected_memory(need, recipe) for need in needs}
+    large = too_large(needs, recipe, most)
+    assert large == {case_id: size for case_id, size in needed.items() if size > most}
+    assert too_large(needs, recipe, 0) == {}, "a worker without a limit"
+    # What is left is a plan that the worker can hold.
+    fitting = [need for need in needs if need.case_id not in large]
+    assert all(part.memory_bytes <= most for part in plan_parts(fitting, recipe, "r"))
 
 
 def test_every_source_that_is_read_has_a_speed_of_its_own_and_others_are_the_slowest():
