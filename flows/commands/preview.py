@@ -105,7 +105,7 @@ def _sheets(home: Home, cases: Sequence[Any], recipe: Any) -> Iterator[Any]:
         for number, order in enumerate(orders_of(home, cases), start=1):
             started = time.perf_counter()
             try:
-                volume = read_source(recipe, order.kind, order.files)
+                volume = read_source(recipe, order)
             except BadCase as bad:
                 yield CaseSheet(order.case_id, (), {}, {}, str(bad))
             else:
