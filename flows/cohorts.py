@@ -194,7 +194,7 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
             f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
             f"{voxels / 1e6:,.0f} million voxels"
         )
-        lines += plan_in_words(home, scenario, new, kept)
+        lines += plan_in_words(home, scenario, new)
     lines.append(
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )

@@ -6,33 +6,16 @@ from flows.cohorts import Ready
 from flows.console import say
 from flows.home import Home
 from flows.plans import plan_labels
+from flows.recipes import kept_recipe
 from flows.workload import known_memory, need_of
 from tasks.archive.aside import cases_aside, set_aside
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case
-from tasks.archive.commits import recipe_for, settled_cases, want_cases
+from tasks.archive.commits import settled_cases, want_cases
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
-from tasks.imaging.steps import asked_for
 from tasks.store.outlook import describe_aside, memory_detail
 from tasks.store.plan import too_large
-from tasks.store.schema import recipe_id
-
-
-def kept_recipe(home: Home, ready: Ready) -> tuple[str, FittedRecipe] | None:
-    """Return the scenario's newest recipe with its id, or None when it asks for another by now.
-
-    The id is the one that today's store format gives the recipe; parts of an older format bear
-    another.
-    """
-    kept = recipe_for(home.catalog, ready.scenario.name)
-    if kept is None:
-        return None
-    asked = asked_for(ready.scenario.recipe, ready.scenario.cohort.volume)
-    if kept[1]["asked"] != asked:
-        return None
-    recipe = FittedRecipe.from_dict(kept[1]["recipe"])
-    return recipe_id(recipe), recipe
 
 
 def cases_left(home: Home, ready: Ready, recipe_key: str) -> list[Case]:
@@ -88,7 +71,7 @@ def all_made(home: Home, ready: Ready) -> str | None:
     """
     if ready.scenario.cohort.kind == "row":
         return ""
-    kept = kept_recipe(home, ready)
+    kept = kept_recipe(home, ready.scenario)
     if kept is None or not _only_aside(home, ready, *kept):
         return None
     if ready.scenario.task == "segmentation" and plan_labels(home, ready, kept[0]):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from flows.home import Home
+from flows.recipes import kept_recipe
 from flows.settings import Settings
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import FittedRecipe, fit
-from tasks.imaging.steps import asked_for, needs_fit
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import needs_fit
 from tasks.scenario import Scenario
 from tasks.store.outlook import describe, describe_aside, outlook, refuse_what_cannot_fit
 from tasks.store.plan import CaseNeed, plan_parts, too_large
@@ -35,17 +36,15 @@ def known_memory(settings: Settings) -> int:
     return 0 if settings.dask_address else settings.worker_memory
 
 
-def plan_in_words(
-    home: Home, scenario: Scenario, new: Sequence[Any], kept: tuple[str, dict] | None
-) -> list[str]:
+def plan_in_words(home: Home, scenario: Scenario, new: Sequence[Any]) -> list[str]:
     """Say what a run would plan for new cases, in its own words, and whether it fits.
 
     Nothing is said while the recipe is still to be fitted: its sizes hang on the fit.
     """
     if not new:
         return []
-    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
-        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+    if kept := kept_recipe(home, scenario):
+        _, recipe = kept
     elif needs_fit(scenario.recipe):
         return ["bytes, memory and hours are known once the recipe is fitted, by the first run"]
     else:

@@ -8,7 +8,8 @@ from flows import pending
 from flows.__main__ import main
 from flows.cohorts import forecast, settle
 from flows.home import Home
-from flows.pending import all_made, cases_left, kept_recipe, nothing_new, take_up
+from flows.pending import all_made, cases_left, nothing_new, take_up
+from flows.recipes import kept_recipe
 from flows.settings import Settings
 from tasks.archive.catalog import LabelRow, put_label_set, quarantine, upsert_series
 from tasks.archive.commits import PartRow, commit_part, put_recipe, retry_cases, want_cases
@@ -96,7 +97,7 @@ def commit(home: Home, kind: str, failures=()) -> str:
 
 
 def test_a_scenario_without_recipe_images_or_masks_has_something_to_do(home):
-    assert kept_recipe(home, ready_of(home)) is None
+    assert kept_recipe(home, ready_of(home).scenario) is None
     assert all_made(home, ready_of(home)) is None
     key = commit(home, "image")
     assert cases_left(home, ready_of(home), key) == []
@@ -142,7 +143,7 @@ def test_a_case_too_large_for_the_workers_is_set_aside_and_comes_back_with_large
     key = commit(home, "image", [(giant, "out_of_memory", "")])
     commit(home, "label", [(giant, "no_mask", "")])
     assert retry_cases(home.catalog) == 1
-    _, recipe = kept_recipe(home, ready_of(home))
+    _, recipe = kept_recipe(home, ready_of(home).scenario)
     small, large = of_workers(home, 400 << 20), of_workers(home, 8 << 30)
     assert all_made(small, ready_of(small)) is None, "nobody was told yet"
     assert take_up(small, ready_of(small), key, recipe, 400 << 20) == ([], 1)
@@ -165,7 +166,7 @@ def test_a_new_case_that_fits_is_made_beside_one_that_does_not(home):
     giant = ready_of(home).cohort.cases[0].case_id
     key = commit(home, "image", [(giant, "out_of_memory", "")])
     retry_cases(home.catalog)
-    _, recipe = kept_recipe(home, ready_of(home))
+    _, recipe = kept_recipe(home, ready_of(home).scenario)
     small_one = series(CASES, "north")
     small_one.facts.update(rows=16, cols=16)
     upsert_series(home.catalog, [small_one])
@@ -188,7 +189,7 @@ def test_the_check_tells_what_a_run_would_set_aside(home):
     key = commit(home, "image", [(ready_of(home).cohort.cases[0].case_id, "out_of_memory", "")])
     retry_cases(home.catalog)
     small = of_workers(home, 400 << 20)
-    _, recipe = kept_recipe(home, ready_of(home))
+    _, recipe = kept_recipe(home, ready_of(home).scenario)
     for _ in range(2):
         notes = "\n".join(forecast(small, small.scenario("quiet"))["notes"])
         assert "to preprocess: 1 of 10 cases" in notes
