@@ -18,14 +18,14 @@ import numpy as np
 from tasks.errors import BadCase
 from tasks.imaging.recipe import Image, apply, fit
 from tasks.imaging.steps import STEPS, parse_steps
-from tasks.store.plan import OUTPUT_VOXELS_MS, SOURCE_VOXELS_MS
+from tasks.store.plan import LIGHT_VOXELS_MS, OUTPUT_VOXELS_MS
 
 ROUNDS = 3
 
 NS_A_MS = 1_000_000
 
-PLANNED_NS = NS_A_MS // SOURCE_VOXELS_MS + NS_A_MS // OUTPUT_VOXELS_MS
-"""What the plan takes for any voxel that is decoded and stored; half of it or so is decoding."""
+PLANNED_NS = NS_A_MS // LIGHT_VOXELS_MS + NS_A_MS // OUTPUT_VOXELS_MS
+"""What the plan takes for any voxel that is worked on and stored, beside reading it."""
 
 ALLOWED = 2.0
 

@@ -9,8 +9,8 @@ from flows.cohorts import Ready
 from flows.console import say
 from flows.home import Home
 from flows.orders import orders_of
-from flows.pending import kept_recipe
 from flows.policy import task
+from flows.recipes import kept_recipe
 from flows.runners import bounded_memory, runner
 from flows.settings import load_settings
 from tasks.archive.catalog import Case
@@ -53,7 +53,7 @@ def fitted_recipe(
     ``refit`` it is, and becomes a new generation unless the fit is the very one there was.
     """
     steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
-    kept = None if refit else kept_recipe(home, ready)
+    kept = None if refit else kept_recipe(home, ready.scenario)
     if kept:
         key, recipe = kept
     else:

@@ -84,7 +84,7 @@ def _judge_masks(
     classes, recipe = model.spec.classes[1:], FittedRecipe.from_dict(model.spec.recipe)
     orders = list(orders)
     for order, one in _judged(model, orders):
-        mask = read_mask(order.mask, read_source(recipe, order.kind, order.files))
+        mask = read_mask(order.mask, read_source(recipe, order))
         found, none = dice_per_class(mask, one.mask, len(classes))
         kept.append(truth[order.case_id])
         dice.append(found)
@@ -94,7 +94,7 @@ def _judge_masks(
     drawn = []
     for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
         one = judge_image(model, order)
-        mask = read_mask(order.mask, read_source(recipe, order.kind, order.files))
+        mask = read_mask(order.mask, read_source(recipe, order))
         at = most_of(mask)
         for name, labels in (("model", one.mask), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"

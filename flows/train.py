@@ -33,7 +33,7 @@ from tasks.learn.job import (
     fit_fold,
     load_job,
 )
-from tasks.serve import tracking
+from tasks.serve import runlog, tracking
 from tasks.serve.outcome import (
     CandidateOutcome,
     build_model,
@@ -180,8 +180,8 @@ def conclude(
             replicates=ready.scenario.evaluate.bootstrap,
             seed=ready.scenario.evaluate.seed,
         )
-        tracking.log_metrics(tracker, run_id, named("test", test))
-        tracking.log_table(tracker, run_id, "test_cases", scores.to_table())
+        runlog.log_metrics(tracker, run_id, named("test", test))
+        runlog.log_table(tracker, run_id, "test_cases", scores.to_table())
         figures = [
             *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),
             *draw(pictures, "test", scores, chosen.threshold, f"{chosen_name}, test edition"),

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from tasks.store.schema import (
     image_group,
     mask_array,
 )
-from tasks.store.staging import case_file, staged_header, sync, write_header
+from tasks.store.staging import StagedCases, case_file, sync, write_header
 from tasks.store.voxels import (
     StoredArray,
     create_array,
@@ -44,28 +43,13 @@ HELPED_BYTES = 4 << 20
 Submit = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class ShardedCases:
-    """Cases kept as the files that they will be in the part.
+class ShardedCases(StagedCases):
+    """Cases kept as the files that they will be in the part, each read back when written."""
 
-    Parameters
-    ----------
-    folder : Path
-        The part's staging folder.
-    """
-
-    folder: Path
-
-    def found(self, case_id: str) -> dict[str, Any] | None:
-        """Return the header of a whole staged case, else None and nothing of it is left."""
-        header = staged_header(case_file(self.folder, case_id))
-        if header is not None and self._is_whole(header):
-            return header
-        case_file(self.folder, case_id).unlink(missing_ok=True)
+    def remove(self, case_id: str) -> None:
         shutil.rmtree(self.folder / PART / image_group(case_id, packed=False), ignore_errors=True)
-        return None
 
-    def _is_whole(self, header: dict[str, Any]) -> bool:
+    def is_whole(self, path: Path, header: dict[str, Any]) -> bool:
         place = Folder(self.folder / PART)
         try:
             return all(place.sha256(name) == sha256 for name, sha256 in header["files"].items())
@@ -79,19 +63,6 @@ class ShardedCases:
         info: dict[str, Any],
         masks: Mapping[str, np.ndarray],
     ) -> dict[str, Any]:
-        """Write the groups, arrays and shards of one finished case, and read its voxels back.
-
-        Returns
-        -------
-        dict
-            The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest),
-            ``info`` and ``files`` (name in the part to SHA-256).
-
-        Raises
-        ------
-        StoreError
-            When the voxels read back other than they were made.
-        """
         part, group = self.folder / PART, image_group(case_id, packed=False)
         names = sorted(masks)
         (part / CASES).mkdir(parents=True, exist_ok=True)
