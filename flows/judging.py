@@ -13,8 +13,9 @@ from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
 from tasks.archive.volume import read_mask
 from tasks.errors import BadCase
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.overlap import dice_per_class
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.predictions import Predictions
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
 from tasks.learn.job import JobCase
@@ -28,12 +29,12 @@ SHOWN_CASES = 4
 
 def judge_side(
     home: Home, ready: Ready, cases: Sequence[JobCase], folder: Path, pictures: Path
-) -> tuple[Predictions | DiceScores, list[dict[str, str]]]:
+) -> tuple[Predictions | MaskScores, list[dict[str, str]]]:
     """Judge labelled cases of a side and draw the worst and best ones.
 
     Returns
     -------
-    Predictions or DiceScores
+    Predictions or MaskScores
     list of dict
         Pictures for the report.
     """
@@ -79,7 +80,7 @@ def _judge_classes(
 
 def _judge_masks(
     model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
-) -> tuple[DiceScores, list[dict[str, str]]]:
+) -> tuple[MaskScores, list[dict[str, str]]]:
     kept, dice, empty, order_of = [], [], [], []
     classes, recipe = model.spec.classes[1:], FittedRecipe.from_dict(model.spec.recipe)
     orders = list(orders)
@@ -102,7 +103,7 @@ def _judge_masks(
             caption = f"{name}, slice {at}; mean Dice {score:.2f}"
             title = _worst_or_best(order, order_of)
             drawn.append({"path": str(path), "title": title, "caption": caption})
-    scores = DiceScores(
+    scores = MaskScores(
         tuple(case.case_id for case in kept),
         tuple(case.patient_key for case in kept),
         classes,

@@ -26,7 +26,7 @@ from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.intervals import metric_table
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import (
     FoldRecord,
     TrainingJob,

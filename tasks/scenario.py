@@ -23,7 +23,7 @@ from pydantic import (
 from tasks.cohort.select import CohortConfig
 from tasks.cohort.split import SplitConfig
 from tasks.errors import ScenarioError
-from tasks.evaluate.calibrate import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig
 from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
 from tasks.imaging.standard import standard

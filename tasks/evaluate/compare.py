@@ -19,9 +19,10 @@ from tasks.evaluate.intervals import (
     percentile_limits,
     resampled_weights,
 )
-from tasks.evaluate.metrics import METRICS, weighted_metrics
-from tasks.evaluate.overlap import patient_dice
-from tasks.evaluate.predictions import DiceScores, Predictions, align
+from tasks.evaluate.known import METRICS
+from tasks.evaluate.masks import MaskScores, patient_dice
+from tasks.evaluate.metrics import weighted_metrics
+from tasks.evaluate.predictions import Predictions, align
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def paired_mean(first, second, level: float = LEVEL, test: str = "paired t") -> 
 
 
 def paired_metric(
-    first: Predictions | DiceScores,
-    second: Predictions | DiceScores,
+    first: Predictions | MaskScores,
+    second: Predictions | MaskScores,
     metric: str,
     *,
     thresholds: tuple[float | None, float | None] = (None, None),
@@ -141,7 +142,7 @@ def paired_metric(
     patients' differences, everything else through the paired patient bootstrap.
     """
     first, second = align(first, second)
-    if isinstance(first, DiceScores):
+    if isinstance(first, MaskScores):
         return _paired_dice(first, second, metric, level)
     base = metric.partition("/")[0]
     if base not in METRICS or base != metric or METRICS[base].direction == "none":
@@ -176,7 +177,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return out
 
 
-def _paired_dice(first: DiceScores, second: DiceScores, metric: str, level: float) -> Difference:
+def _paired_dice(first: MaskScores, second: MaskScores, metric: str, level: float) -> Difference:
     base, _, label = metric.partition("/")
     if base != "dice" or (label and label not in first.classes):
         names = ["dice", *(f"dice/{name}" for name in first.classes)]

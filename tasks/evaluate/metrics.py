@@ -5,11 +5,11 @@ row of weights is one resampling of the cases, so that two thousand bootstrap re
 call. An undefined figure (recall without a positive case) is NaN, never a made-up number.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
+from tasks.evaluate.known import COUNTING, SCORING
 from tasks.evaluate.predictions import Predictions
 
 PROBABILITY_FLOOR = 1e-15
@@ -17,51 +17,6 @@ PROBABILITY_FLOOR = 1e-15
 
 ECE_BINS = 15
 """Equal-mass bins of the expected calibration error."""
-
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """What a metric is: a sentence, which direction is better, and its range."""
-
-    text: str
-    direction: str
-    range: tuple[float, float]
-
-
-METRICS: Mapping[str, MetricInfo] = {
-    "accuracy": MetricInfo("Share of cases called right.", "higher", (0, 1)),
-    "balanced_accuracy": MetricInfo("Mean over classes of the recall.", "higher", (0, 1)),
-    "precision": MetricInfo("Share of positive calls that are right.", "higher", (0, 1)),
-    "recall": MetricInfo("Share of positive cases found (sensitivity).", "higher", (0, 1)),
-    "specificity": MetricInfo("Share of negative cases called negative.", "higher", (0, 1)),
-    "f1": MetricInfo("Harmonic mean of precision and recall.", "higher", (0, 1)),
-    "mcc": MetricInfo("Matthews correlation of call and truth.", "higher", (-1, 1)),
-    "auroc": MetricInfo("Area under the ROC curve.", "higher", (0, 1)),
-    "average_precision": MetricInfo("Step-wise area under precision-recall.", "higher", (0, 1)),
-    "brier": MetricInfo("Mean squared error of the probabilities.", "lower", (0, 2)),
-    "log_loss": MetricInfo("Mean negative log-likelihood.", "lower", (0, float("inf"))),
-    "ece": MetricInfo("Expected calibration error, 15 equal-mass bins.", "lower", (0, 1)),
-    "threshold": MetricInfo("Probability from which a case is positive.", "none", (0, 1)),
-    "dice": MetricInfo("Dice, mean over classes, cases, then patients.", "higher", (0, 1)),
-    "n_empty": MetricInfo(
-        "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
-    ),
-}
-"""Base names; `dice` may carry ``/<class>``, and so may the others for several classes."""
-
-COUNTING = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "mcc",
-)
-"""Metrics that need calls, hence (with two classes) a threshold."""
-
-SCORING = ("auroc", "average_precision", "brier", "log_loss", "ece")
-"""Metrics of the probabilities themselves."""
 
 
 def confusion(target, call, n_classes: int, weight=None) -> np.ndarray:

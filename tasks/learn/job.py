@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 from tasks.hashing import digest_json
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.header import header_frame
@@ -274,7 +275,7 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
     ]
 
 
-def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | DiceScores:
+def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | MaskScores:
     """Put a candidate's folds together: each training case judged by a model that never saw it.
 
     Raises
@@ -306,12 +307,12 @@ def judged(
     cases: Sequence[JobCase],
     values: Sequence[Sequence[float]],
     empty: Sequence[Sequence[int] | None],
-) -> Predictions | DiceScores:
+) -> Predictions | MaskScores:
     """Return values (n, k) of cases as predictions or Dice scores."""
     ids = tuple(case.case_id for case in cases)
     patients = tuple(case.patient_key for case in cases)
     if job.task == "segmentation":
-        return DiceScores(ids, patients, job.classes, np.array(values), np.array(empty))
+        return MaskScores(ids, patients, job.classes, np.array(values), np.array(empty))
     target = np.array([case.target for case in cases])
     return Predictions(ids, patients, target, np.array(values), job.classes, job.positive)
 

@@ -8,23 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from tasks.evaluate.calibrate import (
-    EvaluateConfig,
-    apply_calibration,
-    choose_threshold,
-    fit_calibration,
-)
+from tasks.evaluate.calibrate import apply_calibration, choose_threshold, fit_calibration
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.intervals import Interval
 from tasks.evaluate.leakage import better_than_header
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.table import metric_table
 from tasks.learn.candidate import search_score
 from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, save_model
 from tasks.serve.names import metric_name
 
-Scores = Predictions | DiceScores
+Scores = Predictions | MaskScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +149,7 @@ def draw(
     from tasks.evaluate import figures
 
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(scores, DiceScores):
+    if isinstance(scores, MaskScores):
         path = figures.draw_dice_box(folder / f"{side}-dice.png", scores, title=title)
         caption = "Each dot is a patient; the box holds half of them."
         return [{"path": str(path), "title": f"Dice, {side}", "caption": caption}]

@@ -5,14 +5,13 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.evaluate.calibrate import (
-    EvaluateConfig,
-    OperatingPoint,
     apply_calibration,
     choose_threshold,
     fit_calibration,
     fit_temperature,
     reliability,
 )
+from tasks.evaluate.config import EvaluateConfig, OperatingPoint
 from tasks.evaluate.metrics import auroc, log_loss
 from tasks.evaluate.predictions import Predictions
 from tests.evaluate.cases import draw, two

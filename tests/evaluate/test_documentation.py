@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.evaluate.calibrate import EvaluateConfig, OperatingPoint
-from tasks.evaluate.metrics import METRICS
+from tasks.evaluate.config import EvaluateConfig, OperatingPoint
+from tasks.evaluate.known import METRICS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
 

@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tasks.evaluate.intervals import (
-    metric_table,
-    percentile_limits,
-    resampled_weights,
-    summary_sentence,
-    wilson,
-)
-from tasks.evaluate.predictions import DiceScores
+from tasks.evaluate.intervals import percentile_limits, resampled_weights, wilson
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.table import metric_table, summary_sentence
 from tests.evaluate.cases import draw, two
 
 FAST = 2.0
@@ -99,7 +94,7 @@ def test_dice_intervals_are_over_patients():
     n = 40
     dice = rng.beta(9, 2, size=(n, 2))
     ids, keys = [f"c{i}" for i in range(n)], [f"p{i // 2}" for i in range(n)]
-    table = metric_table(DiceScores(ids, keys, ("x", "y"), dice))
+    table = metric_table(MaskScores(ids, keys, ("x", "y"), dice))
     mean = dice.reshape(20, 2, 2).mean(1)
     assert table["dice/x"].value == pytest.approx(mean[:, 0].mean())
     # The bootstrap of a mean must come close to Student's t.

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.evaluate import metrics as m
+from tasks.evaluate.known import COUNTING, METRICS
 from tests.evaluate.cases import draw, two
 
 TOLERANCE = 1e-12
@@ -101,7 +102,7 @@ def test_a_weight_is_a_repetition(data):
     repeated = two_or_more(pred, rows)
     expected = m.classification_metrics(repeated, threshold)
     # The ECE is left out: its bins are those of the unweighted scores.
-    names = (*m.COUNTING, "auroc", "average_precision", "brier", "log_loss")
+    names = (*COUNTING, "auroc", "average_precision", "brier", "log_loss")
     weights = np.array([counts, np.ones(24)], float)
     found = m.weighted_metrics(pred, threshold, names)(weights)
     whole = m.classification_metrics(pred, threshold)
@@ -145,11 +146,11 @@ def test_two_classes_need_a_threshold_and_more_refuse_one():
 
 def test_every_metric_is_described():
     found = m.classification_metrics(draw(50), 0.5)
-    assert found.keys() <= m.METRICS.keys()
-    for info in m.METRICS.values():
+    assert found.keys() <= METRICS.keys()
+    for info in METRICS.values():
         assert info.direction in ("higher", "lower", "none")
         assert info.text.endswith(".")
         assert info.range[0] < info.range[1]
     for name, value in found.items():
-        lo, hi = m.METRICS[name].range
+        lo, hi = METRICS[name].range
         assert lo <= value <= hi
