@@ -39,6 +39,7 @@ from tasks.serve.outcome import (
     build_model,
     draw,
     draw_learning,
+    figure_rows,
     header_sentence,
     named,
     sum_up,
@@ -180,7 +181,8 @@ def conclude(
             replicates=ready.scenario.evaluate.bootstrap,
             seed=ready.scenario.evaluate.seed,
         )
-        tracking.log_metrics(tracker, run_id, named("test", test))
+        tracking.log_metrics(tracker, run_id, named("test", test, tracker.names))
+        tracking.log_table(tracker, run_id, "test_figures", figure_rows(test))
         tracking.log_table(tracker, run_id, "test_cases", scores.to_table())
         figures = [
             *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.evaluate.intervals import REPLICATES
-from tasks.evaluate.known import METRICS
+from tasks.evaluate.known import LESION_FIGURES, MASK_FIGURES, METRICS
 
 
 class OperatingPoint(BaseModel):
@@ -36,10 +36,32 @@ class OperatingPoint(BaseModel):
         return self
 
 
-class EvaluateConfig(BaseModel):
-    """What is measured, how, and by which figure candidates are ranked."""
+class LesionConfig(BaseModel):
+    """How lesions are told apart and what a wrong one costs; the defaults are BraTS 2023's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dilation: int = Field(3, ge=0, le=20)
+    """Voxels by which parts of the truth grow before those that touch are one lesion."""
+    smallest_mm3: float = Field(50.0, ge=0)
+    """Lesions of at most this volume are left out."""
+    missed_mm: float = Field(374.0, gt=0)
+    """HD95 of a lesion that was missed or made up."""
+
+
+class MaskConfig(BaseModel):
+    """How masks are measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tolerance_mm: float = Field(1.0, gt=0)
+    """Of NSD: how far two readers' outlines of the same thing may lie apart."""
+    lesions: LesionConfig | None = None
+    """Score lesions one by one as well."""
+
+
+class EvaluateConfig(MaskConfig):
+    """What is measured, how, and by which figure candidates are ranked."""
 
     primary: str = "auroc"
     """Metric that ranks candidates in cross-validation and that the gate compares."""
@@ -54,6 +76,22 @@ class EvaluateConfig(BaseModel):
     def _known(cls, name: str) -> str:
         base = name.partition("/")[0]
         names = [known for known, info in METRICS.items() if info.direction != "none"]
-        if base not in names or (base != name and base != "dice"):
+        if base not in names or (base != name and base not in MASK_FIGURES):
             raise ValueError(f"primary {name!r} is not a metric; choose one of {', '.join(names)}")
         return name
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.measures_lesions and self.lesions is None:
+            raise ValueError(f"primary {self.primary!r} needs the key lesions, e.g. lesions: {{}}")
+        return self
+
+    @property
+    def measures_masks(self) -> bool:
+        """Whether the primary metric is one of masks."""
+        return self.primary.partition("/")[0] in MASK_FIGURES
+
+    @property
+    def measures_lesions(self) -> bool:
+        """Whether the primary metric is one of lesions."""
+        return self.primary.partition("/")[0] in LESION_FIGURES

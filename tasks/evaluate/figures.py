@@ -12,7 +12,7 @@ import numpy as np
 from tasks.evaluate.calibrate import reliability
 from tasks.evaluate.curves import precision_recall_curve, roc_curve
 from tasks.evaluate.intervals import Interval
-from tasks.evaluate.masks import MaskScores, patient_dice
+from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import calls, confusion
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.table import metric_table
@@ -185,7 +185,7 @@ def draw_learning_curve(
 
 def draw_dice_box(path: str | Path, scores: MaskScores, *, title: str = "") -> Path:
     """Write each class's Dice: a box and every patient as a dot."""
-    _, mean = patient_dice(scores)
+    _, mean = patient_means(scores)
     table = metric_table(scores, replicates=500)
     k = len(scores.classes)
     figure, axes = _figure(size=max(5.2, 1.6 + 1.3 * k))

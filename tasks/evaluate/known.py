@@ -28,11 +28,22 @@ METRICS: Mapping[str, MetricInfo] = {
     "ece": MetricInfo("Expected calibration error, 15 equal-mass bins.", "lower", (0, 1)),
     "threshold": MetricInfo("Probability from which a case is positive.", "none", (0, 1)),
     "dice": MetricInfo("Dice, mean over classes, cases, then patients.", "higher", (0, 1)),
+    "nsd": MetricInfo("Share of both surfaces within the tolerance.", "higher", (0, 1)),
+    "hd95": MetricInfo("Distance that holds 95 % of a surface, in mm.", "lower", (0, float("inf"))),
+    "volume_error": MetricInfo("Absolute error of the volume, in mL.", "lower", (0, float("inf"))),
+    "volume_bias": MetricInfo(
+        "Volume found minus true volume, in mL.", "none", (-float("inf"), float("inf"))
+    ),
+    "relative_volume_error": MetricInfo(
+        "Absolute error of the volume, as a share of the true one.", "lower", (0, float("inf"))
+    ),
+    "lesion_dice": MetricInfo("Dice, mean over lesions.", "higher", (0, 1)),
+    "lesion_hd95": MetricInfo("HD95, mean over lesions, in mm.", "lower", (0, float("inf"))),
     "n_empty": MetricInfo(
         "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
     ),
 }
-"""Base names; `dice` may carry ``/<class>``, and so may the others for several classes."""
+"""Base names; those of masks may carry ``/<class>``, and others for several classes."""
 
 COUNTING = (
     "accuracy",
@@ -47,3 +58,17 @@ COUNTING = (
 
 SCORING = ("auroc", "average_precision", "brier", "log_loss", "ece")
 """Metrics of the probabilities themselves."""
+
+LESION_FIGURES = ("lesion_dice", "lesion_hd95")
+"""Figures of masks lesion by lesion, where a scenario asks for them."""
+
+MASK_FIGURES = (
+    "dice",
+    "nsd",
+    "hd95",
+    "volume_error",
+    "volume_bias",
+    "relative_volume_error",
+    *LESION_FIGURES,
+)
+"""Figures of masks: one a class, and their mean over the classes."""

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+BOTH_EMPTY, ONE_EMPTY = 1, 2
+"""What is said of a class whose masks are both empty, or exactly one of them."""
+
 EMPTY_POLICY = {"both": 1.0, "one": 0.0}
 """Dice when both masks of a class are empty, and when exactly one is.
 
@@ -42,8 +45,10 @@ def dice_per_class(truth, prediction, n_classes: int) -> tuple[np.ndarray, np.nd
     size_p = np.bincount(prediction, minlength=n_classes + 1)[1:]
     shared = np.bincount(truth[truth == prediction], minlength=n_classes + 1)[1:]
     empty = np.where(
-        (size_t == 0) & (size_p == 0), 1, np.where((size_t == 0) | (size_p == 0), 2, 0)
+        (size_t == 0) & (size_p == 0),
+        BOTH_EMPTY,
+        np.where((size_t == 0) | (size_p == 0), ONE_EMPTY, 0),
     )
     dice = 2 * shared / np.maximum(size_t + size_p, 1)
-    dice = np.where(empty == 1, EMPTY_POLICY["both"], dice)
-    return np.where(empty == 2, EMPTY_POLICY["one"], dice), empty
+    dice = np.where(empty == BOTH_EMPTY, EMPTY_POLICY["both"], dice)
+    return np.where(empty == ONE_EMPTY, EMPTY_POLICY["one"], dice), empty

@@ -16,7 +16,7 @@ from tasks.evaluate.intervals import (
     wilson,
 )
 from tasks.evaluate.known import COUNTING, METRICS, SCORING
-from tasks.evaluate.masks import MaskScores, patient_dice
+from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import calls, confusion, counting_metrics, weighted_metrics
 from tasks.evaluate.predictions import Predictions
 
@@ -41,7 +41,7 @@ def metric_table(
     if not len(scored):
         raise ValueError("there are no cases to score")
     if isinstance(scored, MaskScores):
-        return _dice_table(scored, replicates, seed, level)
+        return _mask_table(scored, replicates, seed, level)
     return _classification_table(scored, threshold, replicates, seed, level)
 
 
@@ -140,11 +140,13 @@ def _all_right(trials: int, level: float) -> float:
     return wilson(trials, trials, level)[0] if trials else 0.0
 
 
-def _dice_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interval]:
-    patients, mean = patient_dice(scores)
+def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interval]:
+    columns = {}
+    for figure in scores.figures:
+        patients, mean = patient_means(scores, figure)
+        columns[figure] = mean.mean(1)
+        columns.update({f"{figure}/{name}": mean[:, j] for j, name in enumerate(scores.classes)})
     n = len(patients)
-    columns = {"dice": mean.mean(1)}
-    columns.update({f"dice/{name}": mean[:, j] for j, name in enumerate(scores.classes)})
 
     def statistic(weight: np.ndarray) -> dict[str, np.ndarray]:
         return {name: weight @ values / weight.sum(-1) for name, values in columns.items()}

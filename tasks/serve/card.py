@@ -19,7 +19,17 @@ CARD_MD = "card.md"
 CARD_JSON = "card.json"
 REPORT_HTML = "report.html"
 
-HEADLINE_METRICS = ("auroc", "recall", "specificity", "accuracy", "brier", "ece", "dice")
+HEADLINE_METRICS = (
+    "auroc",
+    "recall",
+    "specificity",
+    "accuracy",
+    "brier",
+    "ece",
+    "dice",
+    "nsd",
+    "hd95",
+)
 """Columns of the candidates' table, in this order, as far as any candidate has them."""
 
 
@@ -175,6 +185,9 @@ def show_metric(name: str) -> str:
     short, _, of_class = name.partition("/")
     special = {"auroc": "AUROC", "f1": "F1", "ece": "ECE", "mcc": "MCC", "dice": "Dice"}
     special |= {"brier": "Brier score", "n_empty": "empty masks"}
+    special |= {"nsd": "NSD", "hd95": "HD95 (mm)", "volume_error": "volume error (mL)"}
+    special |= {"volume_bias": "volume bias (mL)", "lesion_dice": "Dice, lesion by lesion"}
+    special |= {"lesion_hd95": "HD95, lesion by lesion (mm)"}
     shown = special.get(short, short.replace("_", " "))
     return f"{shown}, {of_class}" if of_class else shown
 

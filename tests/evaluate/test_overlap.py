@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tasks.evaluate.masks import MaskScores, patient_dice
+from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.overlap import dice_per_class
 from tasks.evaluate.table import metric_table
 
@@ -39,7 +39,7 @@ def test_a_patient_counts_once_however_many_cases():
     wrong = np.zeros((1, 1, 4), np.uint8)
     pairs = [(mask, mask), (mask, wrong), (mask, wrong), (mask, wrong)]
     scores = scored(list("abcd"), ["p", "q", "q", "q"], pairs)
-    patients, mean = patient_dice(scores)
+    patients, mean = patient_means(scores)
     assert patients == ("p", "q")
     np.testing.assert_array_equal(mean[:, 0], [1, 0])
     assert metric_table(scores)["dice"].value == 0.5
