@@ -66,7 +66,7 @@ class EvaluateConfig(MaskConfig):
     primary: str = "auroc"
     """Metric that ranks candidates in cross-validation and that the gate compares."""
     operating_point: OperatingPoint = OperatingPoint()
-    calibration: Literal["none", "temperature", "platt"] = "none"
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = "none"
     bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
     """Bootstrap replicates of every interval."""
     seed: int = Field(0, ge=0)

@@ -17,15 +17,25 @@ METRICS: Mapping[str, MetricInfo] = {
     "accuracy": MetricInfo("Share of cases called right.", "higher", (0, 1)),
     "balanced_accuracy": MetricInfo("Mean over classes of the recall.", "higher", (0, 1)),
     "precision": MetricInfo("Share of positive calls that are right.", "higher", (0, 1)),
+    "npv": MetricInfo("Share of negative calls that are right.", "higher", (0, 1)),
     "recall": MetricInfo("Share of positive cases found (sensitivity).", "higher", (0, 1)),
     "specificity": MetricInfo("Share of negative cases called negative.", "higher", (0, 1)),
     "f1": MetricInfo("Harmonic mean of precision and recall.", "higher", (0, 1)),
     "mcc": MetricInfo("Matthews correlation of call and truth.", "higher", (-1, 1)),
+    "kappa": MetricInfo("Cohen's kappa of call and truth.", "higher", (-1, 1)),
     "auroc": MetricInfo("Area under the ROC curve.", "higher", (0, 1)),
     "average_precision": MetricInfo("Step-wise area under precision-recall.", "higher", (0, 1)),
     "brier": MetricInfo("Mean squared error of the probabilities.", "lower", (0, 2)),
     "log_loss": MetricInfo("Mean negative log-likelihood.", "lower", (0, float("inf"))),
     "ece": MetricInfo("Expected calibration error, 15 equal-mass bins.", "lower", (0, 1)),
+    "calibration_slope": MetricInfo(
+        "Slope of the outcome on the logit; 1 is right.", "none", (-float("inf"), float("inf"))
+    ),
+    "calibration_intercept": MetricInfo(
+        "Shift of the logit that the outcomes ask for; 0 is right.",
+        "none",
+        (-float("inf"), float("inf")),
+    ),
     "threshold": MetricInfo("Probability from which a case is positive.", "none", (0, 1)),
     "dice": MetricInfo("Dice, mean over classes, cases, then patients.", "higher", (0, 1)),
     "nsd": MetricInfo("Share of both surfaces within the tolerance.", "higher", (0, 1)),
@@ -49,10 +59,12 @@ COUNTING = (
     "accuracy",
     "balanced_accuracy",
     "precision",
+    "npv",
     "recall",
     "specificity",
     "f1",
     "mcc",
+    "kappa",
 )
 """Metrics that need calls, hence (with two classes) a threshold."""
 

@@ -42,9 +42,10 @@ def confusion(target, call, n_classes: int, weight=None) -> np.ndarray:
 def counting_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Return the counting metrics of a confusion matrix (..., k, k).
 
-    With two classes index 1 is the positive one; with more, precision, recall, specificity and F1
-    are macro means of the classes one against the rest. A class that exists and is never called
-    has precision 0, as in scikit-learn; one that neither exists nor is called is left out.
+    With two classes index 1 is the positive one; with more, precision, NPV, recall, specificity and
+    F1 are macro means of the classes one against the rest. A class that exists and is never called
+    has precision 0, as in scikit-learn; one that neither exists nor is called is left out. NPV is
+    the precision of the negative calls.
     """
     k = counts.shape[-1]
     total = counts.sum((-2, -1))
@@ -54,22 +55,25 @@ def counting_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
         "accuracy": _ratio(hits, total),
         "balanced_accuracy": _mean_defined(each["recall"]),
         "mcc": _matthews(counts),
+        "kappa": _kappa(counts),
     }
-    for name in ("precision", "recall", "specificity", "f1"):
+    for name in ("precision", "npv", "recall", "specificity", "f1"):
         out[name] = each[name][..., 1] if k == 2 else _mean_defined(each[name])
     return {name: out[name] for name in COUNTING}
 
 
 def one_against_rest(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return precision, recall, specificity, F1 of each class, arrays (..., k)."""
+    """Return precision, NPV, recall, specificity, F1 of each class, arrays (..., k)."""
     tp = np.diagonal(counts, axis1=-2, axis2=-1)
     positive, called = counts.sum(-1), counts.sum(-2)
-    negative = counts.sum((-2, -1))[..., None] - positive
-    precision = np.where((called == 0) & (positive > 0), 0.0, _ratio(tp, called))
+    total = counts.sum((-2, -1))[..., None]
+    negative, passed = total - positive, total - called
+    tn = negative - (called - tp)
     return {
-        "precision": precision,
+        "precision": np.where((called == 0) & (positive > 0), 0.0, _ratio(tp, called)),
+        "npv": np.where((passed == 0) & (negative > 0), 0.0, _ratio(tn, passed)),
         "recall": _ratio(tp, positive),
-        "specificity": _ratio(negative - (called - tp), negative),
+        "specificity": _ratio(tn, negative),
         "f1": _ratio(2 * tp, positive + called),
     }
 
@@ -258,6 +262,14 @@ def _matthews(counts: np.ndarray) -> np.ndarray:
     value = _ratio(top, np.sqrt(spread_t * spread_c))
     # Calls that are all the same carry no information: 0, as in scikit-learn.
     return np.where((spread_c == 0) & (spread_t > 0), 0.0, value)
+
+
+def _kappa(counts: np.ndarray) -> np.ndarray:
+    """Return Cohen's kappa; NaN when chance alone makes call and truth agree."""
+    total, hits = counts.sum((-2, -1)), np.trace(counts, axis1=-2, axis2=-1)
+    by_chance = (counts.sum(-1) * counts.sum(-2)).sum(-1)
+    top, bottom = hits * total - by_chance, total**2 - by_chance
+    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), np.nan)
 
 
 def _mean(values: np.ndarray, weight):

@@ -26,10 +26,10 @@ PLANNING_POWER = 0.8
 MOST_PATIENTS = 1_000_000
 """A need beyond this is no number to plan with: the difference lies on the limit itself."""
 
-OF_ONE_CLASS = {"recall": 1, "precision": 1, "specificity": 0}
+OF_ONE_CLASS = {"recall": 1, "precision": 1, "specificity": 0, "npv": 0}
 """Metrics that rest on the cases of one class: 1 positive, 0 negative."""
 
-OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "mcc")
+OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "mcc", "kappa")
 """Metrics that a change in the smaller class alone can move."""
 
 

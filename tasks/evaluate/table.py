@@ -19,8 +19,9 @@ from tasks.evaluate.known import COUNTING, METRICS, SCORING
 from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import calls, confusion, counting_metrics, weighted_metrics
 from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.recalibration import recalibration
 
-PROPORTIONS = ("accuracy", "recall", "specificity", "precision")
+PROPORTIONS = ("accuracy", "recall", "specificity", "precision", "npv")
 """Metrics that are a count divided by a count, for which Wilson's interval exists."""
 
 
@@ -36,7 +37,8 @@ def metric_table(
 
     Where every patient has one case, proportions carry Wilson's and a two-class AUROC DeLong's
     interval; all else the patient bootstrap. Deterministic for a seed. Without a threshold two
-    classes get no metrics of calls; several classes never take one.
+    classes get no metrics of calls; several classes never take one. Slope and intercept of the
+    calibration of two classes carry the sandwich interval of their regression.
     """
     if not len(scored):
         raise ValueError("there are no cases to score")
@@ -59,6 +61,8 @@ def _classification_table(pred, threshold, replicates, seed, level) -> dict[str,
             lo, hi = _recentred(drawn[name], value, lo, hi)
             method = "patient bootstrap, recentred"
         table[name] = Interval(value, lo, hi, method, n)
+    if pred.binary:
+        table.update(recalibration(pred, level))
     if n < 2:
         return table
     if n == len(pred):
@@ -92,7 +96,7 @@ def _proportions(pred: Predictions, threshold) -> dict[str, tuple[float, float]]
     if pred.binary:
         (tn, fp), (fn, tp) = confusion(pred.truth, called == pred.positive_index, 2).tolist()
         out["recall"], out["specificity"] = (tp, tp + fn), (tn, tn + fp)
-        out["precision"] = (tp, tp + fp)
+        out["precision"], out["npv"] = (tp, tp + fp), (tn, tn + fn)
     return out
 
 

@@ -32,6 +32,25 @@ HEADLINE_METRICS = (
 )
 """Columns of the candidates' table, in this order, as far as any candidate has them."""
 
+SHOWN = {
+    "auroc": "AUROC",
+    "f1": "F1",
+    "precision": "precision (PPV)",
+    "npv": "NPV",
+    "mcc": "MCC",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "dice": "Dice",
+    "nsd": "NSD",
+    "hd95": "HD95 (mm)",
+    "volume_error": "volume error (mL)",
+    "volume_bias": "volume bias (mL)",
+    "lesion_dice": "Dice, lesion by lesion",
+    "lesion_hd95": "HD95, lesion by lesion (mm)",
+    "n_empty": "empty masks",
+}
+"""Names of metrics for people, where the name without its underscores would not do."""
+
 
 @dataclass(frozen=True)
 class ReportFacts:
@@ -183,12 +202,7 @@ def _render(template: str, facts: ReportFacts) -> str:
 def show_metric(name: str) -> str:
     """Return a metric's name for people: ``average precision``, ``AUROC``, ``Dice, anterior``."""
     short, _, of_class = name.partition("/")
-    special = {"auroc": "AUROC", "f1": "F1", "ece": "ECE", "mcc": "MCC", "dice": "Dice"}
-    special |= {"brier": "Brier score", "n_empty": "empty masks"}
-    special |= {"nsd": "NSD", "hd95": "HD95 (mm)", "volume_error": "volume error (mL)"}
-    special |= {"volume_bias": "volume bias (mL)", "lesion_dice": "Dice, lesion by lesion"}
-    special |= {"lesion_hd95": "HD95, lesion by lesion (mm)"}
-    shown = special.get(short, short.replace("_", " "))
+    shown = SHOWN.get(short, short.replace("_", " "))
     return f"{shown}, {of_class}" if of_class else shown
 
 

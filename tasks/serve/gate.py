@@ -24,7 +24,7 @@ from tasks.evaluate.predictions import Predictions, align
 from tasks.evaluate.table import metric_table
 from tasks.serve.verdict import Check, GateConfig, Scored, Verdict, action
 
-NO_SKILL = {"auroc": 0.5, "mcc": 0.0, "dice": 0.0, "nsd": 0.0, "lesion_dice": 0.0}
+NO_SKILL = {"auroc": 0.5, "mcc": 0.0, "kappa": 0.0, "dice": 0.0, "nsd": 0.0, "lesion_dice": 0.0}
 """Floors that need no data; shares of the classes give those of accuracy and its kin."""
 
 
