@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.evaluate.intervals import REPLICATES
-from tasks.evaluate.known import LESION_FIGURES, MASK_FIGURES, METRICS
+from tasks.evaluate.known import DETECTION_FIGURES, LESION_FIGURES, MASK_FIGURES, METRICS
 
 
 class OperatingPoint(BaseModel):
@@ -76,6 +76,7 @@ class EvaluateConfig(MaskConfig):
     def _known(cls, name: str) -> str:
         base = name.partition("/")[0]
         names = [known for known, info in METRICS.items() if info.direction != "none"]
+        names = [known for known in names if known not in DETECTION_FIGURES]
         if base not in names or (base != name and base not in MASK_FIGURES):
             raise ValueError(f"primary {name!r} is not a metric; choose one of {', '.join(names)}")
         return name

@@ -49,6 +49,9 @@ METRICS: Mapping[str, MetricInfo] = {
     ),
     "lesion_dice": MetricInfo("Dice, mean over lesions.", "higher", (0, 1)),
     "lesion_hd95": MetricInfo("HD95, mean over lesions, in mm.", "lower", (0, float("inf"))),
+    "cpm": MetricInfo("Mean sensitivity at 1/8 to 8 false alarms a scan.", "higher", (0, 1)),
+    "froc": MetricInfo("Sensitivity at so many false alarms a scan.", "higher", (0, 1)),
+    "box_ap": MetricInfo("Average precision of boxes of at least an overlap.", "higher", (0, 1)),
     "n_empty": MetricInfo(
         "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
     ),
@@ -70,6 +73,9 @@ COUNTING = (
 
 SCORING = ("auroc", "average_precision", "brier", "log_loss", "ece")
 """Metrics of the probabilities themselves."""
+
+DETECTION_FIGURES = ("cpm", "froc", "box_ap")
+"""Figures of detections; no scenario trains for them yet."""
 
 LESION_FIGURES = ("lesion_dice", "lesion_hd95")
 """Figures of masks lesion by lesion, where a scenario asks for them."""

@@ -1,11 +1,14 @@
-"""The evaluator: predictions or masks in, every figure with its interval over patients out."""
+"""The evaluator: predictions, masks or detections in, every figure with its interval out."""
 
 from collections.abc import Mapping
 from math import nan
 
 import numpy as np
 
+from tasks.evaluate.box_ap import CENTRE, OVERLAPS, average_box_precision, match_boxes
 from tasks.evaluate.delong import auroc_interval, newcombe_interval
+from tasks.evaluate.detections import Detections
+from tasks.evaluate.froc import FALSE_ALARMS, match_marks, sensitivities
 from tasks.evaluate.intervals import (
     LEVEL,
     REPLICATES,
@@ -26,14 +29,14 @@ PROPORTIONS = ("accuracy", "recall", "specificity", "precision", "npv")
 
 
 def metric_table(
-    scored: Predictions | MaskScores,
+    scored: Predictions | MaskScores | Detections,
     threshold: float | None = None,
     *,
     replicates: int = REPLICATES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Return every metric of the predictions or masks with its interval over patients.
+    """Return every metric of predictions, masks or detections with its interval over patients.
 
     Where every patient has one case, proportions carry Wilson's and a two-class AUROC DeLong's
     interval; all else the patient bootstrap. Deterministic for a seed. Without a threshold two
@@ -44,6 +47,8 @@ def metric_table(
         raise ValueError("there are no cases to score")
     if isinstance(scored, MaskScores):
         return _mask_table(scored, replicates, seed, level)
+    if isinstance(scored, Detections):
+        return _detection_table(scored, replicates, seed, level)
     return _classification_table(scored, threshold, replicates, seed, level)
 
 
@@ -163,6 +168,24 @@ def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interv
     empty = float(np.sum(scores.empty > 0))
     table["n_empty"] = Interval(empty, nan, nan, "count", n)
     return table
+
+
+def _detection_table(found: Detections, replicates, seed, level) -> dict[str, Interval]:
+    marks = match_marks(found)
+    ways = (*OVERLAPS, CENTRE) if found.extended else ()
+    calls_by = {f"box_ap/{way}": match_boxes(found, way) for way in ways}
+
+    def statistic(weight: np.ndarray) -> dict[str, np.ndarray]:
+        read = sensitivities(marks, weight)
+        out = {"cpm": read.mean(-1)}
+        out |= {f"froc/{at:g}": read[..., j] for j, at in enumerate(FALSE_ALARMS)}
+        return out | {name: average_box_precision(one, weight) for name, one in calls_by.items()}
+
+    values = {name: float(value) for name, value in statistic(np.ones(len(found))).items()}
+    drawn = bootstrap_replicates(statistic, found.patient_keys, replicates, seed)
+    n, method = found.n_patients, "patient bootstrap"
+    limits = {name: percentile_limits(drawn[name], n, level) for name in values}
+    return {name: Interval(value, *limits[name], method, n) for name, value in values.items()}
 
 
 def summary_sentence(table: Mapping[str, Interval], primary: str, n_cases: int) -> str:
