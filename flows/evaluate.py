@@ -21,8 +21,8 @@ from flows.train import write_job
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.errors import RadloopError
-from tasks.evaluate.intervals import metric_table
 from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.table import metric_table
 from tasks.hashing import digest_file
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE

@@ -14,7 +14,8 @@ from flows.home import Home
 from flows.judging import judge_side
 from tasks.archive.audit import append
 from tasks.errors import BadCase, ModelRefused
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.intervals import Interval
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, read_spec

@@ -11,7 +11,7 @@ from tasks.hashing import digest_json
 from tasks.learn.job import TrainingJob
 from tasks.scenario import public_copy, scenario_hash, to_yaml
 from tasks.serve import runlog, tracking
-from tasks.serve.outcome import CandidateOutcome, epochs, named
+from tasks.serve.outcome import CandidateOutcome, epochs, figure_rows, named
 
 
 def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
@@ -70,7 +70,8 @@ def log_candidates(
         child = tracking.start_child(
             tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
         )
-        runlog.log_metrics(tracker, child, named("oof", outcome.figures))
+        runlog.log_metrics(tracker, child, named("oof", outcome.figures, tracker.names))
+        runlog.log_table(tracker, child, "oof_figures", figure_rows(outcome.figures))
         runlog.log_table(tracker, child, "oof_cases", outcome.scores.to_table())
         if any(record.history for record in outcome.records):
             mean = mean_epochs(outcome, primary)

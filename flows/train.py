@@ -26,7 +26,7 @@ from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.intervals import metric_table
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import (
     FoldRecord,
     TrainingJob,
@@ -39,6 +39,7 @@ from tasks.serve.outcome import (
     build_model,
     draw,
     draw_learning,
+    figure_rows,
     header_sentence,
     named,
     sum_up,
@@ -180,7 +181,8 @@ def conclude(
             replicates=ready.scenario.evaluate.bootstrap,
             seed=ready.scenario.evaluate.seed,
         )
-        runlog.log_metrics(tracker, run_id, named("test", test))
+        runlog.log_metrics(tracker, run_id, named("test", test, tracker.names))
+        runlog.log_table(tracker, run_id, "test_figures", figure_rows(test))
         runlog.log_table(tracker, run_id, "test_cases", scores.to_table())
         figures = [
             *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),

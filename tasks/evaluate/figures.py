@@ -11,10 +11,11 @@ import numpy as np
 
 from tasks.evaluate.calibrate import reliability
 from tasks.evaluate.curves import precision_recall_curve, roc_curve
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.intervals import Interval
+from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import calls, confusion
-from tasks.evaluate.overlap import patient_dice
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.table import metric_table
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 LINES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", "#000000", "#8C6D00")
@@ -182,9 +183,9 @@ def draw_learning_curve(
     return _save(path, figure)
 
 
-def draw_dice_box(path: str | Path, scores: DiceScores, *, title: str = "") -> Path:
+def draw_dice_box(path: str | Path, scores: MaskScores, *, title: str = "") -> Path:
     """Write each class's Dice: a box and every patient as a dot."""
-    _, mean = patient_dice(scores)
+    _, mean = patient_means(scores)
     table = metric_table(scores, replicates=500)
     k = len(scores.classes)
     figure, axes = _figure(size=max(5.2, 1.6 + 1.3 * k))

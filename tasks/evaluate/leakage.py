@@ -10,8 +10,9 @@ import numpy as np
 from tasks.errors import LeakageError
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.intervals import patient_index
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.predictions import Predictions
 
 ALARM_DEVIATIONS = 3.0
 """Standard errors above chance at which random labels raise the alarm (one false alarm in 700)."""
@@ -132,8 +133,8 @@ class HeaderCheck:
 
 
 def better_than_header(
-    image: Predictions | DiceScores,
-    header: Predictions | DiceScores,
+    image: Predictions | MaskScores,
+    header: Predictions | MaskScores,
     *,
     metric: str = "auroc",
     replicates: int = 2000,

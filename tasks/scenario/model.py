@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.cohort.select import CohortConfig
 from tasks.cohort.split import SplitConfig
 from tasks.errors import ScenarioError
-from tasks.evaluate.calibrate import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig
 from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
 from tasks.imaging.standard import standard
@@ -187,8 +187,7 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         found.append(f"labels: {len(labels.classes)} classes; a classification needs at least 2")
     if labels.positive is not None and labels.positive not in labels.classes:
         found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
-    dice = scenario.evaluate.primary.startswith("dice")
-    if dice != (scenario.task == "segmentation"):
+    if scenario.evaluate.measures_masks != (scenario.task == "segmentation"):
         wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
         found.append(
             f"evaluate.primary: {scenario.evaluate.primary} does not measure a {scenario.task}; "

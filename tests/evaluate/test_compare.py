@@ -12,8 +12,8 @@ from tasks.evaluate.compare import (
     paired_mean,
     paired_metric,
 )
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.predictions import DiceScores
 from tests.evaluate.cases import draw, two
 
 
@@ -104,7 +104,7 @@ def test_dice_is_compared_by_patients():
     rng = np.random.default_rng(0)
     ids, keys = [f"c{i}" for i in range(40)], [f"p{i // 2}" for i in range(40)]
     a, b = rng.beta(8, 2, (40, 2)), rng.beta(8, 3, (40, 2))
-    first, second = (DiceScores(ids, keys, ("x", "y"), d) for d in (a, b))
+    first, second = (MaskScores(ids, keys, ("x", "y"), d) for d in (a, b))
     found = paired_metric(first, second, "dice")
     means = [d.reshape(20, 2, 2).mean((1, 2)) for d in (a, b)]
     assert found.n_patients == 20

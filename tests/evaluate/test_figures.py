@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tasks.evaluate import figures
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.montage import CasePanel, best_slice, draw_cases, worst_and_best
-from tasks.evaluate.predictions import DiceScores
 from tests.evaluate.cases import draw, two
 
 HISTORY = [
@@ -66,7 +66,7 @@ def test_the_learning_curve_takes_one_run_or_several(tmp_path):
 
 def scores(n=12):
     dice = np.linspace(0.2, 0.95, n)[:, None].repeat(2, 1)
-    return DiceScores([f"c{i}" for i in range(n)], [f"p{i}" for i in range(n)], ("x", "y"), dice)
+    return MaskScores([f"c{i}" for i in range(n)], [f"p{i}" for i in range(n)], ("x", "y"), dice)
 
 
 def test_dice_boxes_are_written(tmp_path):
