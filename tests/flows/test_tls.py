@@ -89,6 +89,7 @@ def site(cluster: Cluster) -> Iterator[Site]:
         yield Site(prepared, ours, tuple(homes))
 
 
+@pytest.mark.slow
 def test_workers_by_hand_make_the_very_store_of_local_ones(site: Site, tmp_path: Path) -> None:
     # With the same settings, which ask for TLS: local workers stay on loopback and need none.
     more = {name: value for name, value in site.ours.more.items() if "ADDRESS" not in name}
