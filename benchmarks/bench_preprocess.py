@@ -28,15 +28,11 @@ from pathlib import Path
 
 import numpy as np
 from preprocess_archive import CLIP, MEAN, STD, WANTED_SHAPE, WANTED_SPACING, Archive, make_archive
-from preprocess_radloop import RadloopWay, prepared_home
+from preprocess_ways import PROGRAM, PeerWay, RadloopWay, WayFailed, prepared_home
 from series_at_hand import PEERS
 from watched import Run, watch
 
-from flows.runners import ONE_THREAD
-
 PROCESSES = 2
-
-PROGRAM = Path(__file__).with_name("preprocess_peers.py")
 
 FASTER_BAR = 1.0
 """nnU-Net's core seconds for each of radloop's, whole commands, start and server counted."""
@@ -45,80 +41,24 @@ APART_BAR = 0.1
 """HU, median of the differences to a peer of the same order: what curves at the edges leave."""
 
 
-@dataclass(frozen=True)
-class PeerWay:
-    """A peer: one program in the peers' environment."""
-
-    name: str
-    title: str
-    order: str
-    result: str
-    holds: str
-    asked: dict
-
-    def command(self, place: Path) -> list[str | Path]:
-        """Return the command that does the whole way into a folder."""
-        return self._words("run", self.name, place)
-
-    def env(self, place: Path) -> dict[str, str]:
-        """Return the environment: one thread a process."""
-        return os.environ | ONE_THREAD
-
-    def begin(self, place: Path) -> None:
-        """Make an empty place."""
-        place.mkdir(parents=True)
-
-    def end(self, place: Path) -> None:
-        """Leave nothing running: nothing is."""
-
-    def stored(self, place: Path) -> Path:
-        """Return the folder of the results."""
-        return place / self.result
-
-    def digests(self, place: Path) -> dict[str, str]:
-        """Return the digest of the voxels of every series."""
-        run = watch(self._words("digests", self.name, place), place / "read.log", self.env(place))
-        if run.code:
-            raise OSError(f"{self.title}: its results cannot be read: {run.last[-300:]}")
-        return json.loads(run.said.splitlines()[-1])
-
-    def read(self, place: Path, number: int) -> np.ndarray:
-        """Return the volume of one series, (z, y, x) as in DICOM."""
-        run = watch(self._words("read", self.name, place, number), place / "read.log")
-        if run.code:
-            raise OSError(f"{self.title}: its result cannot be read: {run.last[-300:]}")
-        return np.load(place / "read.npy")
-
-    def notes(self, place: Path, run: Run) -> list[str]:
-        """Say what its stages took."""
-        rows = [json.loads(line) for line in run.said.splitlines() if line.startswith('{"stage"')]
-        return [f"{row['stage']}: {row['wall']:.1f} s, {row['core']:.1f} core s" for row in rows]
-
-    def _words(self, what: str, name: str, place: Path, *more: object) -> list[str | Path]:
-        python = PEERS / "bin" / "python"
-        return [python, PROGRAM, what, name, place, json.dumps(self.asked), *map(str, more)]
-
-
 Way = PeerWay | RadloopWay
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured of one way; runs that were not made are None."""
+    """What was measured of one way."""
 
     way: Way
     calm: Run
-    again: Run | None = None
-    resumed: Run | None = None
-    stored: int = 0
+    again: Run
+    resumed: Run
+    stored: int
     """Bytes of the results."""
-    beside: int = 0
+    beside: int
     """Bytes of what was made on the way and is still there."""
-    differ: int = 0
+    differ: int
     """Results that are not those of the undisturbed run after kill and resumption."""
-    notes: tuple[str, ...] = ()
-    apart: float | None = None
-    """Largest median difference to radloop, HU."""
+    notes: tuple[str, ...]
 
 
 def size_of(folder: Path) -> int:
@@ -126,47 +66,50 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def ended(way: Way, place: Path, log: Path) -> Run:
+    """Run a way to its end; WayFailed when that is not a good one."""
+    run = watch(way.command(place), log, way.env(place))
+    if run.code:
+        raise WayFailed(f"ended with {run.code}: {run.last[-200:]}")
+    return run
+
+
 def measure(way: Way, work: Path) -> Found:
     """Run a way undisturbed, again, and killed and resumed."""
-    calm, hurt = work / f"{way.name}-calm", work / f"{way.name}-killed"
+    calm, hurt, log = work / f"{way.name}-calm", work / f"{way.name}-killed", work / "log"
     try:
         way.begin(calm)
-        run = watch(way.command(calm), work / "log", way.env(calm))
-        if run.code:
-            return Found(way, run)
-        notes, stored = tuple(way.notes(calm, run)), size_of(way.stored(calm))
+        run = ended(way, calm, log)
+        notes, stored = way.notes(calm, run), size_of(way.stored(calm))
         beside = size_of(calm) - stored
-        again = watch(way.command(calm), work / "log", way.env(calm))
+        again = ended(way, calm, log)
         way.begin(hurt)
-        watch(way.command(hurt), work / "log", way.env(hurt), kill_after=run.wall / 2)
-        resumed = watch(way.command(hurt), work / "log", way.env(hurt))
+        killed = watch(way.command(hurt), log, way.env(hurt), kill_after=run.wall / 2)
+        if killed.code == 0:
+            notes.append("it ended before the kill: resume is a run on what was finished")
+        resumed = ended(way, hurt, log)
         one, other = way.digests(calm), way.digests(hurt)
-        differ = sum(other.get(name) != digest for name, digest in one.items())
-        return Found(way, run, again, resumed, stored, beside, differ, notes)
+        differ = sum(not digest or other.get(name) != digest for name, digest in one.items())
+        return Found(way, run, again, resumed, stored, beside, differ, tuple(notes))
     finally:
         way.end(calm)
         way.end(hurt)
 
 
-def differences(found: dict[str, Found], work: Path) -> dict[str, float | str]:
-    """Return the largest median difference of each peer to radloop of its order, in HU."""
-    apart: dict[str, float | str] = {}
-    for name, one in found.items():
-        ours = found.get(f"radloop-{one.way.order}")
-        if isinstance(one.way, RadloopWay) or one.calm.code or ours is None or ours.calm.code:
-            continue
-        medians = []
-        # The first is stored natively, the second as JPEG lossless.
-        for number in (0, 1):
-            theirs = one.way.read(work / f"{name}-calm", number)
-            radloops = ours.way.read(work / f"{ours.way.name}-calm", number)
-            if not theirs.shape == radloops.shape == WANTED_SHAPE:
-                apart[name] = f"shapes {theirs.shape} and {radloops.shape}"
-                break
-            medians.append(float(np.median(np.abs(theirs - radloops))) * STD)
-        else:
-            apart[name] = max(medians)
-    return apart
+def apart(one: Found, ours: Found, work: Path) -> str | float:
+    """Return the largest median difference of a peer to radloop in HU, or why there is none."""
+    medians = []
+    # The first is stored natively, the second as JPEG lossless.
+    for number in (0, 1):
+        radloops = ours.way.read(work / f"{ours.way.name}-calm", number)
+        try:
+            theirs = one.way.read(work / f"{one.way.name}-calm", number)
+        except WayFailed as error:
+            return str(error)
+        if not theirs.shape == radloops.shape == WANTED_SHAPE:
+            return f"shapes {theirs.shape} and {radloops.shape}, not {WANTED_SHAPE}"
+        medians.append(float(np.median(np.abs(theirs - radloops))) * STD)
+    return max(medians)
 
 
 HEAD = (
@@ -175,50 +118,43 @@ HEAD = (
     f"{'':26}{'a core':>9}{'a GB':>8}{'s':>7}{'MB':>7}{'MB':>8}{'MB':>8}{'s':>8}{'':>7}{'s':>7}"
     "  a result is"
 )
+FOOT = """\
+series/s, core s, wall, peak: the undisturbed run; beside: made on the way and still there
+resume: from the kill at half the wall to the end; differ: results unlike the undisturbed ones
+again: nothing changed"""
 
 
 def row(one: Found, archive: Archive) -> str:
     """Return a line of the table."""
-    title = f"{one.way.title:26}"
-    if one.calm.code:
-        reason = one.calm.last.splitlines()[-1:] or ["it said nothing"]
-        return f"{title}FAILED ({one.calm.code}): {reason[0][:160]}"
     run = one.calm
     return (
-        f"{title}{archive.series / run.core:9.2f}{run.core / archive.bytes * 1e9:8.0f}"
+        f"{one.way.title:26}{archive.series / run.core:9.2f}{run.core / archive.bytes * 1e9:8.0f}"
         f"{run.wall:7.1f}{run.peak / 1e6:7.0f}{one.stored / 1e6:8.1f}{one.beside / 1e6:8.1f}"
         f"{one.resumed.wall:8.1f}{one.differ:7}{one.again.wall:7.1f}  {one.way.holds}"
     )
 
 
-def judge(found: dict[str, Found], apart: dict[str, float | str]) -> int:
-    """Print the bars; return how many are missed."""
-    missed = 0
-    for name, how in apart.items():
-        met = isinstance(how, float) and how <= APART_BAR
-        missed += not met
-        said = f"{how:.3g} HU" if isinstance(how, float) else how
-        print(
-            f"bar    {found[name].way.title}: largest median difference to radloop {said}, at most "
-            f"{APART_BAR:g}: {'met' if met else 'MISSED'}"
-        )
+def judge(found: dict[str, Found], work: Path) -> int:
+    """Compare the results, print the bars; return how many are missed."""
+    verdicts = []
     for one in found.values():
+        ours = found.get(f"radloop-{one.way.order}")
         if isinstance(one.way, RadloopWay):
-            wrong = one.calm.code or one.again.code or one.resumed.code or one.differ
-            missed += bool(wrong)
-            print(
-                f"bar    {one.way.title}: parts that differ after a kill {one.differ}, at most 0: "
-                f"{'MISSED' if wrong else 'met'}"
-            )
-    ours, theirs = found.get("radloop-cubic"), found.get("nnunet")
-    if ours and theirs and not (ours.calm.code or theirs.calm.code):
-        ratio = theirs.calm.core / ours.calm.core
-        missed += ratio < FASTER_BAR
-        print(
-            f"bar    nnU-Net's core seconds to radloop's: {ratio:.2f}, at least {FASTER_BAR:g}: "
-            f"{'met' if ratio >= FASTER_BAR else 'MISSED'}"
-        )
-    return missed
+            said = f"parts that differ after a kill {one.differ}, at most 0"
+            verdicts.append((f"{one.way.title}: {said}", not one.differ))
+        elif ours:
+            how = apart(one, ours, work)
+            met = isinstance(how, float) and how <= APART_BAR
+            said = f"{how:.2g} HU" if isinstance(how, float) else how
+            said = f"largest median difference to radloop {said}, at most {APART_BAR:g}"
+            verdicts.append((f"{one.way.title}: {said}", met))
+    if {"radloop-cubic", "nnunet"} <= set(found):
+        ratio = found["nnunet"].calm.core / found["radloop-cubic"].calm.core
+        said = f"nnU-Net's core seconds to radloop's: {ratio:.2f}, at least {FASTER_BAR:g}"
+        verdicts.append((said, ratio >= FASTER_BAR))
+    for said, met in verdicts:
+        print(f"bar    {said}: {'met' if met else 'MISSED'}")
+    return sum(not met for _, met in verdicts)
 
 
 def ways_for(archive: Archive, work: Path) -> list[Way]:
@@ -257,17 +193,20 @@ def compare(archive: Archive, work: Path, only: list[str]) -> int:
         if made.code:
             raise SystemExit(f"no mask for nnU-Net: {made.last}")
     found: dict[str, Found] = {}
+    failed = 0
     print(HEAD, flush=True)
     for way in ways:
-        found[way.name] = measure(way, work)
-        print(row(found[way.name], archive), flush=True)
-    print("series/s, core s, wall, peak: the undisturbed run; beside: made on the way and still "
-          "there (NIfTI, catalog)\nresume: from the kill at half the wall to the end; differ: "
-          "results unlike the undisturbed ones; again: nothing changed")  # fmt: skip
+        try:
+            found[way.name] = measure(way, work)
+            print(row(found[way.name], archive), flush=True)
+        except WayFailed as error:
+            failed += isinstance(way, RadloopWay)
+            print(f"{way.title:26}FAILED: {' '.join(str(error).split())}", flush=True)
+    print(FOOT)
     for one in found.values():
         for note in one.notes:
             print(f"of it  {one.way.title:26} {note}")
-    return judge(found, differences(found, work))
+    return failed + judge(found, work)
 
 
 def main() -> int:
@@ -277,6 +216,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="names of ways, e.g. radloop-cubic")
     parser.add_argument("--keep", type=Path, help="work here and leave everything")
     asked = parser.parse_args()
+    if asked.series < 2:
+        parser.error(f"--series {asked.series}: it takes 2, one of each transfer syntax")
     if not (PEERS / "bin" / "dcm2niix").exists():
         print("the peers are not there: `make bench` installs them; nothing compared")
         return 1

@@ -1,5 +1,7 @@
-"""radloop's side of bench_preprocess.py: its own commands on a home of their own."""
+"""The ways of bench_preprocess.py: radloop's commands on a home, and programs of the peers."""
 
+import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -11,13 +13,21 @@ from pathlib import Path
 import numpy as np
 from preprocess_archive import Archive, accession, scenario
 from run_big_archive import Sampler, digests, environment, parts_table
-from watched import Run, reap
+from series_at_hand import PEERS
+from watched import Run, reap, watch
 
 from flows.home import Home
+from flows.runners import ONE_THREAD
 from flows.settings import Settings
 from tasks.archive.catalog import cases
 from tasks.archive.commits import all_parts
 from tasks.store.read import open_part
+
+PROGRAM = Path(__file__).with_name("preprocess_peers.py")
+
+
+class WayFailed(Exception):
+    """A program did not end well; the message says how."""
 
 
 def prepared_home(folder: Path) -> Path:
@@ -106,3 +116,60 @@ class RadloopWay:
             f"fixed: Prefect's server {server:.1f} core s; commands, workers' start, ingest and "
             f"decoders {run.core - inside - server:.1f} core s",
         ]
+
+
+@dataclass(frozen=True)
+class PeerWay:
+    """A peer: one program in the peers' environment."""
+
+    name: str
+    title: str
+    order: str
+    result: str
+    holds: str
+    asked: dict
+
+    def command(self, place: Path) -> list[str | Path]:
+        """Return the command that does the whole way into a folder."""
+        return self._words("run", self.name, place)
+
+    def env(self, place: Path) -> dict[str, str]:
+        """Return the environment: one thread a process."""
+        return os.environ | ONE_THREAD
+
+    def begin(self, place: Path) -> None:
+        """Make an empty place."""
+        place.mkdir(parents=True)
+
+    def end(self, place: Path) -> None:
+        """Leave nothing running: nothing is."""
+
+    def stored(self, place: Path) -> Path:
+        """Return the folder of the results."""
+        return place / self.result
+
+    def digests(self, place: Path) -> dict[str, str]:
+        """Return the digest of the voxels of every series; empty where there is no result."""
+        run = watch(self._words("digests", self.name, place), place / "read.log", self.env(place))
+        if run.code:
+            raise WayFailed(f"the results cannot be read: {run.last[-200:]}")
+        # What a library says at its end may follow.
+        return json.loads([line for line in run.said.splitlines() if line.startswith("{")][-1])
+
+    def read(self, place: Path, number: int) -> np.ndarray:
+        """Return the volume of one series, (z, y, x) as in DICOM."""
+        run = watch(
+            self._words("read", self.name, place, number), place / "read.log", self.env(place)
+        )
+        if run.code:
+            raise WayFailed(f"a result cannot be read: {run.last[-200:]}")
+        return np.load(place / "read.npy")
+
+    def notes(self, place: Path, run: Run) -> list[str]:
+        """Say what its stages took."""
+        rows = [json.loads(line) for line in run.said.splitlines() if line.startswith('{"stage"')]
+        return [f"{row['stage']}: {row['wall']:.1f} s, {row['core']:.1f} core s" for row in rows]
+
+    def _words(self, what: str, name: str, place: Path, *more: object) -> list[str | Path]:
+        python = PEERS / "bin" / "python"
+        return [python, PROGRAM, what, name, place, json.dumps(self.asked), *map(str, more)]
