@@ -55,7 +55,9 @@ def lesion_scores(truth, prediction, spacing, config: LesionConfig) -> LesionSco
         matched |= mine
         if lesion.sum() * np.prod(spacing) <= config.smallest_mm3:
             continue
-        found = np.isin(part, list(mine))
+        is_mine = np.zeros(parts + 1, bool)
+        is_mine[list(mine)] = True
+        found = is_mine[part]
         dice.append(2 * float((found & lesion).sum()) / float(found.sum() + lesion.sum()))
         far.append(hd95(surface_distances(lesion, found, spacing)) if mine else config.missed_mm)
         missed += not mine

@@ -164,7 +164,9 @@ def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interv
     table = {}
     for name, values in columns.items():
         lo, hi = percentile_limits(drawn[name], n, level)
-        table[name] = Interval(float(values.mean()), lo, hi, "patient bootstrap", n)
+        found = Interval(float(values.mean()), lo, hi, "patient bootstrap", n)
+        share = METRICS[name.partition("/")[0]].range == (0, 1)
+        table[name] = _unseen(found, n, level) if share else found
     empty = float(np.sum(scores.empty > 0))
     table["n_empty"] = Interval(empty, nan, nan, "count", n)
     return table
@@ -184,8 +186,24 @@ def _detection_table(found: Detections, replicates, seed, level) -> dict[str, In
     values = {name: float(value) for name, value in statistic(np.ones(len(found))).items()}
     drawn = bootstrap_replicates(statistic, found.patient_keys, replicates, seed)
     n, method = found.n_patients, "patient bootstrap"
-    limits = {name: percentile_limits(drawn[name], n, level) for name in values}
-    return {name: Interval(value, *limits[name], method, n) for name, value in values.items()}
+    of_patient = patient_index(found.patient_keys)[1]
+    with_lesions = len(set(of_patient[found.lesions > 0]))
+    table = {}
+    for name, value in values.items():
+        lo, hi = percentile_limits(drawn[name], n, level)
+        table[name] = _unseen(Interval(value, lo, hi, method, n), with_lesions, level)
+    return table
+
+
+def _unseen(found: Interval, trials: int, level: float) -> Interval:
+    """Widen the interval of a share that was 1, or 0, in every patient: Wilson's over patients.
+
+    Resampling cannot show the patient in whom it is otherwise.
+    """
+    if found.hi - found.lo > 0 or found.value not in (0.0, 1.0) or found.n_patients < 2:
+        return found
+    lo, hi = wilson(found.value * trials, trials, level)
+    return Interval(found.value, lo, hi, "wilson over patients", found.n_patients)
 
 
 def summary_sentence(table: Mapping[str, Interval], primary: str, n_cases: int) -> str:

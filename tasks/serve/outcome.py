@@ -173,9 +173,14 @@ def draw(
 
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(scores, MaskScores):
-        path = figures.draw_dice_box(folder / f"{side}-dice.png", scores, title=title)
         caption = "Each dot is a patient; the box holds half of them."
-        return [{"path": str(path), "title": f"Dice, {side}", "caption": caption}]
+        shown = []
+        for name, words in figures.BOX_WORDS.items():
+            if name in scores.figures:
+                path = folder / f"{side}-{name}.png"
+                figures.draw_mask_box(path, scores, name, title=title)
+                shown.append({"path": str(path), "title": f"{words}, {side}", "caption": caption})
+        return shown
     drawn = [
         ("roc", "ROC", figures.draw_roc, True),
         ("pr", "Precision and recall", figures.draw_precision_recall, True),

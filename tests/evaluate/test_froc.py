@@ -210,6 +210,16 @@ def test_without_a_lesion_there_is_no_sensitivity():
 def test_nothing_said_finds_nothing():
     table = metric_table(detections(3, [(0, np.zeros(3), 5.0, False)], []))
     assert table["cpm"].value == 0
+    assert table["cpm"].hi > 0.5
+
+
+def test_all_found_without_a_false_alarm_is_not_certain():
+    nodules = [(scan, np.zeros(3), 5.0, False) for scan in range(20)]
+    candidates = [(scan, np.zeros(3), 0.9) for scan in range(20)]
+    # Forty scans without a lesion tell nothing of how often one is found.
+    table = metric_table(detections(60, nodules, candidates), replicates=200)
+    assert table["cpm"].value == 1
+    assert table["cpm"].lo == pytest.approx(20 / (20 + 1.959964**2), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -126,3 +126,17 @@ def test_a_tolerance_is_obeyed():
 def test_what_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="hd95 has shape"):
         MaskScores(["a"], ["p"], ["x"], [[1.0]], None, {"hd95": [[np.inf]]})
+
+
+@pytest.mark.parametrize(("said", "value"), [(cube(), 1.0), (NOTHING, 0.0)])
+def test_a_share_that_is_the_same_in_every_patient_is_not_certain(said, value):
+    rows = [mask_figures(cube(), said, SPACING, 1, MaskConfig())] * 20
+    ids = [f"c{i}" for i in range(20)]
+    table = metric_table(mask_scores(ids, ids, ["organ"], rows), replicates=200)
+    # Wilson's interval of 20 out of 20 begins at 20 / (20 + 1.96^2).
+    reach = 1.959964**2 / (20 + 1.959964**2)
+    for name in ("dice", "nsd", "dice/organ"):
+        assert table[name].value == value
+        assert table[name].hi - table[name].lo == pytest.approx(reach, abs=1e-6), name
+    # A distance has no worst that could stand for the patient not seen.
+    assert table["hd95"].hi - table["hd95"].lo == pytest.approx(0)

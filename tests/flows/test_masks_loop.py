@@ -45,7 +45,7 @@ def write_decathlon(source: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_every_figure_of_masks_is_logged_and_reported(tmp_path, shared_data):
     place = Place(tmp_path)
     write_decathlon(shared_data / "hippocampus", tmp_path / "brains")
