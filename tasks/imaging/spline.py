@@ -8,6 +8,7 @@ and each block is one BLAS product: the result of `scipy.ndimage` at a small sha
 from functools import lru_cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from tasks.imaging.step import Shape
 
@@ -45,11 +46,19 @@ def resize_cubic(array: np.ndarray, shape: Shape) -> np.ndarray:
     Unser, Aldroubi, Eden. B-spline signal processing. IEEE Trans. Signal Process. 41, 1993.
     """
     array = np.ascontiguousarray(array, dtype=np.float32)
-    # Axes that shrink most come first: the others then have less to do.
-    for axis in sorted(range(3), key=lambda axis: shape[axis] / array.shape[axis]):
-        if array.shape[axis] != shape[axis]:
-            array = _along(array, axis, shape[axis])
+    # Products that are cut among threads are rounded otherwise on some processors.
+    with _pools().limit(limits=1, user_api="blas"):
+        # Axes that shrink most come first: the others then have less to do.
+        for axis in sorted(range(3), key=lambda axis: shape[axis] / array.shape[axis]):
+            if array.shape[axis] != shape[axis]:
+                array = _along(array, axis, shape[axis])
     return array
+
+
+@lru_cache(maxsize=1)
+def _pools() -> ThreadpoolController:
+    """Return the pools of the libraries that are loaded; looking for them takes a millisecond."""
+    return ThreadpoolController()
 
 
 def _along(array: np.ndarray, axis: int, new: int) -> np.ndarray:

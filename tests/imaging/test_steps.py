@@ -36,6 +36,7 @@ TOLERANT = {
     "lee",
     "log_compress",
     "non_local_means",
+    "resample",
     "total_variation",
     "unsharp",
 }
