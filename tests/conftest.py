@@ -24,6 +24,8 @@ LOOPS = ("loop", "table_loop")
 """Session fixtures that take a minute: all tests that read one run in one process."""
 
 
+# Before the plugin of several processes, which reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares an expensive fixture, else a file, in one process of a parallel run."""
     for item in items:
