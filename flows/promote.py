@@ -10,6 +10,7 @@ from typing import Any
 from flows import reports
 from flows.cohorts import Ready
 from flows.console import say
+from flows.guarding import Guarded
 from flows.home import Home
 from flows.judging import judge_side
 from tasks.archive.audit import append
@@ -51,6 +52,7 @@ def decide_and_register(
     figures: Sequence[Mapping[str, str]],
     uses: int,
     header: str | None,
+    guards: Guarded,
 ) -> dict[str, Any]:
     """Compare with the present champion on the same edition, register, and move the aliases."""
     scenario = ready.scenario
@@ -108,7 +110,8 @@ def decide_and_register(
         recipe=tuple(
             f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
         ),
-        warnings=(warning,) if missed else (),
+        checks=guards.checks,
+        warnings=(*guards.warnings, *((warning,) if missed else ())),
         next_steps=next_steps(verdict, scenario.name),
     )
     write_card(folder, facts)

@@ -58,6 +58,8 @@ class EvaluateConfig(BaseModel):
     bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
     """Bootstrap replicates of every interval."""
     seed: int = Field(0, ge=0)
+    random_labels: int | None = Field(None, ge=0, le=100)
+    """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
 
     @field_validator("primary")
     @classmethod

@@ -69,6 +69,8 @@ class ReportFacts:
         data, split, label, recipe, scenario, code.
     recipe : sequence of str, optional
         One line a step.
+    checks : sequence of str, optional
+        What was looked for so that nothing of the test side could leak into the training.
     warnings, next_steps : sequence of str
     """
 
@@ -96,6 +98,7 @@ class ReportFacts:
     model: Mapping[str, Any] | None = None
     hashes: Mapping[str, Any] | None = None
     recipe: tuple[str, ...] | None = None
+    checks: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = field(default=())
 
