@@ -29,6 +29,7 @@ from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.intervals import metric_table
+from tasks.evaluate.subgroups import Group
 from tasks.learn.job import (
     FoldRecord,
     TrainingJob,
@@ -36,6 +37,7 @@ from tasks.learn.job import (
     load_job,
     out_of_fold,
 )
+from tasks.learn.left_out import leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import tracking
 from tasks.serve.outcome import (
@@ -125,10 +127,13 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
                     for body in job.candidates
                 ]
                 chosen = choose(outcomes, primary)
-                guards = guards.plus(
-                    *random_labels(job, chosen.name, ready.scenario.evaluate, again(home, address))
-                )
-        result = conclude(home, ready, job, place, tracker, run_id, outcomes, chosen, guards)
+                fit = again(home, address)
+                said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
+                groups, why = without_each(ready, job, chosen, fit)
+                guards = guards.plus(*said, *why)
+        result = conclude(
+            home, ready, job, place, tracker, run_id, outcomes, chosen, guards, groups
+        )
     append(home.settings.audit_path, "train", scenario=scenario, run_id=run_id)
     return result
 
@@ -163,6 +168,20 @@ def again(home: Home, address: str) -> Callable[[TrainingJob], Scores]:
         return out_of_fold(job, records)
 
     return fit
+
+
+def without_each(
+    ready: Ready, job: TrainingJob, chosen: CandidateOutcome, fit: Callable[[TrainingJob], Scores]
+) -> tuple[list[Group], list[str]]:
+    """Leave one vendor, or what else the scenario names, out at a time; nothing without a name."""
+    config = ready.scenario.evaluate
+    if config.leave_one_out is None:
+        return [], []
+    replicates, seed = config.bootstrap, config.seed
+    groups, why = leave_each_out(
+        job, chosen.name, config.leave_one_out, fit, replicates=replicates, seed=seed
+    )
+    return groups, [why] if why else []
 
 
 def choose(outcomes: Sequence[CandidateOutcome], primary: str) -> CandidateOutcome:
@@ -203,6 +222,7 @@ def conclude(
     outcomes: Sequence[CandidateOutcome],
     chosen: CandidateOutcome,
     guards: Guarded,
+    left_out: Sequence[Group],
 ) -> dict[str, Any]:
     """Build the challenger, score it once on the test edition, gate and report."""
     primary, chosen_name = ready.scenario.evaluate.primary, chosen.name
@@ -244,6 +264,7 @@ def conclude(
             uses=uses,
             header=header_sentence(outcomes, chosen_name, primary),
             guards=guards,
+            left_out=left_out,
         )
     reports.table("candidates", [candidate_row(o, primary, chosen_name) for o in outcomes])
     return result
