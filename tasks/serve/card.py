@@ -15,6 +15,9 @@ RESEARCH_USE_ONLY = "research use only"
 
 SYNTHETIC_BANNER = "SYNTHETIC DATA: figures say nothing about patients"
 
+SIDES = {"challenger": "Challenger", "champion": "Champion so far", "other tool": "Other tool"}
+"""Headings of the columns of test figures."""
+
 CARD_MD = "card.md"
 CARD_JSON = "card.json"
 REPORT_HTML = "report.html"
@@ -53,7 +56,7 @@ class ReportFacts:
         ``name``, ``kind``, ``chosen`` (bool), ``metrics`` {metric: figure} from cross-validation,
         optionally ``run_id`` and ``note``.
     test : mapping, optional
-        ``challenger`` and ``champion``: {metric: figure} or None.
+        ``challenger`` and ``champion``, or whoever was scored: {metric: figure} or None.
     gate : mapping, optional
         ``verdict``, ``reason``, ``estimate``, ``lo``, ``hi``, ``margin``, ``needed_patients``,
         ``power``.
@@ -161,7 +164,7 @@ def _render(template: str, facts: ReportFacts) -> str:
         inline=_inline,
         cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     )
-    environment.globals.update(NOT_MEASURED=NOT_MEASURED, SYNTHETIC=SYNTHETIC_BANNER)
+    environment.globals.update(NOT_MEASURED=NOT_MEASURED, SYNTHETIC=SYNTHETIC_BANNER, SIDES=SIDES)
     return environment.get_template(template).render(
         f=facts,
         research_only=facts.status == RESEARCH_USE_ONLY,
