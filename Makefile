@@ -16,9 +16,9 @@ help:
 	@echo "make demo       the whole loop on data the package brings (under 5 minutes)"
 	@echo "make test       the tests (8 to 9 minutes after installation)"
 	@echo "make test-slow  the heavy tests: kills, simulations, real trainings"
-	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix and strace from the system's packages; needs root"
+	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix, strace, SLURM and openssl from the system's packages; needs root"
 	@echo "make lint       ruff, formatting and the law of the layers"
-	@echo "make bench      benchmarks beside their peers, printed as ratios"
+	@echo "make bench      benchmarks beside their peers, into docs/benchmarks.md; goes on where it was stopped"
 	@echo "make gpu-check  what this machine's GPUs do, into docs/gpu.md"
 	@echo "make clean      virtual environments, caches and demo results"
 
@@ -45,7 +45,8 @@ test-slow: install
 
 servers:
 	apt-get update
-	apt-get install -y --no-install-recommends postgresql orthanc orthanc-dicomweb chromium dcm2niix strace
+	apt-get install -y --no-install-recommends postgresql orthanc orthanc-dicomweb chromium dcm2niix strace \
+	 slurmctld slurmd slurm-client munge iproute2 openssl
 
 lint: install
 	$(BIN)/ruff check .
@@ -58,9 +59,9 @@ lint: install
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	@touch $@
 
+# What ended on this code is not run again. make bench BENCH="--only store,loader" chooses, --fresh repeats.
 bench: install .venv-peers/.installed
-	@missed=0; for script in benchmarks/bench_*.py; do \
-	 echo "== $$script"; $(BIN)/python $$script || missed=1; done; exit $$missed
+	$(BIN)/python benchmarks/run_all.py $(BENCH)
 
 gpu-check: install
 	$(BIN)/python -m flows.gpu_check

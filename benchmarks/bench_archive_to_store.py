@@ -16,7 +16,8 @@ Memory is kept as a worker keeps it (`flows.runners.ALLOCATOR`), for every peer.
 The bar of JPEG lossless was set beside Debian's build of dcm2niix, whose decoder takes seconds for
 this series, and is judged beside that one where it is installed (`apt-get install dcm2niix`); the
 wheel's decodes in half a second and is printed too. SHA-256 alone, of the files, of the voxels and
-of the shard, takes three quarters of what dcm2niix -z n takes in all.
+of the shard, takes more than half of what dcm2niix -z n takes in all: the bar of raw wall time asks
+for two idle cores, and what other load does to it is not radloop's (decision 17).
 """
 
 import argparse

@@ -136,7 +136,7 @@ def header_bytes(series: int, number: int) -> bytes:
     return _written(ds)[:-4] + struct.pack("<I", PIXEL_BYTES)
 
 
-def image_bytes(series: int, number: int, syntax: str, pixels: bytes) -> bytes:
+def image_bytes(series: int, number: int, syntax: str, pixels: bytes, **other: object) -> bytes:
     """Return the file of one slice.
 
     Parameters
@@ -147,8 +147,12 @@ def image_bytes(series: int, number: int, syntax: str, pixels: bytes) -> bytes:
         Transfer syntax UID.
     pixels : bytes
         Little endian words, or of another syntax than Explicit VR Little Endian one coded frame.
+    **other : object
+        Elements that differ from those of a 512 x 512 slice, by keyword.
     """
     ds = _dataset(series, number, syntax)
+    for keyword, value in other.items():
+        setattr(ds, keyword, value)
     native = syntax == ExplicitVRLittleEndian
     ds.PixelData = pixels if native else encapsulate([pixels])
     ds["PixelData"].VR = "OW" if native else "OB"

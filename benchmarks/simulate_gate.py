@@ -14,7 +14,8 @@ from statistics import NormalDist, mean
 
 import numpy as np
 
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 from tasks.serve.gate import GateConfig, Scored, decide
 
 PROMISE = 0.025
@@ -89,7 +90,7 @@ def draw_dice(rng, setting: Setting, loss: float):
     for level in (setting.level, setting.level - loss):
         own = 0.4 * (rng.beta(12, 2, size=n) - 12 / 14)
         dice = level + 0.3 * difficulty + own
-        out.append(DiceScores(ids, keys, ("organ",), np.clip(dice, 0, 1)[:, None]))
+        out.append(MaskScores(ids, keys, ("organ",), np.clip(dice, 0, 1)[:, None]))
     return out
 
 

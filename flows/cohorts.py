@@ -9,6 +9,7 @@ import yaml
 
 from flows.home import Home
 from flows.workload import plan_in_words, voxels_of
+from tasks.archive.aside import cases_aside
 from tasks.archive.catalog import IMAGE_KINDS, cases, label_sets, latest_label_set, quarantine
 from tasks.archive.commits import (
     assign,
@@ -184,7 +185,8 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         done = set(part_of_case(home.catalog, kept[0], ids)) if kept else set()
         if kept:
             refused = [row for row in quarantine(home.catalog) if row.recipe_id == kept[0]]
-            done |= {row.case_id for row in refused}
+            # What was set aside is tried again by every run.
+            done |= {row.case_id for row in refused} - cases_aside(home.catalog, kept[0]).keys()
             lines += several_volumes(refused)
         new = [case for case in cohort.cases if case.case_id not in done]
         voxels = sum(voxels_of(case) for case in new)
@@ -192,7 +194,7 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
             f"to preprocess: {len(new)} of {len(cohort.cases)} cases, "
             f"{voxels / 1e6:,.0f} million voxels"
         )
-        lines += plan_in_words(home, scenario, new, kept)
+        lines += plan_in_words(home, scenario, new)
     lines.append(
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )

@@ -145,8 +145,12 @@ def _servers(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"port {port}", "fail", "taken", f"set {name} to another port or to 0")
     if settings.dask_address:
         up = _reachable(settings.dask_address, 8786)
-        remedy = "" if up else "start the scheduler, or unset RADLOOP_DASK_ADDRESS"
-        yield Finding("Dask", "ok" if up else "fail", _shown(settings.dask_address), remedy)
+        shown = _shown(settings.dask_address)
+        remedy = "start the scheduler, or unset RADLOOP_DASK_ADDRESS"
+        yield Finding("Dask", "ok" if up else "fail", shown, "" if up else remedy)
+        if up and not shown.startswith("tls://") and not _on_loopback(shown):
+            remedy = "whoever reaches it can run code as you: use tls:// (docs/cluster.md)"
+            yield Finding("Dask's encryption", "warn", "none", remedy)
 
 
 def _databases(settings: Settings) -> Iterator[Finding]:
@@ -205,6 +209,10 @@ def _reachable(url: str, usual_port: int) -> bool:
         return _busy(parts.port or usual_port, parts.hostname)
     except (ValueError, OSError):
         return False
+
+
+def _on_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in (LOOPBACK, "localhost", "::1")
 
 
 def _busy(port: int, host: str = LOOPBACK) -> bool:

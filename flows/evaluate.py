@@ -25,15 +25,16 @@ from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.errors import RadloopError
 from tasks.evaluate.compare import Difference, paired_metric
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.intervals import Interval
 from tasks.evaluate.subgroups import rows_of
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import read_spec
-from tasks.serve import tracking
+from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
 from tasks.serve.gate import Scored
-from tasks.serve.outcome import named
+from tasks.serve.outcome import figure_rows, named
 from tasks.serve.registry import fetch, get_alias
 
 OTHER = "other tool"
@@ -214,12 +215,13 @@ def _record(
     )
     report = home.settings.home / "reports" / ready.scenario.name / f"{run_id}.html"
     write_report(report, facts)
-    tracking.log_metrics(tracker, run_id, named("test", first.figures))
-    tracking.log_table(tracker, run_id, "test_cases", first.scored.predictions.to_table())
+    runlog.log_metrics(tracker, run_id, named("test", first.figures, tracker.names))
+    runlog.log_table(tracker, run_id, "test_figures", figure_rows(first.figures))
+    runlog.log_table(tracker, run_id, "test_cases", first.scored.predictions.to_table())
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / REPORT_HTML
         copy.write_bytes(report.read_bytes())
-        tracking.log_file(tracker, run_id, copy)
+        runlog.log_file(tracker, run_id, copy)
     tracking.end(tracker, run_id)
     reports.link("report", report.as_uri(), f"report of {ready.scenario.name}")
     say(f"  {facts.header_sentence}" if facts.header_sentence else f"  {first.what} scored")

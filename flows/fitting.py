@@ -9,8 +9,8 @@ from flows.cohorts import Ready
 from flows.console import say
 from flows.home import Home
 from flows.orders import orders_of
-from flows.pending import kept_recipe
 from flows.policy import task
+from flows.recipes import kept_recipe
 from flows.runners import bounded_memory, runner
 from flows.settings import load_settings
 from tasks.archive.catalog import Case
@@ -55,7 +55,7 @@ def fitted_recipe(
     steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
     newest = recipe_for(home.catalog, ready.scenario.name)
     patients: dict[str, str] | None = {}
-    kept = None if refit else kept_recipe(home, ready)
+    kept = None if refit else kept_recipe(home, ready.scenario)
     if kept:
         key, recipe = kept
         patients = fitting_cases(home.catalog, newest[0])

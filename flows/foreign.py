@@ -14,10 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from flows.cohorts import Ready
 from flows.home import Home
+from flows.judging import predictions
 from flows.orders import orders_of
 from flows.predict import origins
 from tasks.archive.catalog import locators_of
@@ -28,12 +27,14 @@ from tasks.archive.vault import file_refs, get_source, recall
 from tasks.archive.volume import read_mask
 from tasks.errors import BadCase, RadloopError
 from tasks.evaluate.leakage import named
-from tasks.evaluate.overlap import dice_per_class
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.segmentation import MaskFigures, mask_figures, mask_scores
 from tasks.hashing import digest_file, digest_json
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
-from tasks.learn.job import JobCase, TrainingJob, judged
+from tasks.learn.dataset import spacing_of
+from tasks.learn.job import JobCase, TrainingJob
 
 TABLE = "predictions.csv"
 """Probabilities: the first column names the case, the others are `p/<class>` or `<class>`."""
@@ -221,7 +222,7 @@ def _probabilities(case_id: str, row: Mapping[str, str], job: TrainingJob) -> li
 
 def kept_scores(
     home: Home, ready: Ready, job: TrainingJob, digest: str
-) -> Predictions | DiceScores:
+) -> Predictions | MaskScores:
     """Return kept predictions held against the truth of the test edition.
 
     Raises
@@ -236,23 +237,24 @@ def kept_scores(
             f"predictions {digest[:12]} are not in this home: give their folder again"
         )
     if job.task == "segmentation":
-        values, empty = _dice(home, ready, job, folder, list(cases))
-        return judged(job, list(cases.values()), values, empty)
+        rows = _measured(home, ready, job, folder, list(cases))
+        patients = [case.patient_key for case in cases.values()]
+        return mask_scores(list(cases), patients, job.classes, rows)
     with (folder / TABLE).open(newline="") as stream:
         rows = {row["case_id"]: row for row in csv.DictReader(stream)}
     values = [[float(rows[case_id][name]) for name in job.classes] for case_id in cases]
-    return judged(job, list(cases.values()), values, [None] * len(cases))
+    return predictions(job, list(cases.values()), values)
 
 
-def _dice(
+def _measured(
     home: Home, ready: Ready, job: TrainingJob, folder: Path, case_ids: Sequence[str]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+) -> list[MaskFigures]:
     recipe = FittedRecipe.from_dict(job.recipe)
     by_id = {case.case_id: case for case in ready.cohort.cases}
-    values, empty, wrong = [], [], []
+    rows, wrong = [], []
     for order in orders_of(home, [by_id[case_id] for case_id in case_ids], ready.cohort.masks):
         path = folder / f"{order.case_id}{MASK}"
-        volume = read_source(recipe, order.kind, order.files)
+        volume = read_source(recipe, order)
         truth = read_mask(order.mask, volume)
         try:
             theirs = read_mask(_ref(path), volume)
@@ -264,12 +266,18 @@ def _dice(
                 f"{order.case_id[:12]} (label {most}, classes are 1 to {len(job.classes)})"
             )
             continue
-        found, none = dice_per_class(truth, theirs, len(job.classes))
-        values.append(found)
-        empty.append(none)
+        rows.append(
+            mask_figures(
+                truth,
+                theirs,
+                spacing_of(volume.affine),
+                len(job.classes),
+                ready.scenario.evaluate,
+            )
+        )
     if wrong:
         raise RadloopError(f"{len(wrong)} masks do not fit their images: {named(wrong)}")
-    return values, empty
+    return rows
 
 
 def _key(home: Home, text: str) -> str:

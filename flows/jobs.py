@@ -8,6 +8,7 @@ from flows.fitting import current_recipe
 from flows.home import Home
 from tasks.archive.commits import PartRow, features, part_of_case, parts
 from tasks.errors import ScenarioError
+from tasks.evaluate.config import EvaluateConfig, MaskConfig
 from tasks.evaluate.leakage import check_disjoint
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe
@@ -71,7 +72,13 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         recipe=recipe,
         leave_out=leave_out(scenario),
         seed=scenario.seed,
+        masks=mask_config(scenario.evaluate) if scenario.task == "segmentation" else None,
     )
+
+
+def mask_config(config: EvaluateConfig) -> dict[str, Any]:
+    """Return what a scenario says of measuring masks."""
+    return config.model_dump(mode="json", include=set(MaskConfig.model_fields))
 
 
 def job_cases(home: Home, ready: Ready) -> list[JobCase]:

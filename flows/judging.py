@@ -13,10 +13,13 @@ from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
 from tasks.archive.volume import read_mask
 from tasks.errors import BadCase
-from tasks.evaluate.overlap import dice_per_class
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.config import MaskConfig
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.segmentation import mask_figures, mask_scores
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
+from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import Judgement, called, judge_files, judge_image, judge_rows, needs_files
 from tasks.learn.model import load_model
@@ -28,12 +31,12 @@ SHOWN_CASES = 4
 
 def judge_side(
     home: Home, ready: Ready, cases: Sequence[JobCase], folder: Path, pictures: Path
-) -> tuple[Predictions | DiceScores, list[dict[str, str]]]:
+) -> tuple[Predictions | MaskScores, list[dict[str, str]]]:
     """Judge labelled cases of a side and draw the worst and best ones.
 
     Returns
     -------
-    Predictions or DiceScores
+    Predictions or MaskScores
     list of dict
         Pictures for the report.
     """
@@ -46,7 +49,7 @@ def judge_side(
     orders = orders_of(home, chosen, dict(ready.cohort.masks))
     truth = {case.case_id: case for case in cases}
     if model.spec.task == "segmentation":
-        return _judge_masks(model, orders, truth, pictures)
+        return _judge_masks(model, orders, truth, pictures, ready.scenario.evaluate)
     return _judge_classes(model, orders, truth, pictures)
 
 
@@ -78,23 +81,26 @@ def _judge_classes(
 
 
 def _judge_masks(
-    model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
-) -> tuple[DiceScores, list[dict[str, str]]]:
-    kept, dice, empty, order_of = [], [], [], []
+    model: Any,
+    orders: Iterator[OrderCase],
+    truth: dict[str, JobCase],
+    pictures: Path,
+    config: MaskConfig,
+) -> tuple[MaskScores, list[dict[str, str]]]:
+    kept, rows, order_of = [], [], []
     classes, recipe = model.spec.classes[1:], FittedRecipe.from_dict(model.spec.recipe)
     orders = list(orders)
     for order, one in _judged(model, orders):
-        mask = read_mask(order.mask, read_source(recipe, order.kind, order.files))
-        found, none = dice_per_class(mask, one.mask, len(classes))
+        mask = read_mask(order.mask, read_source(recipe, order))
+        found = mask_figures(mask, one.mask, spacing_of(one.affine), len(classes), config)
         kept.append(truth[order.case_id])
-        dice.append(found)
-        empty.append(none)
-        order_of.append((float(found.mean()), order))
+        rows.append(found)
+        order_of.append((float(found.dice.mean()), order))
     order_of.sort(key=lambda pair: pair[0])
     drawn = []
     for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
         one = judge_image(model, order)
-        mask = read_mask(order.mask, read_source(recipe, order.kind, order.files))
+        mask = read_mask(order.mask, read_source(recipe, order))
         at = most_of(mask)
         for name, labels in (("model", one.mask), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"
@@ -102,12 +108,8 @@ def _judge_masks(
             caption = f"{name}, slice {at}; mean Dice {score:.2f}"
             title = _worst_or_best(order, order_of)
             drawn.append({"path": str(path), "title": title, "caption": caption})
-    scores = DiceScores(
-        tuple(case.case_id for case in kept),
-        tuple(case.patient_key for case in kept),
-        classes,
-        np.array(dice),
-        np.array(empty),
+    scores = mask_scores(
+        [case.case_id for case in kept], [case.patient_key for case in kept], classes, rows
     )
     return scores, drawn
 

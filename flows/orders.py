@@ -14,7 +14,7 @@ LOOKED_UP_TOGETHER = 1000
 def orders_of(
     place: Any, cases: Sequence[Case], masks: Mapping[str, int] | None = None
 ) -> Iterator[OrderCase]:
-    """Give each case with its files and, where there is one, its mask.
+    """Give each case with its files, its modality and, where there is one, its mask.
 
     Parameters
     ----------
@@ -33,4 +33,4 @@ def orders_of(
         for case in chunk:
             files = tuple(refs[locator] for locator in located[case.case_id])
             mask = refs[masks[case.case_id]] if case.case_id in masks else None
-            yield OrderCase(case.case_id, case.kind, files, mask)
+            yield OrderCase(case.case_id, case.kind, files, mask, case.facts.get("modality"))

@@ -13,21 +13,22 @@ from flows.fitting import fitted_recipe
 from flows.home import Home, held_lease, lease, store_lease
 from flows.live import landed, telling, watching
 from flows.orders import orders_of
-from flows.pending import all_made, cases_left, nothing_new
+from flows.pending import all_made, nothing_new, take_up
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
 from flows.policy import PART_TAG, task
 from flows.runners import bounded_memory, crew, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.catalog import cases
-from tasks.archive.commits import PartRow, commit_part, recipe_for, want_cases
+from tasks.archive.commits import PartRow, commit_part, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
-from tasks.errors import RadloopError
+from tasks.errors import RadloopError, StoreError
 from tasks.imaging.recipe import FittedRecipe
 from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.measured import measured_in
 from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
 from tasks.store.plan import WAVE, waves
+from tasks.store.read import open_part
 from tasks.store.write import PartRecord
 
 
@@ -90,7 +91,7 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
         recipe_key, recipe = fitted_recipe(home, ready, address, refit=refit)
         # Two scenarios with one recipe may share parts: only one of them writes at a time.
         with lease(home, store_lease(recipe_key), "preprocess"):
-            records = _image_parts(home, ready, recipe_key, recipe, address)
+            records, aside = _image_parts(home, ready, recipe_key, recipe, address)
             if ready.scenario.task == "segmentation":
                 records += _label_parts(home, ready, source, recipe_key, address)
     images = [record for record in records if record.kind == "image"]
@@ -103,7 +104,7 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
     return {
         "cases": sum(len(record.case_ids) for record in images),
         "parts": sum(bool(record.case_ids) for record in records),
-        "quarantined": len(failures),
+        "quarantined": len(failures) + aside,
         "recipe_id": recipe_key,
     }
 
@@ -114,17 +115,17 @@ def _image_parts(
     recipe_key: str,
     recipe: FittedRecipe,
     address: str,
-) -> list[PartRecord]:
-    pending = cases_left(home, ready, recipe_key)
-    want_cases(home.catalog, recipe_key, [case.case_id for case in pending])
+) -> tuple[list[PartRecord], int]:
+    """Make the image parts; return them and how many cases were set aside."""
+    count, memory = crew(address)
+    pending, aside = take_up(home, ready, recipe_key, recipe, memory)
     if not pending:
         say("  no new image to preprocess")
-        return []
+        return [], aside
     plan = plan_images(home, ready.scenario.name, recipe_key, recipe, pending)
-    count, memory = crew(address)
     for line in describe(outlook(plan, count)):
         say(f"  {line}")
-    refuse_what_cannot_fit(plan, memory_limit=memory, free_bytes=home.settings.store_free_bytes)
+    refuse_what_cannot_fit(plan, home.settings.store_free_bytes)
     records: list[PartRecord] = []
     planned = {part.part_id: (len(part.case_ids), float(part.seconds)) for part in plan}
     with watching(address, "images", planned):
@@ -132,7 +133,7 @@ def _image_parts(
             records += image_wave.with_options(task_runner=runner(address))(
                 ready.scenario.name, recipe_key, number
             )
-    return records
+    return records, aside
 
 
 def _label_parts(
@@ -204,6 +205,7 @@ def _finalise(
     for future in as_completed(futures):
         try:
             record = future.result()
+            measured = _arrived(home, record)
         except Exception as error:
             # Our own errors name the remedy; others may quote anything.
             known = isinstance(error, RadloopError)
@@ -222,7 +224,6 @@ def _finalise(
             digest=record.digest,
         )
         held = held_lease(store_lease(recipe_key))
-        measured = _measured(home, record)
         commit_part(home.catalog, row, record.failures, measured=measured, lease=held)
         records.append(record)
         landed(record)
@@ -235,11 +236,26 @@ def _finalise(
     return records
 
 
-def _measured(home: Home, record: PartRecord) -> dict[str, dict[str, float | None]]:
-    """Return what the features steps found in a new image part."""
+def _arrived(home: Home, record: PartRecord) -> dict[str, dict[str, float | None]]:
+    """Return what the features steps found in a new part, which has to be in our own store.
+
+    Raises
+    ------
+    RadloopError
+        When it is not: the catalog must not name what only another host can see.
+    """
+    root = home.settings.store_root
+    try:
+        open_part(root, record.path, record.digest)
+    except StoreError:
+        msg = (
+            "the coordinator does not see a part where its worker wrote it: give RADLOOP_STORE of "
+            "every host the same folder or bucket"
+        )
+        raise RadloopError(msg) from None
     if record.kind != "image" or not record.case_ids:
         return {}
-    return measured_in(home.settings.store_root, record.path, record.digest)
+    return measured_in(root, record.path, record.digest)
 
 
 def _row(record: PartRecord) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from flows.home import Home
 from flows.judging import judge_side
 from tasks.archive.audit import append
 from tasks.errors import BadCase, ModelRefused
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.intervals import Interval
 from tasks.evaluate.subgroups import FACTS, Group, rows_of, subgroups
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
-from tasks.serve import tracking
+from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
 from tasks.serve.comparing import run_url
 from tasks.serve.gate import Scored, Verdict, decide
@@ -132,12 +133,12 @@ def decide_and_register(
     tracking.set_tags(tracker, run_id, said | {"edition_uses": uses})
     if verdict.action == "promote":
         set_alias(tracker, scenario.name, "champion", version.version)
-    tracking.log_figures(tracker, run_id, [Path(one["path"]) for one in figures])
+    runlog.log_figures(tracker, run_id, [Path(one["path"]) for one in figures])
     known = {"version": version.version, "digest": version.digest}
     facts = replace(facts, model={**facts.model, **known})
     with tempfile.TemporaryDirectory() as scratch:
         report = write_report(Path(scratch) / REPORT_HTML, facts)
-        tracking.log_file(tracker, run_id, report)
+        runlog.log_file(tracker, run_id, report)
         kept = home.settings.home / "reports" / scenario.name / f"{run_id}.html"
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(report.read_text())

@@ -10,8 +10,8 @@ from flows.jobs import recipe_hash
 from tasks.hashing import digest_json
 from tasks.learn.job import TrainingJob
 from tasks.scenario import public_copy, scenario_hash, to_yaml
-from tasks.serve import tracking
-from tasks.serve.outcome import CandidateOutcome, epochs, named
+from tasks.serve import runlog, tracking
+from tasks.serve.outcome import CandidateOutcome, epochs, figure_rows, named
 
 
 def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,7 +56,7 @@ def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
     tracking.client_of(tracker).log_text(run_id, text, "scenario.yaml")
     alias = scenario.name
     for side in ("training", "evaluation"):
-        tracking.log_dataset(
+        runlog.log_dataset(
             tracker, run_id, scenario.name, ready.hashes["data_hash"], alias, context=side
         )
     return run_id
@@ -77,11 +77,12 @@ def log_candidates(
         child = tracking.start_child(
             tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
         )
-        tracking.log_metrics(tracker, child, named("oof", outcome.figures))
-        tracking.log_table(tracker, child, "oof_cases", outcome.scores.to_table())
+        runlog.log_metrics(tracker, child, named("oof", outcome.figures, tracker.names))
+        runlog.log_table(tracker, child, "oof_figures", figure_rows(outcome.figures))
+        runlog.log_table(tracker, child, "oof_cases", outcome.scores.to_table())
         if any(record.history for record in outcome.records):
             mean = mean_epochs(outcome, primary)
-            tracking.log_epochs(tracker, child, mean)
+            runlog.log_epochs(tracker, child, mean)
             for record in outcome.records:
                 fold = tracking.start_child(
                     tracker,
@@ -91,7 +92,7 @@ def log_candidates(
                     {"fold": record.fold},
                     key=f"{outcome.name}-{record.fold}",
                 )
-                tracking.log_epochs(tracker, fold, epochs(record, primary))
+                runlog.log_epochs(tracker, fold, epochs(record, primary))
                 tracking.end(tracker, fold)
         tracking.end(tracker, child)
 

@@ -1,7 +1,7 @@
 """Where tasks run: a Dask cluster of our own or a scheduler that is given.
 
-The same code runs on local processes, a scheduler address, SLURM and Kubernetes; only the
-specifications in ``infra/`` differ.
+The same code runs on local processes and on workers of other hosts, SLURM and Kubernetes; only the
+files in ``infra/dask`` differ.
 """
 
 import logging
@@ -35,14 +35,16 @@ ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_":
 so that each training step faults its memory in anew: an epoch took twice as long."""
 
 DASK_CONFIG = {
-    # Must stand in the environment before the worker starts.
-    "distributed.nanny.pre-spawn-environ": {**ONE_THREAD, **ALLOCATOR},
+    # Must stand in the environment before the worker starts. Prefect tells its makers of each use.
+    "distributed.nanny.pre-spawn-environ": {**ONE_THREAD, **ALLOCATOR, "DO_NOT_TRACK": "true"},
     # A DataLoader or a decoder child inside a daemonic worker dies with an AssertionError.
     "distributed.worker.daemon": False,
-    # Local pages only; the dashboard's web parts would load scripts from outside.
-    "distributed.scheduler.dashboard.status.task-stream-length": 0,
+    # Without a dashboard Dask still serves logs and call stacks, in clear and to everybody.
+    "distributed.scheduler.http.routes": ["distributed.http.health"],
+    "distributed.worker.http.routes": ["distributed.http.health"],
     "distributed.comm.timeouts.connect": "60s",
 }
+"""Also in ``infra/dask/radloop.yaml``, for schedulers and workers that are started elsewhere."""
 
 MEMORY_SHARE = 0.9
 """Of its memory limit a worker may fill so much: the nanny ends a worker that reaches 0.95, and a
@@ -68,7 +70,9 @@ def workers(settings: Settings) -> Iterator[str]:
     if address:
         yield address
         return
-    with dask.config.set(DASK_CONFIG), local_cluster(settings) as cluster:
+    # A host whose Dask settings ask for TLS may run workers of its own: they stay on loopback.
+    ours = {**DASK_CONFIG, "distributed.comm.require-encryption": False}
+    with dask.config.set(ours), local_cluster(settings) as cluster:
         token = _address.set(cluster.scheduler_address)
         try:
             yield cluster.scheduler_address

@@ -28,8 +28,8 @@ from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.intervals import metric_table
 from tasks.evaluate.subgroups import Group
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import (
     FoldRecord,
     TrainingJob,
@@ -39,13 +39,14 @@ from tasks.learn.job import (
 )
 from tasks.learn.left_out import leave_each_out
 from tasks.learn.permuted import random_labels
-from tasks.serve import tracking
+from tasks.serve import runlog, tracking
 from tasks.serve.outcome import (
     CandidateOutcome,
     Scores,
     build_model,
     draw,
     draw_learning,
+    figure_rows,
     header_sentence,
     named,
     sum_up,
@@ -240,8 +241,9 @@ def conclude(
             replicates=ready.scenario.evaluate.bootstrap,
             seed=ready.scenario.evaluate.seed,
         )
-        tracking.log_metrics(tracker, run_id, named("test", test))
-        tracking.log_table(tracker, run_id, "test_cases", scores.to_table())
+        runlog.log_metrics(tracker, run_id, named("test", test, tracker.names))
+        runlog.log_table(tracker, run_id, "test_figures", figure_rows(test))
+        runlog.log_table(tracker, run_id, "test_cases", scores.to_table())
         figures = [
             *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),
             *draw(pictures, "test", scores, chosen.threshold, f"{chosen_name}, test edition"),

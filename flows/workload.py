@@ -4,19 +4,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from flows.home import Home
+from flows.recipes import kept_recipe
+from flows.settings import Settings
 from tasks.errors import RadloopError
-from tasks.imaging.recipe import FittedRecipe, fit
-from tasks.imaging.steps import asked_for, needs_fit
+from tasks.imaging.recipe import fit
+from tasks.imaging.steps import needs_fit
 from tasks.scenario import Scenario
-from tasks.store.outlook import describe, outlook, refuse_what_cannot_fit
-from tasks.store.plan import CaseNeed, plan_parts
+from tasks.store.outlook import describe, describe_aside, outlook, refuse_what_cannot_fit
+from tasks.store.plan import CaseNeed, plan_parts, too_large
 from tasks.store.schema import recipe_id
+from tasks.store.sources import voxels_ms
 
 
 def need_of(case: Any) -> CaseNeed:
     """Return what a case costs to prepare, by its header."""
-    voxels = voxels_of(case)
-    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels)
+    voxels, fast = voxels_of(case), voxels_ms(case.kind, case.facts.get("transfer_syntax"))
+    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels, voxels_ms=fast)
 
 
 def voxels_of(case: Any) -> int:
@@ -28,28 +31,34 @@ def voxels_of(case: Any) -> int:
     return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
 
 
-def plan_in_words(
-    home: Home, scenario: Scenario, new: Sequence[Any], kept: tuple[str, dict] | None
-) -> list[str]:
+def known_memory(settings: Settings) -> int:
+    """Return the bytes of the smallest worker as far as nobody is asked, else 0."""
+    return 0 if settings.dask_address else settings.worker_memory
+
+
+def plan_in_words(home: Home, scenario: Scenario, new: Sequence[Any]) -> list[str]:
     """Say what a run would plan for new cases, in its own words, and whether it fits.
 
     Nothing is said while the recipe is still to be fitted: its sizes hang on the fit.
     """
     if not new:
         return []
-    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
-        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+    if kept := kept_recipe(home, scenario):
+        _, recipe = kept
     elif needs_fit(scenario.recipe):
         return ["bytes, memory and hours are known once the recipe is fitted, by the first run"]
     else:
         recipe = fit(scenario.recipe, None, volume=scenario.cohort.volume)
-    parts = plan_parts([need_of(case) for case in new], recipe, recipe_id(recipe))
-    settings = home.settings
-    lines = [f"  {line}" for line in describe(outlook(parts, settings.n_workers))]
+    settings, needs = home.settings, [need_of(case) for case in new]
+    memory = known_memory(settings)
+    large = too_large(needs, recipe, memory)
+    fitting = [need for need in needs if need.case_id not in large]
+    parts = plan_parts(fitting, recipe, recipe_id(recipe))
+    lines = [f"  {line}" for line in describe(outlook(parts, settings.n_workers)) if parts]
+    if large:
+        lines.append(f"  {describe_aside(large, memory)}")
     try:
-        # The workers of a scheduler that is given are not asked: nothing is started here.
-        memory = None if settings.dask_address else settings.worker_memory
-        refuse_what_cannot_fit(parts, memory_limit=memory, free_bytes=settings.store_free_bytes)
+        refuse_what_cannot_fit(parts, settings.store_free_bytes)
     except RadloopError as error:
         lines.append(f"  a run would be refused: {error}")
     return lines

@@ -28,7 +28,7 @@ OWNERS = {
     ),
     "monai": ("tasks/learn",),
     "mirp": ("tasks/imaging/radiomics/run_lengths.py",),
-    "mlflow": ("tasks/serve/tracking.py", "tasks/serve/registry.py"),
+    "mlflow": ("tasks/serve/tracking.py", "tasks/serve/runlog.py", "tasks/serve/registry.py"),
     "prefect": ("flows",),
     "prefect_dask": ("flows",),
     "distributed": ("flows",),

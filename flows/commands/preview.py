@@ -49,13 +49,12 @@ def preview(args: argparse.Namespace) -> int:
 
 def _recipe(home: Home, scenario: Any, cohort: Any, place: str | None) -> tuple[Any, str]:
     """Return the frozen recipe when there is one, else one fitted here on some training cases."""
-    from tasks.archive.commits import recipe_for
-    from tasks.imaging.recipe import FittedRecipe, fit
-    from tasks.imaging.steps import asked_for, needs_fit
+    from flows.recipes import kept_recipe
+    from tasks.imaging.recipe import fit
+    from tasks.imaging.steps import needs_fit
 
-    kept = recipe_for(home.catalog, scenario.name)
-    if kept and kept[1]["asked"] == asked_for(scenario.recipe, scenario.cohort.volume):
-        return FittedRecipe.from_dict(kept[1]["recipe"]), f"Recipe {kept[0][:12]} of the store."
+    if kept := kept_recipe(home, scenario):
+        return kept[1], f"Recipe {kept[0][:12]} of the store."
     if not needs_fit(scenario.recipe):
         return fit(
             scenario.recipe, None, volume=scenario.cohort.volume
@@ -105,7 +104,7 @@ def _sheets(home: Home, cases: Sequence[Any], recipe: Any) -> Iterator[Any]:
         for number, order in enumerate(orders_of(home, cases), start=1):
             started = time.perf_counter()
             try:
-                volume = read_source(recipe, order.kind, order.files)
+                volume = read_source(recipe, order)
             except BadCase as bad:
                 yield CaseSheet(order.case_id, (), {}, {}, str(bad))
             else:

@@ -9,6 +9,8 @@ COPY flows flows
 COPY tasks tasks
 COPY deployments deployments
 COPY mlflow mlflow
+COPY infra/dask/radloop.yaml /etc/dask/
+COPY infra/dask/tls.yaml /etc/radloop/dask-tls.yaml
 RUN pip install --no-cache-dir --constraint constraints.txt ".[learn]"
 RUN useradd --create-home --uid 10001 radloop && install -d -o radloop -m 700 /var/lib/radloop
 USER radloop

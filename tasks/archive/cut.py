@@ -2,19 +2,23 @@
 
 pydicom copies each element and makes an object of it, a millisecond a file; most nobody asks for.
 Here tag, VR and length of each are looked at (PS3.5 7.1.2) and the bytes left where they are.
-What one file converted the next one has, too: slices of a series share most of their elements
+What one file converted the others have, too: slices of a series share most of their elements
 byte for byte.  Runs of elements that two files shared are looked for in the next one as they are:
 one comparison of memory instead of looking at each element again.
 """
 
 import struct
+from functools import lru_cache
+from typing import Any
 
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import BaseTag
 
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
+from tasks.archive.elements import tag_of
 from tasks.archive.scan import LONG_VRS, META_START, SHORT_VRS, known_charset, skip_sequence
 from tasks.archive.stretches import UNDEFINED, Odd
 
@@ -24,28 +28,71 @@ EXPLICIT = frozenset({"1.2.840.10008.1.2.1", RLE}) | JPEG | JPEG_LS | JPEG_2000
 SHARED_BYTES = 256
 """Longer values are not taken over: tables and private blocks take longer to compare."""
 
+SHARED_ELEMENTS = 1 << 14
+"""Converted elements that are remembered, before all are forgotten: some differ in every file."""
+
 RELEARN = 32
 """Elements of one file outside all runs, beyond which the runs are learned anew."""
 
 _BODY = 132
 _SEQUENCE = b"SQ"
-_PIXELS, _CHARSET, _SYNTAX = BaseTag(0x7FE00010), BaseTag(0x00080005), BaseTag(0x00020010)
+_PIXELS, _CHARSET, _SYNTAX = tag_of(0x7FE00010), tag_of(0x00080005), tag_of(0x00020010)
 _HEAD = struct.Struct("<HH2sH").unpack_from
 _ITEM_HEAD = struct.Struct("<4sI").unpack_from
 _LENGTH = struct.Struct("<I").unpack_from
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 
+_OWN = ("SQ", "UN")
+"""Never taken over: items know their parent, and what is unknown may depend on other elements."""
+
 Raws = dict[BaseTag, RawDataElement]
+Converted = dict[RawDataElement, DataElement]
 Runs = dict[int, tuple[bytes, Raws]]
 """By the number of their first tag: bytes of consecutive elements, and what is cut out of them."""
 
 
+class _Sharing(Dataset):
+    """pydicom's data set, which takes over what others of its series have converted."""
+
+    _converted: Converted
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return what pydicom's does, a keyword's tag being looked up once."""
+        tag = _tag_named(key) if type(key) is str else None
+        if tag is None:
+            return super().get(key, default)
+        found = self._dict.get(tag)
+        if found is None:
+            return default
+        return (found if type(found) is DataElement else self[tag]).value
+
+    def __getitem__(self, key: Any) -> Any:
+        tag = _tag_named(key) if type(key) is str else key
+        raw = self._dict.get(tag) if type(tag) is BaseTag else None
+        if type(raw) is DataElement:
+            return raw
+        if raw is None or raw.length > SHARED_BYTES or raw.VR in _OWN:
+            return super().__getitem__(key)
+        ready = self._converted.get(raw)
+        if ready is None:
+            if len(self._converted) >= SHARED_ELEMENTS:
+                self._converted.clear()
+            ready = self._converted[raw] = super().__getitem__(tag)
+        self._dict[tag] = ready
+        return ready
+
+
+class _Meta(_Sharing, FileMetaDataset):
+    """The file meta group."""
+
+
 class Cutter:
-    """Cuts the files of one series; remembers the last one."""
+    """Cuts the files of one series; remembers the last one, and what all of them converted."""
 
     def __init__(self) -> None:
-        self._tags: dict[int, BaseTag] = {}
-        self._last: tuple[Raws, Dataset] = ({}, Dataset())
+        self._last: Raws = {}
+        self._charset = b""
+        self._converted: Converted = {}
         self._runs: Runs = {}
 
     def cut(self, data: bytes) -> Dataset | None:
@@ -65,16 +112,19 @@ class Cutter:
                 return None
             begun: list[tuple[BaseTag, int]] = []
             found, at = self._elements(data, at, meta=False, begun=begun)
-            if at != len(data) or not known_charset(_value(found, _CHARSET)):
+            charset = _value(found, _CHARSET)
+            if at != len(data) or not known_charset(charset):
                 return None
         except (Odd, KeyError, AttributeError, UnicodeDecodeError, struct.error):
             # struct.error: the data end inside an element.
             return None
-        made = Dataset(self._shared(found))
+        if charset != self._charset:
+            self._charset, self._converted = charset, {}
+        made, made.file_meta = _Sharing(dict(found)), _Meta(meta)
+        made._converted = made.file_meta._converted = self._converted
         made.set_original_encoding(False, True, made._character_set)
-        made.file_meta = FileMetaDataset(meta)
         self._learn(data, found, begun)
-        self._last = (found, made)
+        self._last = found
         return made
 
     def _elements(
@@ -90,7 +140,7 @@ class Cutter:
         In `begun`, where those begin that stand in no run.
         """
         found: Raws = {}
-        tags, size, runs = self._tags, len(data), self._runs
+        size, runs = len(data), self._runs
         while at < size:
             group, element, vr, length = _HEAD(data, at)
             if (group == 2) is not meta:
@@ -104,7 +154,7 @@ class Cutter:
                 found.update(run[1])
                 at += len(run[0])
                 continue
-            tag = tags.get(number) or tags.setdefault(number, BaseTag(number))
+            tag = tag_of(number)
             if begun is not None:
                 begun.append((tag, at))
             if vr in SHORT_VRS:
@@ -132,7 +182,7 @@ class Cutter:
         if len(begun) != len(found):
             # An element stands twice: a run with the first one would tell the value of the second.
             return
-        before, run = self._last[0], list[tuple[BaseTag, int]]()
+        before, run = self._last, list[tuple[BaseTag, int]]()
         for tag, at in begun:
             if tag != _PIXELS and found[tag] == before.get(tag):
                 run.append((tag, at))
@@ -144,23 +194,11 @@ class Cutter:
         if len(raws) > 1:
             self._runs[int(next(iter(raws)))] = (data, raws)
 
-    def _shared(self, found: Raws) -> dict[BaseTag, RawDataElement | DataElement]:
-        """Take over what the last file has converted of the same bytes."""
-        before, dataset = self._last
-        if _value(before, _CHARSET) != _value(found, _CHARSET):
-            return dict(found)
-        converted = dataset._dict
-        made: dict[BaseTag, RawDataElement | DataElement] = {}
-        for tag, raw in found.items():
-            ready = converted.get(tag)
-            same = (
-                type(ready) is DataElement
-                and ready.VR != "SQ"
-                and raw.length <= SHARED_BYTES
-                and (raw is before[tag] or raw == before[tag])
-            )
-            made[tag] = ready if same else raw
-        return made
+
+@lru_cache(maxsize=512)
+def _tag_named(keyword: str) -> BaseTag | None:
+    number = tag_for_keyword(keyword)
+    return None if number is None else tag_of(number)
 
 
 def _value(elements: Raws, tag: BaseTag) -> bytes:

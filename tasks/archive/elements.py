@@ -26,6 +26,10 @@ _ESCAPE = 0x1B
 """Starts a change of character set (PS3.5 6.1.2.5): such bytes are ASCII and mean another text."""
 
 
+tag_of = lru_cache(maxsize=1 << 13)(BaseTag)
+"""Give each tag one object: tags that are not the same object are compared by Python code."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom silent: it puts the values it complains of, names too, into warnings and log."""

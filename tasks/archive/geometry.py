@@ -219,12 +219,12 @@ def _spread(steps: np.ndarray) -> float:
 
 
 def _most_turned(vectors: np.ndarray, reference: np.ndarray) -> float:
-    return max(_angle_deg(vector, reference) for vector in vectors)
+    return float(_angle_deg(vectors, reference).max())
 
 
-def _angle_deg(a: np.ndarray, b: np.ndarray) -> float:
+def _angle_deg(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     # atan2 keeps small angles exact where arccos of nearly one would not.
-    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b))))
+    return np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b), axis=-1), a @ b))
 
 
 def _check(

@@ -6,7 +6,6 @@ positions repeat. Instance Number is never asked.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tasks.archive.choice import REPEAT, TYPE, VARIES, value_text
+from tasks.archive.codes import IMAGE_TYPES
 from tasks.archive.frames import Frame
 from tasks.archive.geometry import SAME_POSITION_MM, certify
 from tasks.errors import BadCase
@@ -26,9 +26,6 @@ RANGES = ("stack", "acquisition")
 
 LEAST_RANGE = 3
 """Slices a part of a series must have to count as a stack of its own: two always lie evenly."""
-
-_PLAIN_WORD = re.compile(r"[A-Z][A-Z0-9_ ]{0,15}")
-_DIGITS = re.compile(r"[0-9]{3}")
 
 
 @dataclass(frozen=True)
@@ -221,9 +218,9 @@ def _told_words(types: list[tuple[str, ...]]) -> list[str]:
 
 
 def _word(word: str) -> str:
-    """Return a word as it is when it can only be a code; a key may stand in a log or a name."""
-    plain = _PLAIN_WORD.fullmatch(word) or (word.isdigit() and len(word) < 3)
-    return word if plain and not _DIGITS.search(word) else _hashed(word)
+    """Return a known word as it is, others hashed; a key may stand in a log or a name."""
+    known = word in IMAGE_TYPES or (word.isdigit() and len(word) < 3)
+    return word if known else _hashed(word)
 
 
 def _hashed(text: str) -> str:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tasks.archive.sources import FileRef
 from tasks.errors import RadloopError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """First byte of a sealed order."""
 
 WORKER_KEY_BYTES = 32
@@ -29,12 +29,14 @@ MAX_ORDER_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class OrderCase:
-    """One case of an order: its files in order, and its mask file for label parts."""
+    """One case of an order: its files in order, its mask file for label parts, its modality."""
 
     case_id: str
     kind: str
     files: tuple[FileRef, ...]
     mask: FileRef | None
+    modality: str | None = None
+    """As catalogued: NIfTI, NRRD, MetaImage and pictures do not state theirs."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def _packed(order: WorkOrder) -> dict:
         return [number, name, ref.member, ref.digest, ref.size]
 
     cases = [
-        [case.case_id, case.kind, [file(ref) for ref in case.files], file(case.mask)]
-        for case in order.cases
+        [c.case_id, c.kind, [file(ref) for ref in c.files], file(c.mask), c.modality]
+        for c in order.cases
     ]
     return {
         "part": order.part_id,
@@ -139,7 +141,7 @@ def _unpacked(values: dict) -> WorkOrder:
         return FileRef(folders[number] + name, member, digest, size)
 
     cases = tuple(
-        OrderCase(case_id, kind, tuple(file(item) for item in items), file(mask))
-        for case_id, kind, items, mask in values["cases"]
+        OrderCase(case_id, kind, tuple(file(item) for item in items), file(mask), modality)
+        for case_id, kind, items, mask, modality in values["cases"]
     )
     return WorkOrder(values["part"], values["recipe"], cases)

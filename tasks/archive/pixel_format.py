@@ -9,7 +9,7 @@ from pydicom.uid import UID
 
 from tasks.archive import codes
 from tasks.archive.codecs import JPEG, JPEG_2000, JPEG_LS, RLE
-from tasks.archive.elements import quiet
+from tasks.archive.elements import quiet, tag_of
 from tasks.errors import BadCase
 
 MAX_DECODED_BYTES = 4 << 30
@@ -115,7 +115,7 @@ def pixel_format(dataset: Dataset) -> PixelFormat:
             "invalid_header",
             f"{found.stored} bits stored, high bit {found.high}, of {found.bits}",
         )
-    _check_length(found, len(dataset[_PIXELS].value))
+    _check_length(found, len(dataset.get_item(_PIXELS).value))
     return found
 
 
@@ -125,11 +125,11 @@ def check_size(dataset: Dataset) -> int:
 
 
 # As tags and not as keywords, which are looked up in the dictionary each time.
-_SYNTAX = BaseTag(0x00020010)
-_PIXELS, _FRAMES = BaseTag(0x7FE00010), BaseTag(0x00280008)
-_SAMPLES, _PHOTOMETRIC, _PLANAR = BaseTag(0x00280002), BaseTag(0x00280004), BaseTag(0x00280006)
-_ROWS, _COLUMNS, _BITS = BaseTag(0x00280010), BaseTag(0x00280011), BaseTag(0x00280100)
-_STORED, _HIGH, _SIGNED = BaseTag(0x00280101), BaseTag(0x00280102), BaseTag(0x00280103)
+_SYNTAX = tag_of(0x00020010)
+_PIXELS, _FRAMES = tag_of(0x7FE00010), tag_of(0x00280008)
+_SAMPLES, _PHOTOMETRIC, _PLANAR = tag_of(0x00280002), tag_of(0x00280004), tag_of(0x00280006)
+_ROWS, _COLUMNS, _BITS = tag_of(0x00280010), tag_of(0x00280011), tag_of(0x00280100)
+_STORED, _HIGH, _SIGNED = tag_of(0x00280101), tag_of(0x00280102), tag_of(0x00280103)
 
 
 def _described(dataset: Dataset) -> PixelFormat:

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from tasks.archive.codecs import JPEG, JPEG_2000, RLE, Coded
 from tasks.archive.codestream import check_stream
 from tasks.archive.cut import Cutter
 from tasks.archive.deflate import DEFLATED, inflated
-from tasks.archive.elements import quiet
+from tasks.archive.elements import quiet, tag_of
 from tasks.archive.encapsulated import encoded_frames
 from tasks.archive.guard import decode_each_guarded
 from tasks.archive.native import native_frame
@@ -35,7 +34,7 @@ END_MARKER_REACH = 32
 
 _HEADER_REACH = 4096
 _UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
-_PIXELS, _SOP_CLASS, _ROWS = BaseTag(0x7FE00010), BaseTag(0x00080016), BaseTag(0x00280010)
+_PIXELS, _SOP_CLASS, _ROWS = tag_of(0x7FE00010), tag_of(0x00080016), tag_of(0x00280010)
 
 
 def read_dataset(data: bytes, cutter: Cutter | None = None) -> Dataset:
@@ -94,7 +93,8 @@ class StoredPixels:
 
     def native(self, index: int) -> np.ndarray:
         """Return the stored values of an uncompressed frame; see `decode_frame`."""
-        element = self._dataset[_PIXELS]
+        # As it stands: to convert it would only make an object of it.
+        element = self._dataset.get_item(_PIXELS)
         raw = native_frame(element.value, self.format, index, element.VR)
         return self._stored(raw)
 

@@ -132,6 +132,7 @@ _LABELS_AND_RECIPES = {
     "region_too_small": "choose fewer hog_cells, or look at the mask",
     "registration_failed": "look at both series side by side, or take one out of the case",
     "resample_too_large": "choose a larger spacing in the recipe",
+    "too_large_for_workers": "set RADLOOP_WORKERS lower; the next run then takes it up by itself",
     "too_many_levels": "choose a larger bin_width or a narrower resegment in the recipe",
     "wrong_dtype": "correct the recipe: it made another type than the part holds",
     "wrong_mask": "correct the recipe's step: a mask is uint8, on its image's grid, plainly named",

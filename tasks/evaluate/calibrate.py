@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.evaluate.intervals import LEVEL, REPLICATES, wilson
-from tasks.evaluate.metrics import ECE_BINS, METRICS, PROBABILITY_FLOOR, equal_mass_bins
+from tasks.evaluate.config import OperatingPoint
+from tasks.evaluate.intervals import LEVEL, wilson
+from tasks.evaluate.metrics import ECE_BINS, PROBABILITY_FLOOR, equal_mass_bins
 from tasks.evaluate.predictions import Predictions
 
 CHOOSING_SIDES = ("val", "oof")
@@ -16,61 +16,6 @@ CHOOSING_SIDES = ("val", "oof")
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 """Temperatures searched: beyond them probabilities are all but constant, or all but 0 and 1."""
-
-
-class OperatingPoint(BaseModel):
-    """How the threshold of a two-class model is chosen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rule: Literal["youden", "sensitivity", "specificity", "cost", "fixed"] = "youden"
-    at_least: float | None = Field(None, gt=0, le=1)
-    """Sensitivity or specificity to reach."""
-    false_negative_cost: float = Field(1.0, gt=0)
-    false_positive_cost: float = Field(1.0, gt=0)
-    value: float | None = Field(None, ge=0, le=1)
-    """The threshold itself, for the rule `fixed`."""
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if (self.rule in ("sensitivity", "specificity")) != (self.at_least is not None):
-            raise ValueError(
-                f"rule {self.rule!r} with at_least {self.at_least}: at_least belongs to the rules "
-                "sensitivity and specificity, which need it"
-            )
-        if (self.rule == "fixed") != (self.value is not None):
-            raise ValueError(
-                f"rule {self.rule!r} with value {self.value}: value belongs to the rule fixed, "
-                "which needs it"
-            )
-        return self
-
-
-class EvaluateConfig(BaseModel):
-    """What is measured, how, and by which figure candidates are ranked."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    primary: str = "auroc"
-    """Metric that ranks candidates in cross-validation and that the gate compares."""
-    operating_point: OperatingPoint = OperatingPoint()
-    calibration: Literal["none", "temperature", "platt"] = "none"
-    bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
-    """Bootstrap replicates of every interval."""
-    seed: int = Field(0, ge=0)
-    random_labels: int | None = Field(None, ge=0, le=100)
-    """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
-    leave_one_out: str | None = None
-    """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
-
-    @field_validator("primary")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        base = name.partition("/")[0]
-        names = [known for known, info in METRICS.items() if info.direction != "none"]
-        if base not in names or (base != name and base != "dice"):
-            raise ValueError(f"primary {name!r} is not a metric; choose one of {', '.join(names)}")
-        return name
 
 
 def choose_threshold(target, probability, rule: OperatingPoint, *, side: str = "oof") -> float:
@@ -164,7 +109,10 @@ def fit_calibration(predictions: Predictions, method: str, *, side: str = "oof")
     if method == "platt":
         parameters = fit_platt(predictions.truth, predictions.score)
         return {**parameters, "positive": predictions.positive_index}
-    raise ValueError(f"calibration {method!r} is unknown; choose none, temperature or platt")
+    if method == "isotonic":
+        parameters = fit_isotonic(predictions.truth, predictions.score)
+        return {**parameters, "positive": predictions.positive_index}
+    raise ValueError(_unknown(method))
 
 
 def fit_temperature(target, probability) -> dict[str, Any]:
@@ -198,7 +146,7 @@ def fit_platt(truth, probability) -> dict[str, Any]:
     from scipy.optimize import minimize
 
     truth = np.asarray(truth, bool)
-    x = _logit(probability)
+    x = logit(probability)
     positives, negatives = truth.sum(), (~truth).sum()
     goal = np.where(truth, (positives + 1) / (positives + 2), 1 / (negatives + 2))
 
@@ -212,6 +160,26 @@ def fit_platt(truth, probability) -> dict[str, Any]:
     return {"method": "platt", "slope": float(found.x[0]), "intercept": float(found.x[1])}
 
 
+def fit_isotonic(truth, probability) -> dict[str, Any]:
+    """Fit the rising steps nearest the outcomes (pool adjacent violators).
+
+    Between the knots lines are drawn. No probability is nearer to 0 or 1 than Laplace's rule
+    allows after as many cases: n of n does not make the next one certain.
+    """
+    from scipy.optimize import isotonic_regression
+
+    levels, member, counts = np.unique(
+        np.asarray(probability, float), return_inverse=True, return_counts=True
+    )
+    shares = np.bincount(member, np.asarray(truth, float)) / counts
+    least = 1 / (len(member) + 2)
+    steps = np.clip(isotonic_regression(shares, weights=counts).x, least, 1 - least)
+    # A step's first and last level draw it; those between say nothing more.
+    flat = np.diff(steps) == 0
+    kept = ~np.r_[False, flat[:-1] & flat[1:], False][: len(levels)]
+    return {"method": "isotonic", "from": levels[kept].tolist(), "to": steps[kept].tolist()}
+
+
 def apply_calibration(parameters: Mapping[str, Any], probability) -> np.ndarray:
     """Return calibrated probabilities (n, k) of probabilities (n, k)."""
     probability = np.asarray(probability, float)
@@ -222,19 +190,28 @@ def apply_calibration(parameters: Mapping[str, Any], probability) -> np.ndarray:
         scaled = _log(probability) / parameters["temperature"]
         scaled = np.exp(scaled - scaled.max(1, keepdims=True))
         return scaled / scaled.sum(1, keepdims=True)
-    if method == "platt":
+    if method in ("platt", "isotonic"):
         positive = int(parameters.get("positive", 1))
-        z = parameters["slope"] * _logit(probability[:, positive]) + parameters["intercept"]
-        calibrated = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        score = probability[:, positive]
+        if method == "platt":
+            z = parameters["slope"] * logit(score) + parameters["intercept"]
+            calibrated = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        else:
+            calibrated = np.interp(score, parameters["from"], parameters["to"])
         out = np.stack([1 - calibrated, calibrated], axis=1)
         return out if positive == 1 else out[:, ::-1]
-    raise ValueError(f"calibration {method!r} is unknown; choose none, temperature or platt")
+    raise ValueError(_unknown(method))
+
+
+def _unknown(method: str) -> str:
+    return f"calibration {method!r} is unknown; choose none, temperature, platt or isotonic"
 
 
 def _log(probability) -> np.ndarray:
     return np.log(np.clip(np.asarray(probability, float), PROBABILITY_FLOOR, 1))
 
 
-def _logit(probability) -> np.ndarray:
+def logit(probability) -> np.ndarray:
+    """Return the log-odds of probabilities, which are kept a little from 0 and 1."""
     p = np.clip(np.asarray(probability, float), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
     return np.log(p) - np.log1p(-p)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tasks.evaluate.intervals import Interval
-from tasks.evaluate.metrics import METRICS
+from tasks.evaluate.known import METRICS
 
 
 def choose_challenger(

@@ -19,9 +19,10 @@ from tasks.evaluate.intervals import (
     percentile_limits,
     resampled_weights,
 )
-from tasks.evaluate.metrics import METRICS, weighted_metrics
-from tasks.evaluate.overlap import patient_dice
-from tasks.evaluate.predictions import DiceScores, Predictions, align
+from tasks.evaluate.known import MASK_FIGURES, METRICS
+from tasks.evaluate.masks import MaskScores, patient_means
+from tasks.evaluate.metrics import weighted_metrics
+from tasks.evaluate.predictions import Predictions, align
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ def paired_mean(first, second, level: float = LEVEL, test: str = "paired t") -> 
 
 
 def paired_metric(
-    first: Predictions | DiceScores,
-    second: Predictions | DiceScores,
+    first: Predictions | MaskScores,
+    second: Predictions | MaskScores,
     metric: str,
     *,
     thresholds: tuple[float | None, float | None] = (None, None),
@@ -137,12 +138,12 @@ def paired_metric(
 ) -> Difference:
     """Compare two models on the same cases by any metric; positive: the first is better.
 
-    A two-class AUROC with one case a patient goes through DeLong, Dice through Student's t on the
-    patients' differences, everything else through the paired patient bootstrap.
+    A two-class AUROC with one case a patient goes through DeLong, figures of masks through
+    Student's t on the patients' differences, all else through the paired patient bootstrap.
     """
     first, second = align(first, second)
-    if isinstance(first, DiceScores):
-        return _paired_dice(first, second, metric, level)
+    if isinstance(first, MaskScores):
+        return _paired_masks(first, second, metric, level)
     base = metric.partition("/")[0]
     if base not in METRICS or base != metric or METRICS[base].direction == "none":
         raise ValueError(f"{metric!r} cannot be compared; choose one of {comparable()}")
@@ -176,12 +177,15 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return out
 
 
-def _paired_dice(first: DiceScores, second: DiceScores, metric: str, level: float) -> Difference:
+def _paired_masks(first: MaskScores, second: MaskScores, metric: str, level: float) -> Difference:
     base, _, label = metric.partition("/")
-    if base != "dice" or (label and label not in first.classes):
-        names = ["dice", *(f"dice/{name}" for name in first.classes)]
-        raise ValueError(f"{metric!r} is not a metric of masks; choose one of {names}")
-    ours, theirs = patient_dice(first)[1], patient_dice(second)[1]
+    common = first.figures.keys() & second.figures.keys()
+    known = [name for name in MASK_FIGURES if name in common & set(comparable())]
+    if base not in known or (label and label not in first.classes):
+        names = [*known, *(f"{base}/{name}" for name in first.classes if base in known)]
+        raise ValueError(f"{metric!r} is not a metric of these masks; choose one of {names}")
+    sign = 1 if METRICS[base].direction == "higher" else -1
+    ours, theirs = (sign * patient_means(scores, base)[1] for scores in (first, second))
     if label:
         column = first.classes.index(label)
         return paired_mean(ours[:, column], theirs[:, column], level, "paired t over patients")

@@ -11,16 +11,21 @@ import numpy as np
 
 from tasks.evaluate.calibrate import reliability
 from tasks.evaluate.curves import precision_recall_curve, roc_curve
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.intervals import Interval
+from tasks.evaluate.known import METRICS
+from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import calls, confusion
-from tasks.evaluate.overlap import patient_dice
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.table import metric_table
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 LINES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9", "#000000", "#8C6D00")
 GREY = "#595959"
 DPI = 120
 """Dots an inch: a 6-inch figure is 720 pixels wide, legible in a report without zooming."""
+
+BOX_WORDS = {"dice": "Dice", "nsd": "NSD", "hd95": "HD95 in mm"}
+"""Figures of masks that are drawn, and their names on the axis."""
 
 BAND_REPLICATES = 500
 """Bootstrap replicates of a drawn band: finer steps are not visible."""
@@ -85,11 +90,14 @@ def draw_reliability(path: str | Path, predictions: Predictions, *, title: str =
     curve = reliability(truth, score)
     predicted, observed = np.array(curve.predicted), np.array(curve.observed)
     reach = np.array([observed - curve.lo, np.array(curve.hi) - observed]).clip(0)
-    ece = metric_table(predictions, 0.5 if predictions.binary else None, replicates=500)["ece"]
+    table = metric_table(predictions, 0.5 if predictions.binary else None, replicates=500)
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="perfectly calibrated")
-    label = f"{len(predicted)} equal-mass bins, 95 % limits; ECE {_words(ece)}"
+    label = f"{len(predicted)} equal-mass bins, 95 % limits; ECE {_words(table['ece'])}"
+    if predictions.binary and np.isfinite(table["calibration_slope"].value):
+        label += f"\nslope {_words(table['calibration_slope'])}"
     axes.errorbar(predicted, observed, reach, fmt="o-", ms=5, capsize=3, color=BLUE, label=label)
-    axes.set(ylabel="observed share", xlim=(-0.02, 1.02))
+    # Room above for the legend, which would hide the limits of high bins.
+    axes.set(ylabel="observed share", xlim=(-0.02, 1.02), ylim=(-0.05, 1.2))
     axes.tick_params(labelbottom=False)
     below.hist(score, bins=np.linspace(0, 1, 31), color=BLUE, alpha=0.8)
     below.set(xlabel=f"probability of {name}", ylabel="cases", xlim=(-0.02, 1.02))
@@ -182,9 +190,11 @@ def draw_learning_curve(
     return _save(path, figure)
 
 
-def draw_dice_box(path: str | Path, scores: DiceScores, *, title: str = "") -> Path:
-    """Write each class's Dice: a box and every patient as a dot."""
-    _, mean = patient_dice(scores)
+def draw_mask_box(
+    path: str | Path, scores: MaskScores, figure_name: str = "dice", *, title: str = ""
+) -> Path:
+    """Write a figure of masks class by class: a box and every patient as a dot."""
+    _, mean = patient_means(scores, figure_name)
     table = metric_table(scores, replicates=500)
     k = len(scores.classes)
     figure, axes = _figure(size=max(5.2, 1.6 + 1.3 * k))
@@ -194,17 +204,17 @@ def draw_dice_box(path: str | Path, scores: DiceScores, *, title: str = "") -> P
     spread = ((np.arange(len(mean)) * 0.618) % 1 - 0.5) * 0.36
     for j in range(k):
         axes.plot(place[j] + spread, mean[:, j], ".", color=BLUE, alpha=0.55, ms=6)
-    names = [f"{name}\n{_words(table[f'dice/{name}'])}" for name in scores.classes]
+    names = [f"{name}\n{_words(table[f'{figure_name}/{name}'])}" for name in scores.classes]
     axes.set_xticks(place, names)
-    axes.set(
-        ylabel="Dice (mean of a patient's cases)",
-        ylim=(np.floor(10 * mean.min()) / 10 - 0.02, 1.02),
-    )
+    word = BOX_WORDS.get(figure_name, figure_name)
+    axes.set(ylabel=f"{word} (mean of a patient's cases)")
+    if METRICS[figure_name].range == (0, 1):
+        axes.set(ylim=(np.floor(10 * mean.min()) / 10 - 0.02, 1.02))
     axes.grid(axis="y", color="#DDDDDD")
     axes.set_axisbelow(True)
     empty = int(np.sum(scores.empty > 0))
     note = f"; {empty} empty masks" if empty else ""
-    return _finish(path, figure, axes, (title or "Dice by class") + note, scores, None)
+    return _finish(path, figure, axes, (title or f"{word} by class") + note, scores, None)
 
 
 def _sides(predictions: Predictions):

@@ -11,8 +11,9 @@ import numpy as np
 from tasks.errors import LeakageError
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.intervals import patient_index
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.predictions import Predictions
 
 if TYPE_CHECKING:
     from tasks.archive.catalog import Case
@@ -242,8 +243,8 @@ class HeaderCheck:
 
 
 def better_than_header(
-    image: Predictions | DiceScores,
-    header: Predictions | DiceScores,
+    image: Predictions | MaskScores,
+    header: Predictions | MaskScores,
     *,
     metric: str = "auroc",
     replicates: int = 2000,

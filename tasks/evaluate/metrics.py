@@ -5,11 +5,11 @@ row of weights is one resampling of the cases, so that two thousand bootstrap re
 call. An undefined figure (recall without a positive case) is NaN, never a made-up number.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
+from tasks.evaluate.known import COUNTING, SCORING
 from tasks.evaluate.predictions import Predictions
 
 PROBABILITY_FLOOR = 1e-15
@@ -17,51 +17,6 @@ PROBABILITY_FLOOR = 1e-15
 
 ECE_BINS = 15
 """Equal-mass bins of the expected calibration error."""
-
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """What a metric is: a sentence, which direction is better, and its range."""
-
-    text: str
-    direction: str
-    range: tuple[float, float]
-
-
-METRICS: Mapping[str, MetricInfo] = {
-    "accuracy": MetricInfo("Share of cases called right.", "higher", (0, 1)),
-    "balanced_accuracy": MetricInfo("Mean over classes of the recall.", "higher", (0, 1)),
-    "precision": MetricInfo("Share of positive calls that are right.", "higher", (0, 1)),
-    "recall": MetricInfo("Share of positive cases found (sensitivity).", "higher", (0, 1)),
-    "specificity": MetricInfo("Share of negative cases called negative.", "higher", (0, 1)),
-    "f1": MetricInfo("Harmonic mean of precision and recall.", "higher", (0, 1)),
-    "mcc": MetricInfo("Matthews correlation of call and truth.", "higher", (-1, 1)),
-    "auroc": MetricInfo("Area under the ROC curve.", "higher", (0, 1)),
-    "average_precision": MetricInfo("Step-wise area under precision-recall.", "higher", (0, 1)),
-    "brier": MetricInfo("Mean squared error of the probabilities.", "lower", (0, 2)),
-    "log_loss": MetricInfo("Mean negative log-likelihood.", "lower", (0, float("inf"))),
-    "ece": MetricInfo("Expected calibration error, 15 equal-mass bins.", "lower", (0, 1)),
-    "threshold": MetricInfo("Probability from which a case is positive.", "none", (0, 1)),
-    "dice": MetricInfo("Dice, mean over classes, cases, then patients.", "higher", (0, 1)),
-    "n_empty": MetricInfo(
-        "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
-    ),
-}
-"""Base names; `dice` may carry ``/<class>``, and so may the others for several classes."""
-
-COUNTING = (
-    "accuracy",
-    "balanced_accuracy",
-    "precision",
-    "recall",
-    "specificity",
-    "f1",
-    "mcc",
-)
-"""Metrics that need calls, hence (with two classes) a threshold."""
-
-SCORING = ("auroc", "average_precision", "brier", "log_loss", "ece")
-"""Metrics of the probabilities themselves."""
 
 
 def confusion(target, call, n_classes: int, weight=None) -> np.ndarray:
@@ -87,9 +42,10 @@ def confusion(target, call, n_classes: int, weight=None) -> np.ndarray:
 def counting_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Return the counting metrics of a confusion matrix (..., k, k).
 
-    With two classes index 1 is the positive one; with more, precision, recall, specificity and F1
-    are macro means of the classes one against the rest. A class that exists and is never called
-    has precision 0, as in scikit-learn; one that neither exists nor is called is left out.
+    With two classes index 1 is the positive one; with more, precision, NPV, recall, specificity and
+    F1 are macro means of the classes one against the rest. A class that exists and is never called
+    has precision 0, as in scikit-learn; one that neither exists nor is called is left out. NPV is
+    the precision of the negative calls.
     """
     k = counts.shape[-1]
     total = counts.sum((-2, -1))
@@ -99,22 +55,25 @@ def counting_metrics(counts: np.ndarray) -> dict[str, np.ndarray]:
         "accuracy": _ratio(hits, total),
         "balanced_accuracy": _mean_defined(each["recall"]),
         "mcc": _matthews(counts),
+        "kappa": _kappa(counts),
     }
-    for name in ("precision", "recall", "specificity", "f1"):
+    for name in ("precision", "npv", "recall", "specificity", "f1"):
         out[name] = each[name][..., 1] if k == 2 else _mean_defined(each[name])
     return {name: out[name] for name in COUNTING}
 
 
 def one_against_rest(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return precision, recall, specificity, F1 of each class, arrays (..., k)."""
+    """Return precision, NPV, recall, specificity, F1 of each class, arrays (..., k)."""
     tp = np.diagonal(counts, axis1=-2, axis2=-1)
     positive, called = counts.sum(-1), counts.sum(-2)
-    negative = counts.sum((-2, -1))[..., None] - positive
-    precision = np.where((called == 0) & (positive > 0), 0.0, _ratio(tp, called))
+    total = counts.sum((-2, -1))[..., None]
+    negative, passed = total - positive, total - called
+    tn = negative - (called - tp)
     return {
-        "precision": precision,
+        "precision": np.where((called == 0) & (positive > 0), 0.0, _ratio(tp, called)),
+        "npv": np.where((passed == 0) & (negative > 0), 0.0, _ratio(tn, passed)),
         "recall": _ratio(tp, positive),
-        "specificity": _ratio(negative - (called - tp), negative),
+        "specificity": _ratio(tn, negative),
         "f1": _ratio(2 * tp, positive + called),
     }
 
@@ -303,6 +262,14 @@ def _matthews(counts: np.ndarray) -> np.ndarray:
     value = _ratio(top, np.sqrt(spread_t * spread_c))
     # Calls that are all the same carry no information: 0, as in scikit-learn.
     return np.where((spread_c == 0) & (spread_t > 0), 0.0, value)
+
+
+def _kappa(counts: np.ndarray) -> np.ndarray:
+    """Return Cohen's kappa; NaN when chance alone makes call and truth agree."""
+    total, hits = counts.sum((-2, -1)), np.trace(counts, axis1=-2, axis2=-1)
+    by_chance = (counts.sum(-1) * counts.sum(-2)).sum(-1)
+    top, bottom = hits * total - by_chance, total**2 - by_chance
+    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), np.nan)
 
 
 def _mean(values: np.ndarray, weight):

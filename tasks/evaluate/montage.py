@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from tasks.evaluate.figures import DPI, GREY, ORANGE
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 
 TRUTH_COLOUR, PREDICTION_COLOUR = "#56B4E9", ORANGE
 TRUTH_WIDTH, PREDICTION_WIDTH = 3.2, 1.3
@@ -39,12 +40,12 @@ class CasePanel:
     spacing: tuple[float, float] = (1.0, 1.0)
 
 
-def worst_and_best(scored: Predictions | DiceScores, count: int = 4) -> tuple[list[int], list[int]]:
+def worst_and_best(scored: Predictions | MaskScores, count: int = 4) -> tuple[list[int], list[int]]:
     """Return indices of the worst (worst first) and the best cases (best first), no case twice.
 
     Cases are ranked by the probability given to the true class, or by their mean Dice.
     """
-    if isinstance(scored, DiceScores):
+    if isinstance(scored, MaskScores):
         figure = scored.dice.mean(1)
     else:
         figure = scored.probability[np.arange(len(scored)), scored.target]

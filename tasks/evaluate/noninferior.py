@@ -16,8 +16,9 @@ import numpy as np
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.delong import auroc_covariance, hanley_mcneil_variance
 from tasks.evaluate.intervals import LEVEL, REPLICATES, patient_index
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.predictions import DiceScores, Predictions, align
+from tasks.evaluate.predictions import Predictions, align
 
 PLANNING_POWER = 0.8
 """Power at which the number of needed patients is stated."""
@@ -25,10 +26,10 @@ PLANNING_POWER = 0.8
 MOST_PATIENTS = 1_000_000
 """A need beyond this is no number to plan with: the difference lies on the limit itself."""
 
-OF_ONE_CLASS = {"recall": 1, "precision": 1, "specificity": 0}
+OF_ONE_CLASS = {"recall": 1, "precision": 1, "specificity": 0, "npv": 0}
 """Metrics that rest on the cases of one class: 1 positive, 0 negative."""
 
-OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "mcc")
+OF_BOTH_CLASSES = ("balanced_accuracy", "f1", "mcc", "kappa")
 """Metrics that a change in the smaller class alone can move."""
 
 
@@ -51,8 +52,8 @@ class NonInferiority:
 
 
 def noninferiority(
-    first: Predictions | DiceScores,
-    second: Predictions | DiceScores,
+    first: Predictions | MaskScores,
+    second: Predictions | MaskScores,
     metric: str,
     margin: float,
     *,
@@ -65,7 +66,7 @@ def noninferiority(
 
     Parameters
     ----------
-    first, second : Predictions or DiceScores of the same cases
+    first, second : Predictions or MaskScores of the same cases
     metric : str
     margin : float
         Positive, in units of the metric.
@@ -102,7 +103,7 @@ def null_variance(first, second, metric: str, margin: float, error: float) -> fl
     whose variance is (m - m^2) / n patients. Others (Dice, Brier): 0, nothing is known beforehand.
     `error` is the standard error seen, which tells how alike the cases of a patient are.
     """
-    if isinstance(first, DiceScores):
+    if isinstance(first, MaskScores):
         return 0.0
     n_patients, index = patient_index(first.patient_keys)
     if metric == "accuracy":

@@ -1,10 +1,9 @@
 """Overlap of masks: Dice per class with a stated answer for empty masks."""
 
-from collections.abc import Iterable, Sequence
-
 import numpy as np
 
-from tasks.evaluate.predictions import DiceScores
+BOTH_EMPTY, ONE_EMPTY = 1, 2
+"""What is said of a class whose masks are both empty, or exactly one of them."""
 
 EMPTY_POLICY = {"both": 1.0, "one": 0.0}
 """Dice when both masks of a class are empty, and when exactly one is.
@@ -46,45 +45,10 @@ def dice_per_class(truth, prediction, n_classes: int) -> tuple[np.ndarray, np.nd
     size_p = np.bincount(prediction, minlength=n_classes + 1)[1:]
     shared = np.bincount(truth[truth == prediction], minlength=n_classes + 1)[1:]
     empty = np.where(
-        (size_t == 0) & (size_p == 0), 1, np.where((size_t == 0) | (size_p == 0), 2, 0)
+        (size_t == 0) & (size_p == 0),
+        BOTH_EMPTY,
+        np.where((size_t == 0) | (size_p == 0), ONE_EMPTY, 0),
     )
     dice = 2 * shared / np.maximum(size_t + size_p, 1)
-    dice = np.where(empty == 1, EMPTY_POLICY["both"], dice)
-    return np.where(empty == 2, EMPTY_POLICY["one"], dice), empty
-
-
-def dice_scores(
-    case_ids: Sequence[str],
-    patient_keys: Sequence[str],
-    classes: Sequence[str],
-    masks: Iterable[tuple[np.ndarray, np.ndarray]],
-) -> DiceScores:
-    """Score pairs (truth, prediction), one a case, read one after the other."""
-    rows = [dice_per_class(truth, prediction, len(classes)) for truth, prediction in masks]
-    shape = (len(rows), len(classes))
-    return DiceScores(
-        tuple(case_ids),
-        tuple(patient_keys),
-        tuple(classes),
-        np.array([dice for dice, _ in rows]).reshape(shape),
-        np.array([empty for _, empty in rows], dtype=np.int64).reshape(shape),
-    )
-
-
-def patient_dice(scores: DiceScores) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the patients, sorted, and the mean Dice of each patient's cases, (patients, k)."""
-    patients, index = np.unique(np.asarray(scores.patient_keys, dtype=str), return_inverse=True)
-    total = np.zeros((len(patients), len(scores.classes)))
-    np.add.at(total, index, scores.dice)
-    mean = total / np.bincount(index, minlength=len(patients))[:, None]
-    return tuple(map(str, patients)), mean
-
-
-def segmentation_metrics(scores: DiceScores) -> dict[str, float]:
-    """Return dice, dice/<class> (means over cases of a patient, then over patients), n_empty."""
-    _, mean = patient_dice(scores)
-    out = {"dice": float(mean.mean()) if mean.size else float("nan")}
-    for j, name in enumerate(scores.classes):
-        out[f"dice/{name}"] = float(mean[:, j].mean()) if mean.size else float("nan")
-    out["n_empty"] = float(np.sum(scores.empty > 0))
-    return out
+    dice = np.where(empty == BOTH_EMPTY, EMPTY_POLICY["both"], dice)
+    return np.where(empty == ONE_EMPTY, EMPTY_POLICY["one"], dice), empty

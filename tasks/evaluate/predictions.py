@@ -9,9 +9,6 @@ import numpy as np
 PROBABILITY_TOLERANCE = 1e-3
 """How far a row of probabilities may sum from 1: single-precision soft-maxes stay within 1e-6."""
 
-EMPTY_WORDS = ("", "both", "one")
-"""Words of the codes in `DiceScores.empty`: neither mask empty, both empty, exactly one empty."""
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
@@ -44,9 +41,9 @@ class Predictions:
         set_field(self, "case_ids", tuple(self.case_ids))
         set_field(self, "patient_keys", tuple(self.patient_keys))
         set_field(self, "classes", tuple(self.classes))
-        set_field(self, "target", _frozen_array(self.target, np.int64, "target"))
-        set_field(self, "probability", _frozen_array(self.probability, np.float64, "probability"))
-        _check_keys(self.case_ids, self.patient_keys)
+        set_field(self, "target", frozen_array(self.target, np.int64, "target"))
+        set_field(self, "probability", frozen_array(self.probability, np.float64, "probability"))
+        check_keys(self.case_ids, self.patient_keys)
         n, k = len(self.case_ids), len(self.classes)
         if k < 2 or len(set(self.classes)) != k:
             raise ValueError(f"classes are {self.classes}; at least two different ones are needed")
@@ -93,7 +90,7 @@ class Predictions:
 
     def take(self, index: Sequence[int] | np.ndarray) -> "Predictions":
         """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = _as_index(index, len(self))
+        index = as_index(index, len(self))
         return replace(
             self,
             case_ids=tuple(self.case_ids[i] for i in index),
@@ -121,7 +118,7 @@ class Predictions:
     @classmethod
     def from_table(cls, rows: Sequence[Mapping[str, Any]]) -> "Predictions":
         """Read back what `to_table` made; the order of the p/ columns is the order of classes."""
-        classes = _classes_of(rows, "p/")
+        classes = classes_of(rows, "p/")
         number = {name: i for i, name in enumerate(classes)}
         unknown = sorted({str(row["target"]) for row in rows} - number.keys())
         if unknown:
@@ -133,102 +130,6 @@ class Predictions:
             probability=np.array([[row[f"p/{name}"] for name in classes] for row in rows]),
             classes=classes,
             positive=rows[0].get("positive") or None,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class DiceScores:
-    """Dice of each foreground class in each case.
-
-    Parameters
-    ----------
-    case_ids, patient_keys : sequences of str, length n
-    classes : tuple of str, length k >= 1
-        Foreground classes; the background is not scored.
-    dice : array (n, k) of float in 0..1
-    empty : array (n, k) of int, optional
-        0 neither mask empty, 1 both empty (Dice 1), 2 exactly one empty (Dice 0).
-    """
-
-    case_ids: tuple[str, ...]
-    patient_keys: tuple[str, ...]
-    classes: tuple[str, ...]
-    dice: np.ndarray
-    empty: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        set_field = object.__setattr__
-        set_field(self, "case_ids", tuple(self.case_ids))
-        set_field(self, "patient_keys", tuple(self.patient_keys))
-        set_field(self, "classes", tuple(self.classes))
-        set_field(self, "dice", _frozen_array(self.dice, np.float64, "dice"))
-        empty = np.zeros(self.dice.shape, np.int64) if self.empty is None else self.empty
-        set_field(self, "empty", _frozen_array(empty, np.int64, "empty"))
-        _check_keys(self.case_ids, self.patient_keys)
-        shape = (len(self.case_ids), len(self.classes))
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes are {self.classes}; at least one, each once, is needed")
-        if self.dice.shape != shape or self.empty.shape != shape:
-            raise ValueError(
-                f"dice has shape {self.dice.shape} and empty {self.empty.shape}; "
-                f"{shape[0]} cases and {shape[1]} classes need {shape}"
-            )
-        if self.dice.size and not (np.all(self.dice >= 0) and np.all(self.dice <= 1)):
-            raise ValueError("dice holds values outside 0..1 (or NaN); empty masks have a policy")
-
-    def __len__(self) -> int:
-        return len(self.case_ids)
-
-    @property
-    def n_patients(self) -> int:
-        """Number of different patients."""
-        return len(set(self.patient_keys))
-
-    @property
-    def n_empty(self) -> dict[str, dict[str, int]]:
-        """Per class: how many cases had both masks empty, and exactly one."""
-        return {
-            name: {
-                "both": int(np.sum(self.empty[:, j] == 1)),
-                "one": int(np.sum(self.empty[:, j] == 2)),
-            }
-            for j, name in enumerate(self.classes)
-        }
-
-    def take(self, index: Sequence[int] | np.ndarray) -> "DiceScores":
-        """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = _as_index(index, len(self))
-        return replace(
-            self,
-            case_ids=tuple(self.case_ids[i] for i in index),
-            patient_keys=tuple(self.patient_keys[i] for i in index),
-            dice=self.dice[index],
-            empty=self.empty[index],
-        )
-
-    def to_table(self) -> list[dict[str, Any]]:
-        """Return one row a case: case_id, patient_key, dice/<class>, empty/<class>."""
-        rows = []
-        for i, case_id in enumerate(self.case_ids):
-            row: dict[str, Any] = {"case_id": case_id, "patient_key": self.patient_keys[i]}
-            for j, name in enumerate(self.classes):
-                row[f"dice/{name}"] = float(self.dice[i, j])
-            for j, name in enumerate(self.classes):
-                row[f"empty/{name}"] = EMPTY_WORDS[self.empty[i, j]]
-            rows.append(row)
-        return rows
-
-    @classmethod
-    def from_table(cls, rows: Sequence[Mapping[str, Any]]) -> "DiceScores":
-        """Read back what `to_table` made."""
-        classes = _classes_of(rows, "dice/")
-        words = [[row.get(f"empty/{name}") or "" for name in classes] for row in rows]
-        return cls(
-            case_ids=tuple(str(row["case_id"]) for row in rows),
-            patient_keys=tuple(str(row["patient_key"]) for row in rows),
-            classes=classes,
-            dice=np.array([[row[f"dice/{name}"] for name in classes] for row in rows]),
-            empty=np.array([[EMPTY_WORDS.index(word) for word in row] for row in words]),
         )
 
 
@@ -263,7 +164,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
     return first, second
 
 
-def _frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
+def frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
     array = np.asarray(values)
     whole = dtype is np.int64
     if array.size and (array.dtype.kind not in ("iub" if whole else "iufb")):
@@ -274,7 +175,7 @@ def _frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
     return array
 
 
-def _check_keys(case_ids: Sequence[str], patient_keys: Sequence[str]) -> None:
+def check_keys(case_ids: Sequence[str], patient_keys: Sequence[str]) -> None:
     if len(case_ids) != len(patient_keys):
         raise ValueError(f"{len(case_ids)} case ids but {len(patient_keys)} patient keys")
     repeated = len(case_ids) - len(set(case_ids))
@@ -296,14 +197,14 @@ def _check_probability(probability: np.ndarray) -> None:
         )
 
 
-def _as_index(index: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+def as_index(index: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
     index = np.asarray(index)
     if index.dtype == bool:
         return np.flatnonzero(index)
     return index.astype(np.int64) if index.size else np.zeros(0, np.int64)
 
 
-def _classes_of(rows: Sequence[Mapping[str, Any]], prefix: str) -> tuple[str, ...]:
+def classes_of(rows: Sequence[Mapping[str, Any]], prefix: str) -> tuple[str, ...]:
     if not rows:
         raise ValueError("the table has no rows")
     return tuple(name.removeprefix(prefix) for name in rows[0] if name.startswith(prefix))

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from tasks.evaluate.intervals import REPLICATES, Interval, metric_table
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.intervals import REPLICATES, Interval
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.table import metric_table
 
 FEWEST = 10
 """Patients below which a group is not shown: its interval says nothing, it may name somebody."""
@@ -58,7 +60,7 @@ def band(fact: str, value: Any) -> str:
 
 
 def subgroups(
-    scored: Predictions | DiceScores,
+    scored: Predictions | MaskScores,
     facts: Mapping[str, Sequence[Any]],
     *,
     threshold: float | None = None,
@@ -69,7 +71,7 @@ def subgroups(
 
     Parameters
     ----------
-    scored : Predictions or DiceScores
+    scored : Predictions or MaskScores
     facts : mapping of fact to values
         One value a case, in the order of the cases.
     threshold, replicates, seed

@@ -1,10 +1,11 @@
 """What enters a recipe: the volume of a series that it is for, straightened where it says so."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tasks.archive.choice import parse_choice
-from tasks.archive.sources import FileRef
+from tasks.archive.orders import OrderCase
 from tasks.archive.volume import Volume, read_volume
 from tasks.imaging.recipe import FittedRecipe, fit
 from tasks.imaging.step import Image
@@ -12,11 +13,11 @@ from tasks.imaging.steps import StepConfig
 from tasks.imaging.straighten import STRAIGHTEN
 
 
-def read_source(recipe: FittedRecipe, kind: str, files: Sequence[FileRef]) -> Volume:
+def read_source(recipe: FittedRecipe, case: OrderCase) -> Volume:
     """Read the volume of a case that a recipe is for.
 
     A leaning or uneven stack is given as it stands when the recipe begins with ``straighten``;
-    else it is refused.
+    else it is refused. Files that do not say their modality have the one of the catalog.
 
     Raises
     ------
@@ -24,7 +25,10 @@ def read_source(recipe: FittedRecipe, kind: str, files: Sequence[FileRef]) -> Vo
         As `tasks.archive.volume.read_volume`.
     """
     choice = parse_choice(recipe.volume)
-    return read_volume(kind, files, choice=choice, leaning=recipe.straightens)
+    volume = read_volume(case.kind, case.files, choice=choice, leaning=recipe.straightens)
+    if case.modality is None or "modality" in volume.facts:
+        return volume
+    return replace(volume, facts={**volume.facts, "modality": case.modality})
 
 
 def source_image(volume: Volume) -> Image:

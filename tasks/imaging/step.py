@@ -100,7 +100,7 @@ def fitted_already(params: Any) -> bool:
 
 
 def next_to_nothing(params: Any) -> int:
-    """Return 0 ns a voxel: the plan's figure for decoding covers such a step."""
+    """Return 0 ns a voxel: the plan's figure for light steps covers such a step."""
     return 0
 
 

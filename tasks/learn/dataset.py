@@ -43,6 +43,7 @@ class CaseSource(Protocol):
     def nbytes(self, case_id: str, *, label: bool = False) -> int: ...
     def image(self, case_id: str) -> np.ndarray: ...
     def label(self, case_id: str) -> np.ndarray: ...
+    def spacing(self, case_id: str) -> tuple[float, float, float]: ...
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray: ...
     def label_patch(
         self, case_id: str, start: Sequence[int], stop: Sequence[int]
@@ -55,6 +56,8 @@ class ArrayCases:
 
     images: Mapping[str, np.ndarray]
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    spacings: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """mm of the axes z, y, x; 1 mm unless told."""
 
     def shape(self, case_id: str) -> tuple[int, ...]:
         """Return (z, y, x)."""
@@ -71,6 +74,10 @@ class ArrayCases:
     def label(self, case_id: str) -> np.ndarray:
         """Return the mask (z, y, x)."""
         return self.labels[case_id]
+
+    def spacing(self, case_id: str) -> tuple[float, float, float]:
+        """Return the voxel's sides (z, y, x) in mm."""
+        return self.spacings.get(case_id, (1.0, 1.0, 1.0))
 
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the image."""
@@ -125,6 +132,10 @@ class StoreCases:
         """Return the mask (z, y, x)."""
         return self._part(case_id, label=True).read(case_id)
 
+    def spacing(self, case_id: str) -> tuple[float, float, float]:
+        """Return the voxel's sides (z, y, x) in mm."""
+        return spacing_of(self._part(case_id).info(case_id).affine)
+
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the image."""
         return self._part(case_id).read_patch(case_id, tuple(start), tuple(stop))
@@ -132,6 +143,11 @@ class StoreCases:
     def label_patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the mask."""
         return self._part(case_id, label=True).read_patch(case_id, tuple(start), tuple(stop))
+
+
+def spacing_of(affine: np.ndarray) -> tuple[float, float, float]:
+    """Return the sides (z, y, x) in mm of a voxel of a grid with this affine (4, 4)."""
+    return tuple(np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).tolist())
 
 
 def _box(start: Sequence[int], stop: Sequence[int]) -> tuple[slice, ...]:
@@ -152,7 +168,7 @@ def preload(
             return source
     images = {case_id: source.image(case_id) for case_id in case_ids}
     masks = {case_id: source.label(case_id) for case_id in case_ids} if labels else {}
-    return ArrayCases(images, masks)
+    return ArrayCases(images, masks, {case_id: source.spacing(case_id) for case_id in case_ids})
 
 
 class Images(Sequence[np.ndarray]):

@@ -1,14 +1,15 @@
 """What training one fold left behind: weights, validation predictions and the record."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from tasks.evaluate.overlap import dice_per_class
+from tasks.evaluate.config import MaskConfig
+from tasks.evaluate.segmentation import mask_figures
 from tasks.hashing import digest_json
 from tasks.learn import checkpoint
 from tasks.learn.dataset import CaseSource, Images
@@ -36,19 +37,22 @@ class Fold:
     train_ids: tuple[str, ...]
     val_ids: tuple[str, ...]
     seed: int
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    """How the validation side's masks are measured."""
 
     @property
     def identity(self) -> str:
         """Hash that a checkpoint must carry to be gone on with."""
-        return digest_json(
-            {
-                "plan": self.plan.model_dump(mode="json"),
-                "targets": [self.targets.get(c) for c in self.train_ids + self.val_ids],
-                "train": self.train_ids,
-                "val": self.val_ids,
-                "seed": self.seed,
-            }
-        )
+        said = {
+            "plan": self.plan.model_dump(mode="json"),
+            "targets": [self.targets.get(c) for c in self.train_ids + self.val_ids],
+            "train": self.train_ids,
+            "val": self.val_ids,
+            "seed": self.seed,
+        }
+        if self.plan.task == "segmentation":
+            said["masks"] = self.masks.model_dump(mode="json")
+        return digest_json(said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,8 @@ class FoldResult:
     """(n, foreground classes) of a segmentation; empty masks by ``evaluate``'s EMPTY_POLICY."""
     val_empty: np.ndarray | None
     """(n, foreground classes): 0 neither mask empty, 1 both, 2 one."""
+    val_others: Mapping[str, np.ndarray]
+    """Further figures of masks by name, (n, foreground classes) each."""
     val_ood: np.ndarray | None
     """(n,) distance of each validation case from the training side."""
     seconds: float
@@ -92,7 +98,7 @@ def finish_fold(
         images = Images(fold.source, fold.val_ids)
         arrays["val.probability"] = classify([network], fold.plan, images, device)
     else:
-        arrays["val.dice"], arrays["val.empty"] = _dice(fold, network, device)
+        arrays |= _mask_figures(fold, network, device)
     seen = features(network, fold.plan, Images(fold.source, _spaced(fold.train_ids)), device)
     if (model := fit_ood(seen)) is not None:
         arrays |= {f"ood.{name}": a for name, a in model.arrays().items()}
@@ -146,6 +152,9 @@ def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]
         val_probability=array("val.probability"),
         val_dice=array("val.dice"),
         val_empty=array("val.empty"),
+        val_others={
+            name: t.numpy() for name, t in checkpoint.without_prefix("masks", tensors).items()
+        },
         val_ood=array("val.ood"),
         seconds=record["seconds"],
         data_wait=record["data_wait"],
@@ -155,16 +164,18 @@ def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]
     )
 
 
-def _dice(
+def _mask_figures(
     fold: Fold, network: torch.nn.Module, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
+) -> dict[str, np.ndarray]:
     rows = []
     for case_id in fold.val_ids:
         probability = segment([network], fold.plan, fold.source.image(case_id), device)
-        truth = fold.source.label(case_id)
-        rows.append(dice_per_class(truth, label_map(probability), fold.plan.n_classes - 1))
-    dice, empty = zip(*rows, strict=True)
-    return np.stack(dice), np.stack(empty)
+        truth, spacing = fold.source.label(case_id), fold.source.spacing(case_id)
+        said = label_map(probability)
+        rows.append(mask_figures(truth, said, spacing, fold.plan.n_classes - 1, fold.masks))
+    others = {f"masks.{n}": np.stack([row.others[n] for row in rows]) for n in rows[0].others}
+    dice, empty = (np.stack([getattr(row, n) for row in rows]) for n in ("dice", "empty"))
+    return {"val.dice": dice, "val.empty": empty, **others}
 
 
 def _spaced(case_ids: tuple[str, ...]) -> tuple[str, ...]:

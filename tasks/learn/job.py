@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.config import MaskConfig
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 from tasks.hashing import digest_json
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.header import header_frame
@@ -64,6 +66,8 @@ class TrainingJob:
     leave_out: tuple[str, ...] = ()
     """Columns of a table that hold the label or the split."""
     seed: int = 0
+    masks: Mapping[str, Any] | None = None
+    """How the masks of a segmentation are measured; its `MaskConfig`."""
 
     @property
     def key(self) -> str:
@@ -126,6 +130,8 @@ class FoldRecord:
     values: tuple[tuple[float, ...], ...]
     """(n, k) class probabilities, or Dice of each foreground class."""
     empty: tuple[tuple[int, ...], ...] | None = None
+    others: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    """Further figures of masks by name, (n, k) each."""
     ood: tuple[float, ...] | None = None
     history: tuple[Mapping[str, Any], ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +189,7 @@ def _fit_network(
         place / candidate.name / f"fold{fold}",
         seed=candidate.seed + job.seed,
         on_epoch=on_epoch,
+        masks=None if job.masks is None else MaskConfig.model_validate(dict(job.masks)),
     )
     values = result.val_probability if job.task == "classification" else result.val_dice
     return FoldRecord(
@@ -191,6 +198,7 @@ def _fit_network(
         case_ids=result.val_ids,
         values=_rows(values),
         empty=_rows(result.val_empty),
+        others={name: _rows(values) for name, values in result.val_others.items()},
         ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
         history=result.history,
         params={"best_epoch": result.best_epoch, "batch": result.batch},
@@ -242,6 +250,7 @@ def typical_image(
     store_root: str, cases: Sequence[JobCase]
 ) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
     """Return the median shape (z, y, x) and spacing (mm) of prepared images."""
+    from tasks.learn.dataset import spacing_of
     from tasks.store.read import open_part
 
     shapes, spacings, opened = [], [], {}
@@ -250,8 +259,7 @@ def typical_image(
             opened[case.part_path] = open_part(store_root, case.part_path, case.part_digest)
         part = opened[case.part_path]
         shapes.append(part.shape(case.case_id))
-        affine = np.asarray(part.info(case.case_id).affine)
-        spacings.append(np.linalg.norm(affine[:3, :3], axis=0))
+        spacings.append(spacing_of(part.info(case.case_id).affine))
     shape = np.ceil(np.median(shapes, axis=0)).astype(int)
     return tuple(shape.tolist()), tuple(np.round(np.median(spacings, axis=0), 4).tolist())
 
@@ -274,7 +282,7 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
     ]
 
 
-def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | DiceScores:
+def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | MaskScores:
     """Put a candidate's folds together: each training case judged by a model that never saw it.
 
     Raises
@@ -282,38 +290,27 @@ def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions 
     ValueError
         When a training case was not judged exactly once.
     """
-    found = {}
+    found: dict[str, tuple[FoldRecord, int]] = {}
     for record in records:
         for row, case_id in enumerate(record.case_ids):
-            empty = record.empty[row] if record.empty else None
             if case_id in found:
                 raise ValueError(f"case {case_id[:12]} was judged by two folds")
-            found[case_id] = (record.values[row], empty)
+            found[case_id] = record, row
     cases = job.on("train")
     missing = len({case.case_id for case in cases} - found.keys())
     if missing:
         raise ValueError(f"{missing} of {len(cases)} training cases were judged by no fold")
-    return judged(
-        job,
-        cases,
-        [found[case.case_id][0] for case in cases],
-        [found[case.case_id][1] for case in cases],
-    )
-
-
-def judged(
-    job: TrainingJob,
-    cases: Sequence[JobCase],
-    values: Sequence[Sequence[float]],
-    empty: Sequence[Sequence[int] | None],
-) -> Predictions | DiceScores:
-    """Return values (n, k) of cases as predictions or Dice scores."""
+    places = [found[case.case_id] for case in cases]
     ids = tuple(case.case_id for case in cases)
     patients = tuple(case.patient_key for case in cases)
+    values = np.array([record.values[row] for record, row in places])
     if job.task == "segmentation":
-        return DiceScores(ids, patients, job.classes, np.array(values), np.array(empty))
+        empty = np.array([record.empty[row] for record, row in places])
+        names = places[0][0].others
+        others = {n: np.array([record.others[n][row] for record, row in places]) for n in names}
+        return MaskScores(ids, patients, job.classes, values, empty, others)
     target = np.array([case.target for case in cases])
-    return Predictions(ids, patients, target, np.array(values), job.classes, job.positive)
+    return Predictions(ids, patients, target, values, job.classes, job.positive)
 
 
 def _rows(values: np.ndarray | None) -> tuple[tuple[Any, ...], ...] | None:

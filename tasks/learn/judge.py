@@ -118,7 +118,7 @@ def _prepare(
     recipe: FittedRecipe, case: OrderCase
 ) -> tuple[Volume, Image, tuple[dict, ...]] | BadCase:
     try:
-        volume = read_source(recipe, case.kind, case.files)
+        volume = read_source(recipe, case)
         image, traces = apply(recipe, source_image(volume))
     except BadCase as error:
         return error

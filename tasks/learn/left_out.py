@@ -3,9 +3,10 @@
 from collections import Counter
 from dataclasses import replace
 
-from tasks.evaluate.intervals import metric_table
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import FEWEST, NOT_STATED, Group, band
+from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.permuted import FitAgain
 
@@ -69,7 +70,7 @@ def _groups(job: TrainingJob, fact: str) -> dict[str, str]:
 
 
 def _judged(
-    part: Predictions | DiceScores, fact: str, value: str, replicates: int, seed: int
+    part: Predictions | MaskScores, fact: str, value: str, replicates: int, seed: int
 ) -> Group:
     table = metric_table(part, replicates=replicates, seed=seed)
     return Group(f"{fact}, trained without", value, part.n_patients, table)

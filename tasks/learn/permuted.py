@@ -6,16 +6,17 @@ from dataclasses import replace
 import numpy as np
 
 from tasks.errors import LeakageError
-from tasks.evaluate.calibrate import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.leakage import random_label_alarm
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 from tasks.learn.job import TrainingJob
 
 TABLE_REPEATS = 3
 """Trainings on random labels where a scenario says nothing: of a table they take seconds, of a
 network as long as the training itself."""
 
-FitAgain = Callable[[TrainingJob], Predictions | DiceScores]
+FitAgain = Callable[[TrainingJob], Predictions | MaskScores]
 """Trains a job with one candidate and returns its out-of-fold scores."""
 
 

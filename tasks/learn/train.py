@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tasks.evaluate.config import MaskConfig
 from tasks.learn.dataset import (
     PRELOAD_BYTES,
     CaseSource,
@@ -40,6 +42,7 @@ def train_fold(
     preload_bytes: int = PRELOAD_BYTES,
     readers: int = READERS,
     reader_processes: bool = False,
+    masks: MaskConfig | None = None,
 ) -> FoldResult:
     """Train one fold, or go on with it where a killed run left it.
 
@@ -69,6 +72,8 @@ def train_fold(
         How many samples of the store are read ahead by.
     reader_processes : bool
         Whether readers are processes, not threads; neither changes the weights.
+    masks : MaskConfig, optional
+        How the validation side's masks are measured.
 
     Returns
     -------
@@ -88,7 +93,8 @@ def train_fold(
     source = StoreCases(root, cases) if isinstance(root, str) else root
     ids = (*train_ids, *val_ids)
     targets = {c: t for c in ids if (t := by_id[c].target) is not None}
-    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed)
+    how = masks or MaskConfig()
+    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed, how)
     tell = on_epoch or (lambda _record: None)
     if (done := read_fold(Path(out_dir), fold.identity)) is not None:
         for record in done.history:
@@ -97,7 +103,7 @@ def train_fold(
     where = pick_device(device)
     with repeatable(where):
         held = preload(source, ids, labels=plan.task == "segmentation", budget=preload_bytes)
-        fold = Fold(plan, held, targets, fold.train_ids, fold.val_ids, seed)
+        fold = replace(fold, source=held)
         samples = Samples(plan, held, fold.train_ids, targets, seed)
         with Loader(samples, readers=readers, processes=reader_processes) as loader:
             training = _run(fold, loader, Path(out_dir), where, tell)

@@ -22,8 +22,37 @@ CARD_MD = "card.md"
 CARD_JSON = "card.json"
 REPORT_HTML = "report.html"
 
-HEADLINE_METRICS = ("auroc", "recall", "specificity", "accuracy", "brier", "ece", "dice")
+HEADLINE_METRICS = (
+    "auroc",
+    "recall",
+    "specificity",
+    "accuracy",
+    "brier",
+    "ece",
+    "dice",
+    "nsd",
+    "hd95",
+)
 """Columns of the candidates' table, in this order, as far as any candidate has them."""
+
+SHOWN = {
+    "auroc": "AUROC",
+    "f1": "F1",
+    "precision": "precision (PPV)",
+    "npv": "NPV",
+    "mcc": "MCC",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "dice": "Dice",
+    "nsd": "NSD",
+    "hd95": "HD95 (mm)",
+    "volume_error": "volume error (mL)",
+    "volume_bias": "volume bias (mL)",
+    "lesion_dice": "Dice, lesion by lesion",
+    "lesion_hd95": "HD95, lesion by lesion (mm)",
+    "n_empty": "empty masks",
+}
+"""Names of metrics for people, where the name without its underscores would not do."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +208,7 @@ def _render(template: str, facts: ReportFacts) -> str:
 def show_metric(name: str) -> str:
     """Return a metric's name for people: ``average precision``, ``AUROC``, ``Dice, anterior``."""
     short, _, of_class = name.partition("/")
-    special = {"auroc": "AUROC", "f1": "F1", "ece": "ECE", "mcc": "MCC", "dice": "Dice"}
-    special |= {"brier": "Brier score", "n_empty": "empty masks"}
-    shown = special.get(short, short.replace("_", " "))
+    shown = SHOWN.get(short, short.replace("_", " "))
     return f"{shown}, {of_class}" if of_class else shown
 
 

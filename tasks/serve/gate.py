@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import EditionMismatch
-from tasks.evaluate.intervals import metric_table
-from tasks.evaluate.metrics import METRICS
+from tasks.evaluate.known import METRICS
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.noninferior import NonInferiority, noninferiority
-from tasks.evaluate.predictions import DiceScores, Predictions, align
+from tasks.evaluate.predictions import Predictions, align
+from tasks.evaluate.table import metric_table
 from tasks.serve.verdict import Check, GateConfig, Scored, Verdict, action
 
-NO_SKILL = {"auroc": 0.5, "mcc": 0.0, "dice": 0.0}
+NO_SKILL = {"auroc": 0.5, "mcc": 0.0, "kappa": 0.0, "dice": 0.0, "nsd": 0.0, "lesion_dice": 0.0}
 """Floors that need no data; shares of the classes give those of accuracy and its kin."""
 
 
@@ -52,7 +53,7 @@ def decide(
     EditionMismatch
         When editions, cases or labels differ.
     """
-    masks = isinstance(challenger.predictions, DiceScores)
+    masks = isinstance(challenger.predictions, MaskScores)
     metric = config.primary or primary or ("dice" if masks else "auroc")
     if champion is None:
         return _against_floor(challenger, config, metric)
@@ -124,7 +125,7 @@ def _subgroup_checks(challenger, champion, metric, config, facts) -> list[Check]
 
 def _measurable(group, metric: str) -> bool:
     """Return whether a subgroup holds every class; an AUROC or a recall needs them."""
-    return isinstance(group, DiceScores) or len(set(group.target.tolist())) == len(group.classes)
+    return isinstance(group, MaskScores) or len(set(group.target.tolist())) == len(group.classes)
 
 
 def _check(name: str, found: NonInferiority, limit: float) -> Check:
@@ -264,7 +265,7 @@ def _against_floor(challenger: Scored, config: GateConfig, metric: str) -> Verdi
     )
 
 
-def _floor(pred: Predictions | DiceScores, metric: str) -> float:
+def _floor(pred: Predictions | MaskScores, metric: str) -> float:
     """Return what a model without skill reaches."""
     base = metric.partition("/")[0]
     if base in NO_SKILL:

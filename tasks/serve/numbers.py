@@ -1,4 +1,4 @@
-"""How a figure with its interval is taken apart and shown."""
+"""How a figure with its interval is taken apart, shown and written as JSON."""
 
 import math
 from typing import Any
@@ -60,3 +60,8 @@ def _finite(value: Any) -> float | None:
         return None
     number = float(value)
     return number if math.isfinite(number) else None
+
+
+def plain(value: Any) -> Any:
+    """Turn what JSON does not know (numpy scalars, paths) into what it knows."""
+    return value.item() if hasattr(value, "item") else str(value)

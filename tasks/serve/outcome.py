@@ -8,23 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from tasks.evaluate.calibrate import (
-    EvaluateConfig,
-    apply_calibration,
-    choose_threshold,
-    fit_calibration,
-)
+from tasks.evaluate.calibrate import apply_calibration, choose_threshold, fit_calibration
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.intervals import Interval, metric_table
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.intervals import Interval
 from tasks.evaluate.leakage import better_than_header
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.table import metric_table
 from tasks.learn.candidate import search_score
 from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, save_model
-from tasks.serve.names import metric_name
+from tasks.serve.names import NameTable, metric_name
 
-Scores = Predictions | DiceScores
+Scores = Predictions | MaskScores
+
+NUMBERS_A_FIGURE = 3
+"""A figure and its two limits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,13 +136,33 @@ def _refit_table(
         return save_model(folder, spec, skops=path)
 
 
-def named(side: str, figures: Mapping[str, Interval]) -> dict[str, Interval]:
-    """Return figures under the names of the table: ``test/auroc``, ``oof/dice/anterior``."""
+def named(side: str, figures: Mapping[str, Interval], names: NameTable) -> dict[str, Interval]:
+    """Return figures under the names of the table: ``test/auroc``, ``oof/dice/anterior``.
+
+    A run holds few metrics, so the classes' own are left out from the first on that does not fit
+    beside the curves of the epochs; the report and the table of figures have them all.
+    """
+    room = names.metrics_per_run - len(names.epoch_metrics)
+    of_all = [name for name in figures if "/" not in name]
+    of_class: dict[str, list[str]] = {}
+    for name in figures:
+        if "/" in name:
+            of_class.setdefault(name.partition("/")[0], []).append(name)
+    kept = of_all
+    for group in of_class.values():
+        if NUMBERS_A_FIGURE * (len(kept) + len(group)) > room:
+            break
+        kept = kept + group
     found = {}
-    for name, interval in figures.items():
-        metric, _, of_class = name.partition("/")
-        found[metric_name(side, metric, of_class or None)] = interval
+    for name in kept:
+        metric, _, label = name.partition("/")
+        found[metric_name(side, metric, label or None)] = figures[name]
     return found
+
+
+def figure_rows(figures: Mapping[str, Interval]) -> list[dict[str, Any]]:
+    """Return every figure as a row for a table: metric, value, limits, how they were found."""
+    return [{"metric": name, **interval.to_dict()} for name, interval in figures.items()]
 
 
 def draw(
@@ -151,10 +172,15 @@ def draw(
     from tasks.evaluate import figures
 
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(scores, DiceScores):
-        path = figures.draw_dice_box(folder / f"{side}-dice.png", scores, title=title)
+    if isinstance(scores, MaskScores):
         caption = "Each dot is a patient; the box holds half of them."
-        return [{"path": str(path), "title": f"Dice, {side}", "caption": caption}]
+        shown = []
+        for name, words in figures.BOX_WORDS.items():
+            if name in scores.figures:
+                path = folder / f"{side}-{name}.png"
+                figures.draw_mask_box(path, scores, name, title=title)
+                shown.append({"path": str(path), "title": f"{words}, {side}", "caption": caption})
+        return shown
     drawn = [
         ("roc", "ROC", figures.draw_roc, True),
         ("pr", "Precision and recall", figures.draw_precision_recall, True),

@@ -1,24 +1,21 @@
-"""Runs in MLflow: what was done, on which data, with what result.
+"""Runs in MLflow: begun, described, ended and found again; `runlog` writes what they hold.
 
 Only the flow process writes runs. Every function takes the tracking server's address with it and
 none uses MLflow's global active run, so that several trainings may be written by one process.
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from tasks.serve.names import NameTable, load_names
-from tasks.serve.numbers import as_interval
+from tasks.serve.numbers import plain
 
 HASH_TAGS = (
     "data_hash",
@@ -31,9 +28,6 @@ HASH_TAGS = (
 )
 """What a training run must say about itself before its figures mean anything."""
 
-METRICS_PER_CALL = 1000
-"""MLflow's own limit of one log_batch; one call of 1,000 costs as much as 16 single values."""
-
 PARAMS_PER_CALL = 100
 """MLflow's own limit of parameters, and of tags, in one log_batch."""
 
@@ -42,9 +36,6 @@ PARAM_LENGTH = 6000
 
 TAG_LENGTH = 8000
 """Characters MLflow keeps of a tag."""
-
-DATASET_DIGEST_LENGTH = 36
-"""Characters MLflow keeps of a dataset's digest; radloop's ids have 32."""
 
 _PAGE = 500
 
@@ -227,132 +218,6 @@ def describe(tracker: Tracker, run_id: str, markdown: str) -> None:
     client_of(tracker).set_tag(run_id, "mlflow.note.content", markdown[:TAG_LENGTH])
 
 
-def log_epochs(tracker: Tracker, run_id: str, records: Sequence[Mapping[str, Any]]) -> int:
-    """Write epoch curves in as few calls as MLflow allows and return the number of values.
-
-    Parameters
-    ----------
-    records : sequence of mappings
-        Each with ``epoch`` and any of the table's epoch metrics. Values that are missing or not
-        finite are left out. Time stamps are the run's start plus the sum of ``epoch_seconds``, a
-        pure function of the records: a resumed training may write its whole history again without
-        doubling a point.
-    """
-    run = client_of(tracker).get_run(run_id)
-    elapsed = 0.0
-    rows = []
-    for record in records:
-        elapsed += float(record.get("epoch_seconds") or 0.0)
-        stamp = run.info.start_time + round(elapsed * 1000)
-        for name, value in record.items():
-            if name == "epoch":
-                continue
-            interval = as_interval(value)
-            tracker.names.check_metric(name)
-            if interval is not None:
-                rows.append(Metric(name, interval[0], stamp, int(record["epoch"])))
-    _log_metrics(tracker, run, rows)
-    return len(rows)
-
-
-def log_metrics(tracker: Tracker, run_id: str, values: Mapping[str, Any]) -> None:
-    """Write figures, each a number or an interval with ``value``, ``lo`` and ``hi``.
-
-    An interval becomes three metrics, ``name``, ``name_lo`` and ``name_hi``; what was not measured
-    (None, NaN) is left out.
-
-    Raises
-    ------
-    ValueError
-        When a name is not in the table, or the run would hold more metrics than its limit.
-    """
-    run = client_of(tracker).get_run(run_id)
-    rows = []
-    for name, value in values.items():
-        tracker.names.check_metric(name)
-        interval = as_interval(value)
-        if interval is None:
-            continue
-        for suffix, part in zip(("", "_lo", "_hi"), interval, strict=True):
-            if part is not None:
-                rows.append(Metric(name + suffix, part, run.info.start_time, 0))
-    _log_metrics(tracker, run, rows)
-
-
-def _log_metrics(tracker: Tracker, run: Any, rows: Sequence[Metric]) -> None:
-    tracker.names.check_count({*run.data.metrics, *(row.key for row in rows)})
-    for start in range(0, len(rows), METRICS_PER_CALL):
-        client_of(tracker).log_batch(
-            run.info.run_id, metrics=rows[start : start + METRICS_PER_CALL]
-        )
-
-
-def log_table(tracker: Tracker, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as ``tables/<name>.csv`` (MLflow shows it as a table) and ``tables/<name>.json``.
-
-    Columns stand in the order in which the rows first name them.
-    """
-    rows = [dict(row) for row in rows]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    client = client_of(tracker)
-    client.log_text(run_id, text.getvalue(), f"tables/{name}.csv")
-    client.log_text(run_id, json.dumps(rows, indent=1, default=_plain), f"tables/{name}.json")
-
-
-def log_figures(tracker: Tracker, run_id: str, paths: Iterable[str | Path]) -> None:
-    """Write pictures under ``figures/``."""
-    for path in paths:
-        client_of(tracker).log_artifact(run_id, str(path), "figures")
-
-
-def log_file(tracker: Tracker, run_id: str, path: str | Path, folder: str | None = None) -> None:
-    """Write one file, such as ``report.html``, at the run's root or in a folder of it."""
-    client_of(tracker).log_artifact(run_id, str(path), folder)
-
-
-def log_dataset(
-    tracker: Tracker,
-    run_id: str,
-    name: str,
-    digest: str,
-    alias: str,
-    *,
-    context: str = "training",
-    profile: Mapping[str, Any] | None = None,
-) -> None:
-    """Write which data went in: a digest and a source alias, never a place.
-
-    Parameters
-    ----------
-    name, digest : str
-        Shown by MLflow; the digest has at most `DATASET_DIGEST_LENGTH` characters.
-    alias : str
-        The source's alias.
-    context : str
-        ``training`` or ``evaluation``.
-    profile : Mapping, optional
-        Counts such as cases and patients.
-    """
-    if len(digest) > DATASET_DIGEST_LENGTH:
-        raise ValueError(
-            f"The digest of the dataset {name!r} has {len(digest)} characters and MLflow keeps "
-            f"{DATASET_DIGEST_LENGTH}: give the id of 32."
-        )
-    dataset = Dataset(
-        name=name,
-        digest=digest,
-        source_type="radloop",
-        source=json.dumps({"alias": alias}),
-        profile=json.dumps(dict(profile), default=_plain) if profile else None,
-    )
-    tags = [InputTag("mlflow.data.context", context)]
-    client_of(tracker).log_inputs(run_id, [DatasetInput(dataset, tags)])
-
-
 def end(tracker: Tracker, run_id: str, status: str = "FINISHED") -> None:
     """End a run as FINISHED, FAILED or KILLED; safe to repeat."""
     client_of(tracker).set_terminated(run_id, status)
@@ -402,10 +267,5 @@ def _text(value: Any, limit: int) -> str:
     if isinstance(value, str):
         return value[:limit]
     if isinstance(value, (list, tuple, dict)):
-        return json.dumps(value, default=_plain)[:limit]
+        return json.dumps(value, default=plain)[:limit]
     return str(value)[:limit]
-
-
-def _plain(value: Any) -> Any:
-    """Turn what JSON does not know (numpy scalars, paths) into what it knows."""
-    return value.item() if hasattr(value, "item") else str(value)

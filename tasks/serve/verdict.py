@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.evaluate.predictions import DiceScores, Predictions
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 
 
 class Guard(BaseModel):
@@ -54,7 +55,7 @@ class GateConfig(BaseModel):
 class Scored:
     """A model's output on a test edition, with the threshold frozen in the model."""
 
-    predictions: Predictions | DiceScores
+    predictions: Predictions | MaskScores
     edition: str
     threshold: float | None = None
 

@@ -27,7 +27,7 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
     BadCase
         When it cannot be read or a step refuses it.
     """
-    volume = read_source(recipe, case.kind, case.files)
+    volume = read_source(recipe, case)
     image, traces = apply(recipe, source_image(volume))
     return Prepared(
         image.array, image.affine, traces, volume.certificate, volume.facts, image.masks
@@ -47,7 +47,7 @@ def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...
     """
     if case.mask is None:
         raise BadCase("no_mask", "the label set holds no mask for this case")
-    volume = read_source(recipe, case.kind, case.files)
+    volume = read_source(recipe, case)
     mask = read_mask(case.mask, volume)
     label = replay(recipe, traces, Image(mask, volume.affine))
     return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, {})
@@ -142,7 +142,7 @@ def measure_order(order: WorkOrder, before: FittedRecipe, config: StepConfig) ->
     found = []
     for case in order.cases:
         try:
-            image = source_image(read_source(before, case.kind, case.files))
+            image = source_image(read_source(before, case))
             one = measure(before, config, image, case.case_id)
         except Exception:
             # As above: its part meets it again and says why.
@@ -152,7 +152,7 @@ def measure_order(order: WorkOrder, before: FittedRecipe, config: StepConfig) ->
 
 
 def _fingerprint(case: OrderCase, entry: FittedRecipe) -> CaseFingerprint:
-    volume = read_source(entry, case.kind, case.files)
+    volume = read_source(entry, case)
     mask = read_mask(case.mask, volume) if case.mask else None
     image = source_image(volume)
     if entry.steps:

@@ -5,9 +5,8 @@ worker is free; a part, a wave and a run cost a fixed time each beside it.
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 from tasks.errors import RadloopError
 from tasks.store.plan import WAVE, PartPlan, waves
@@ -103,33 +102,44 @@ def describe(plan: Outlook) -> tuple[str, ...]:
     )
 
 
-def refuse_what_cannot_fit(
-    parts: Sequence[PartPlan], *, memory_limit: int | None = None, free_bytes: int | None = None
-) -> None:
-    """Refuse a plan that cannot end well, before anything starts.
+def describe_aside(large: Mapping[str, int], memory: int) -> str:
+    """Say that cases are left for larger workers.
+
+    Parameters
+    ----------
+    large : mapping of case id to int
+        At least one, and the bytes each needs, see `tasks.store.plan.too_large`.
+    memory : int
+        Bytes of the smallest worker.
+    """
+    count = "1 case" if len(large) == 1 else f"{len(large)} cases"
+    return (
+        f"{count} set aside: {memory_detail(max(large.values()), memory)}; start fewer and larger "
+        "workers, and the next run takes up what was set aside"
+    )
+
+
+def memory_detail(needed: int, memory: int) -> str:
+    """Say how much memory a case needs and the smallest worker has."""
+    return f"{_gigabytes(needed)} of memory needed, {_gigabytes(memory)} in the smallest worker"
+
+
+def refuse_what_cannot_fit(parts: Sequence[PartPlan], free_bytes: int | None) -> None:
+    """Refuse a plan that the store has no room for, before anything starts.
 
     Parameters
     ----------
     parts : sequence of PartPlan
-    memory_limit : int, optional
-        Bytes of the smallest worker.
-    free_bytes : int, optional
+    free_bytes : int or None
         Of the store's file system; None for a bucket.
 
     Raises
     ------
     RadloopError
-        When a part needs more memory than the smallest worker has, or the parts more room than
-        the store has, however well they compress.
+        When the parts need more room than the store has, however well they compress.
     """
     if not parts:
         return
-    needy = max(parts, key=attrgetter("memory_bytes"))
-    if memory_limit and needy.memory_bytes > memory_limit:
-        raise RadloopError(
-            f"part {needy.part_id} needs {_gigabytes(needy.memory_bytes)} of memory and the "
-            f"smallest worker has {_gigabytes(memory_limit)}: start fewer and larger workers"
-        )
     # Staging holds a part's voxels as they are until the part is committed.
     staging = max(part.output_bytes for part in parts)
     least = sum(part.output_bytes for part in parts) // BEST_COMPRESSION + staging

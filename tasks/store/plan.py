@@ -10,6 +10,7 @@ from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape, output_dtype
 from tasks.imaging.steps import find_step
 from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
+from tasks.store.sources import SLOWEST
 
 MOST_BYTES = 4 << 30
 """A part holds at most this much before compression, unless one case alone is larger."""
@@ -65,8 +66,9 @@ wide make 1.6; most cases of such a recipe are upright and make 1."""
 CASE_MS = 30
 """Opening, certifying and committing a case, before any voxel."""
 
-SOURCE_VOXELS_MS = 8_000
-"""Source voxels one core decodes and works on in a millisecond (JPEG 2000; others are faster)."""
+LIGHT_VOXELS_MS = 40_000
+"""Source voxels one core takes through all steps that cost next to nothing in a millisecond, their
+float32 copy included; reading them costs what `tasks.store.sources` says."""
 
 OUTPUT_VOXELS_MS = 40_000
 """Output voxels resampled, encoded, hashed and read back in a millisecond by one core."""
@@ -84,6 +86,8 @@ class CaseNeed:
     source_bytes: int
     voxels: int
     """Decoded voxels, or 0 when not known."""
+    voxels_ms: int = SLOWEST
+    """Voxels one core reads in a millisecond, see `tasks.store.sources`."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,25 @@ def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     return PROCESS_BYTES + source + output + shard + measured_memory(need, recipe)
 
 
+def too_large(needs: Iterable[CaseNeed], recipe: FittedRecipe, most: int) -> dict[str, int]:
+    """Return case id -> projected bytes of the cases that a worker of ``most`` bytes cannot hold.
+
+    A worker without a limit has ``most`` 0 and holds them all.
+    """
+    if not most:
+        return {}
+    # Archives hold many cases and few sizes.
+    known: dict[tuple[int, int], int] = {}
+    found = {}
+    for need in needs:
+        size = need.source_bytes, need.voxels
+        if size not in known:
+            known[size] = projected_memory(need, recipe)
+        if known[size] > most:
+            found[need.case_id] = known[size]
+    return found
+
+
 def plan_parts(
     needs: Iterable[CaseNeed],
     recipe: FittedRecipe,
@@ -226,8 +249,9 @@ def _check_limit(name: str, value: int, most: int) -> None:
 
 def case_ms(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the planned milliseconds of one core for a case."""
-    source = -(-source_voxels(need) // SOURCE_VOXELS_MS)
-    heavy = source_voxels(need) * _voxel_ns(recipe) // 1_000_000
+    voxels = source_voxels(need)
+    source = -(-voxels // need.voxels_ms) + -(-voxels // LIGHT_VOXELS_MS)
+    heavy = voxels * _voxel_ns(recipe) // 1_000_000
     measured = -(-measured_voxels(need, recipe) // MEASURED_VOXELS_MS)
     output = -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
     return CASE_MS + source + heavy + measured + output

@@ -6,6 +6,7 @@ forked at any moment; decoding releases the interpreter lock.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,9 @@ from imagecodecs import blosc_decode, blosc_encode
 from tasks.store.schema import CODEC, Layout
 
 Span = tuple[int, int]
+Each = Callable[[Callable[[int], list[bytes]], Iterable[int]], Iterable[list[bytes]]]
+"""Calls for each item and gives the results in order, as ``map`` does."""
+
 Ranges = Callable[[Sequence[Span]], Iterable[bytes]]
 """Gives the bytes of each span (first byte, byte after the last)."""
 
@@ -36,28 +40,45 @@ def grid_of(layout: Layout) -> tuple[int, ...]:
     return tuple(s // c for s, c in zip(layout.shard, layout.chunk, strict=True))
 
 
-def encode_shard(voxels: np.ndarray, layout: Layout) -> Iterator[bytes]:
-    """Yield the pieces of one shard; what lies outside the image is zeros.
+def encode_shard(voxels: np.ndarray, layout: Layout, each: Each = map) -> Iterator[bytes]:
+    """Yield one shard, a layer of chunks at a time; what lies outside the image is zeros.
 
     Parameters
     ----------
     voxels : ndarray
         From the shard's first voxel to its end or the end of the array.
     layout : Layout
+    each : callable
+        As ``map``; one that has layers encoded side by side must keep their order.
     """
     at, index = 0, []
-    for place in product(*(range(n) for n in grid_of(layout))):
-        corner = [i * edge for i, edge in zip(place, layout.chunk, strict=True)]
-        inside = voxels[tuple(slice(a, a + e) for a, e in zip(corner, layout.chunk, strict=True))]
-        if inside.size == 0:
-            # Rows after the last case of a packed array: nothing there, and nobody may ask.
-            index.append((MISSING, MISSING))
-            continue
-        chunk = inside
-        if inside.shape != layout.chunk:
-            chunk = np.zeros(layout.chunk, voxels.dtype)
+    for encoded in each(partial(_encoded_layer, voxels, layout), range(grid_of(layout)[0])):
+        for piece in encoded:
+            index.append((at, len(piece)) if piece else (MISSING, MISSING))
+            at += len(piece)
+        yield b"".join(encoded)
+    table = np.array(index, dtype="<u8").tobytes()
+    yield table + _checksum(table)
+
+
+def _encoded_layer(voxels: np.ndarray, layout: Layout, number: int) -> list[bytes]:
+    """Return the chunks at one place of the first axis, each with its checksum."""
+    depth = layout.chunk[0]
+    layer = voxels[number * depth : (number + 1) * depth]
+    if not len(layer):
+        # Rows after the last case of a packed array: nothing there, and nobody may ask.
+        return [b""] * int(np.prod(grid_of(layout)[1:]))
+    encoded = []
+    axes = [
+        [slice(i * edge, (i + 1) * edge) for i in range(count)]
+        for count, edge in zip(grid_of(layout)[1:], layout.chunk[1:], strict=True)
+    ]
+    for place in product(*axes):
+        chunk = layer[:, *place]
+        if chunk.shape != layout.chunk:
+            inside, chunk = chunk, np.zeros(layout.chunk, voxels.dtype)
             chunk[tuple(slice(n) for n in inside.shape)] = inside
-        encoded = blosc_encode(
+        piece = blosc_encode(
             np.ascontiguousarray(chunk).reshape(-1),
             level=CODEC["clevel"],
             compressor=CODEC["cname"],
@@ -66,13 +87,8 @@ def encode_shard(voxels: np.ndarray, layout: Layout) -> Iterator[bytes]:
             blocksize=CODEC["blocksize"],
             numthreads=1,
         )
-        yield encoded
-        yield _checksum(encoded)
-        index.append((at, len(encoded) + _CRC))
-        at += len(encoded) + _CRC
-    table = np.array(index, dtype="<u8").tobytes()
-    yield table
-    yield _checksum(table)
+        encoded.append(piece + _checksum(piece))
+    return encoded
 
 
 def _checksum(piece: bytes) -> bytes:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ _FIXED = len(MAGIC) + 8 + 32
 
 
 @dataclass(frozen=True)
-class RawCases:
-    """Cases kept as raw voxels until a shard of several is full.
+class StagedCases(ABC):
+    """Finished cases of a part, however their voxels are kept.
 
     Parameters
     ----------
@@ -40,11 +41,24 @@ class RawCases:
     folder: Path
 
     def found(self, case_id: str) -> dict[str, Any] | None:
-        """Return the header of a whole staged case, else None."""
+        """Return the header of a whole staged case, else None and nothing of it is left."""
         path = case_file(self.folder, case_id)
         header = staged_header(path)
-        return header if header is not None and is_whole(path, header) else None
+        if header is not None and self.is_whole(path, header):
+            return header
+        path.unlink(missing_ok=True)
+        self.remove(case_id)
+        return None
 
+    @abstractmethod
+    def is_whole(self, path: Path, header: dict[str, Any]) -> bool:
+        """Say whether a case still holds the voxels and masks that its header names."""
+
+    @abstractmethod
+    def remove(self, case_id: str) -> None:
+        """Remove what is kept of a case beside its own file."""
+
+    @abstractmethod
     def keep(
         self,
         case_id: str,
@@ -57,9 +71,36 @@ class RawCases:
         Returns
         -------
         dict
-            The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest) and
-            ``info``.
+            The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest),
+            ``info`` and, where its files stand where they stay, ``files`` (name in the part to
+            SHA-256).
+
+        Raises
+        ------
+        StoreError
+            When the voxels read back other than they were made.
         """
+
+
+class RawCases(StagedCases):
+    """Cases kept as raw voxels until a shard of several is full."""
+
+    def remove(self, case_id: str) -> None:
+        pass
+
+    def is_whole(self, path: Path, header: dict[str, Any]) -> bool:
+        return voxel_digest(staged_voxels(path, header)) == header["voxels"] and all(
+            voxel_digest(staged_mask(path, header, name)) == digest
+            for name, digest in header["masks"].items()
+        )
+
+    def keep(
+        self,
+        case_id: str,
+        array: np.ndarray,
+        info: dict[str, Any],
+        masks: Mapping[str, np.ndarray],
+    ) -> dict[str, Any]:
         array = np.ascontiguousarray(array)
         masks = {name: np.ascontiguousarray(mask) for name, mask in sorted(masks.items())}
         header = {
@@ -126,14 +167,6 @@ def staged_mask(path: Path, header: dict[str, Any], name: str) -> np.ndarray:
 def _staged(path: Path, header: dict[str, Any], offset: int, dtype: str) -> np.ndarray:
     count = int(np.prod(header["shape"]))
     return np.fromfile(path, dtype=dtype, count=count, offset=offset).reshape(header["shape"])
-
-
-def is_whole(path: Path, header: dict[str, Any]) -> bool:
-    """Say whether a staged case still holds the voxels and masks that were staged."""
-    return voxel_digest(staged_voxels(path, header)) == header["voxels"] and all(
-        voxel_digest(staged_mask(path, header, name)) == digest
-        for name, digest in header["masks"].items()
-    )
 
 
 @contextmanager

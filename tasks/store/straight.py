@@ -1,16 +1,17 @@
 """Cases of unequal shape go straight to their place in the part: encoded once, read back at once.
 
-While the main thread encodes, a helper digests the voxels and the file's bytes; then both read back
-while another waits for the disk.  All this releases the interpreter lock, and nothing is computed
-that would not be computed without the helpers.
+Two helpers digest the voxels, encode layers of chunks and read them back, while the main thread
+writes in order, digests the file's bytes and waits for the disk.  All this releases the interpreter
+lock, and nothing is computed that would not be computed without the helpers.
 """
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from tasks.store.schema import (
     image_group,
     mask_array,
 )
-from tasks.store.staging import case_file, staged_header, sync, write_header
+from tasks.store.staging import StagedCases, case_file, sync, write_header
 from tasks.store.voxels import (
     StoredArray,
     create_array,
@@ -41,31 +42,19 @@ from tasks.store.voxels import (
 HELPED_BYTES = 4 << 20
 """Arrays below this are done in one thread: digesting 4 MB takes 2 ms, a thread half of one."""
 
+AHEAD = 3
+"""Layers of chunks that are encoded before the one that is written: enough for two threads."""
+
 Submit = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class ShardedCases:
-    """Cases kept as the files that they will be in the part.
+class ShardedCases(StagedCases):
+    """Cases kept as the files that they will be in the part, each read back when written."""
 
-    Parameters
-    ----------
-    folder : Path
-        The part's staging folder.
-    """
-
-    folder: Path
-
-    def found(self, case_id: str) -> dict[str, Any] | None:
-        """Return the header of a whole staged case, else None and nothing of it is left."""
-        header = staged_header(case_file(self.folder, case_id))
-        if header is not None and self._is_whole(header):
-            return header
-        case_file(self.folder, case_id).unlink(missing_ok=True)
+    def remove(self, case_id: str) -> None:
         shutil.rmtree(self.folder / PART / image_group(case_id, packed=False), ignore_errors=True)
-        return None
 
-    def _is_whole(self, header: dict[str, Any]) -> bool:
+    def is_whole(self, path: Path, header: dict[str, Any]) -> bool:
         place = Folder(self.folder / PART)
         try:
             return all(place.sha256(name) == sha256 for name, sha256 in header["files"].items())
@@ -79,19 +68,6 @@ class ShardedCases:
         info: dict[str, Any],
         masks: Mapping[str, np.ndarray],
     ) -> dict[str, Any]:
-        """Write the groups, arrays and shards of one finished case, and read its voxels back.
-
-        Returns
-        -------
-        dict
-            The header: ``shape``, ``dtype``, ``voxels`` (digest), ``masks`` (name to digest),
-            ``info`` and ``files`` (name in the part to SHA-256).
-
-        Raises
-        ------
-        StoreError
-            When the voxels read back other than they were made.
-        """
         part, group = self.folder / PART, image_group(case_id, packed=False)
         names = sorted(masks)
         (part / CASES).mkdir(parents=True, exist_ok=True)
@@ -133,18 +109,19 @@ def _write_array(
     layout = case_layout(array.shape)
     shard = f"{path}/{shard_name(layout, 0)}"
     create_array(part / path, layout, array.dtype)
-    of_file, depth = hashlib.sha256(), array.shape[0]
-    with _helper(array.nbytes) as digesting, _helper(array.nbytes) as syncing:
-        digest = digesting(voxel_digest, array)
-        write_shard(part / path, layout, 0, array, lambda block: digesting(of_file.update, block))
+    of_file = hashlib.sha256()
+    with _helpers(array.nbytes) as submit:
+        digest = submit(voxel_digest, array)
+        write_shard(part / path, layout, 0, array, of_file.update, partial(_in_order, submit))
         stored = _opened(part, path, shard)
-        half = depth // 2 // INNER[0] * INNER[0]
-        waited = [digesting(_compare, stored, array, case_id, half, depth)]
+        compared = [
+            submit(_compare, stored, array, case_id, first)
+            for first in range(0, array.shape[0], INNER[0])
+        ]
         if array.nbytes >= HELPED_BYTES:
             # The commit syncs it again, which is nothing then; small files it syncs all at once.
-            waited.append(syncing(sync, part / shard))
-        _compare(stored, array, case_id, 0, half)
-        for one in waited:
+            sync(part / shard)
+        for one in compared:
             one.result()
     return digest.result(), {shard: of_file.hexdigest()}
 
@@ -154,27 +131,37 @@ def _opened(part: Path, path: str, shard: str) -> StoredArray:
     return open_array(place, path, place.read(f"{path}/zarr.json"), files)
 
 
-def _compare(stored: StoredArray, array: np.ndarray, case_id: str, first: int, last: int) -> None:
-    """Read slices as a reader would, a layer of chunks at a time, and compare every bit."""
-    bits = f"u{array.itemsize}"
-    for start in range(first, last, INNER[0]):
-        stop = min(start + INNER[0], last)
-        found = stored.read(f"case {case_id}", 0, (start, 0, 0), (stop, *array.shape[1:]))
+def _compare(stored: StoredArray, array: np.ndarray, case_id: str, first: int) -> None:
+    """Read a layer of chunks as a reader would, a row at a time, and compare every bit."""
+    bits, last = f"u{array.itemsize}", min(first + INNER[0], array.shape[0])
+    for top in range(0, array.shape[1], INNER[1]):
+        bottom = min(top + INNER[1], array.shape[1])
+        found = stored.read(f"case {case_id}", 0, (first, top, 0), (last, bottom, array.shape[2]))
+        made = array[first:last, top:bottom]
         # Bits, not values: minus zero is not zero here.
-        if found.dtype != array.dtype or not np.array_equal(
-            found.view(bits), array[start:stop].view(bits)
-        ):
+        if found.dtype != array.dtype or not np.array_equal(found.view(bits), made.view(bits)):
             raise StoreError(differs(case_id))
 
 
 @contextmanager
-def _helper(size: int) -> Iterator[Submit]:
-    """Give a way to have calls done in order: by a thread when the array is worth one."""
+def _helpers(size: int) -> Iterator[Submit]:
+    """Give a way to have calls done: by two threads when the array is worth them."""
     if size < HELPED_BYTES:
         yield _at_once
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="digest") as helper:
-        yield helper.submit
+    with ThreadPoolExecutor(2, thread_name_prefix="store") as helpers:
+        yield helpers.submit
+
+
+def _in_order(submit: Submit, call: Callable[..., Any], items: Iterable[Any]) -> Iterator[Any]:
+    """Do what ``map`` does, a few calls ahead of the one whose result is asked for."""
+    under_way: deque[Future] = deque()
+    for item in items:
+        under_way.append(submit(call, item))
+        if len(under_way) > AHEAD:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
 
 
 def _at_once(call: Callable[..., Any], *arguments: Any) -> Future:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,13 +12,10 @@ import numpy as np
 from tasks.errors import StoreError
 from tasks.store.places import Place
 from tasks.store.schema import Layout, array_metadata, layout_of
-from tasks.store.shards import Damaged, encode_shard, grid_of, read_box, read_index
+from tasks.store.shards import Damaged, Each, encode_shard, grid_of, read_box, read_index
 
 INDEXES = 512
 """Shard indexes an open array keeps; that of a large volume has 40 kB."""
-
-BLOCK_BYTES = 1 << 20
-"""A shard is written and digested in blocks of at least this: fewer calls, still in the cache."""
 
 
 def create_array(path: Path, layout: Layout, dtype: np.dtype) -> None:
@@ -35,6 +32,7 @@ def write_shard(
     start: int,
     voxels: np.ndarray,
     taken: Callable[[bytes], object] | None = None,
+    each: Each = map,
 ) -> None:
     """Write one whole shard of the array at ``path``.
 
@@ -48,6 +46,8 @@ def write_shard(
         Reaches to the end of the shard or of the array, whichever comes first.
     taken : callable (bytes), optional
         Given the file's bytes, block by block, as they are written.
+    each : callable, optional
+        See `encode_shard`.
 
     Raises
     ------
@@ -65,23 +65,10 @@ def write_shard(
     name.parent.mkdir(parents=True, exist_ok=True)
     # The commit syncs every file once; nobody reads it before.
     with name.open("xb") as stream:
-        for block in _blocks(encode_shard(voxels, layout)):
+        for block in encode_shard(voxels, layout, each):
             stream.write(block)
             if taken is not None:
                 taken(block)
-
-
-def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    held: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        held.append(piece)
-        size += len(piece)
-        if size >= BLOCK_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
 
 
 def shard_name(layout: Layout, row: int) -> str:

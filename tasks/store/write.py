@@ -26,7 +26,7 @@ from tasks.store.schema import (
     STAGING,
 )
 from tasks.store.spent import Stopwatch
-from tasks.store.staging import RawCases, sole_writer
+from tasks.store.staging import RawCases, StagedCases, sole_writer
 from tasks.store.straight import ShardedCases, file_digests
 
 Failure = tuple[str, str, str]
@@ -238,7 +238,7 @@ def _staged_bytes(header: dict) -> int:
 
 
 def _produce_one(
-    kept: ShardedCases | RawCases,
+    kept: StagedCases,
     case_id: str,
     produce: Callable[[str], Prepared],
     fixed_shape: tuple[int, int, int] | None,

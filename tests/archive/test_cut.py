@@ -91,6 +91,16 @@ def test_what_a_file_converted_the_next_one_has_unless_its_bytes_differ(tmp_path
         same(two, dcmread(BytesIO(second)))
 
 
+def test_what_is_asked_for_when_all_files_are_cut_is_converted_once_too(tmp_path):
+    cutter = Cutter()
+    one, two = (cutter.cut(data) for data in slices(tmp_path)[:2])
+    assert two["Rows"] is one["Rows"]
+    assert two.get("Columns") == one.Columns == two[0x00280011].value
+    assert two.file_meta["TransferSyntaxUID"] is one.file_meta["TransferSyntaxUID"]
+    assert two["ImagePositionPatient"] is not one["ImagePositionPatient"]
+    assert (two.get("EchoTime"), two.get("EchoTime", 1), two.get("NoKeyword", 2)) == (None, 1, 2)
+
+
 def test_text_in_another_character_set_is_not_taken_over(tmp_path):
     dataset = dcmread(BytesIO(slices(tmp_path)[0]))
     found, cutter = [], Cutter()

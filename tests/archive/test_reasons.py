@@ -22,6 +22,7 @@ COMPUTED = {
 """Reasons that are put together while running, with all that they can become."""
 
 PASSED_ON = {
+    ("archive/aside.py", "REASON"),
     ("archive/commits.py", "reason"),
     ("archive/grids.py", "reason"),
     ("archive/ring.py", "*answer.bad"),

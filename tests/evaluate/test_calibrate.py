@@ -3,16 +3,16 @@ import json
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from sklearn.isotonic import IsotonicRegression
 
 from tasks.evaluate.calibrate import (
-    EvaluateConfig,
-    OperatingPoint,
     apply_calibration,
     choose_threshold,
     fit_calibration,
     fit_temperature,
     reliability,
 )
+from tasks.evaluate.config import EvaluateConfig, OperatingPoint
 from tasks.evaluate.metrics import auroc, log_loss
 from tasks.evaluate.predictions import Predictions
 from tests.evaluate.cases import draw, two
@@ -53,6 +53,8 @@ def test_nothing_is_chosen_on_the_test_side():
         choose_threshold(TRUTH, SCORE, OperatingPoint(), side="test")
     with pytest.raises(ValueError, match="cannot be fitted on the 'test' side"):
         fit_calibration(draw(20), "platt", side="test")
+    with pytest.raises(ValueError, match="cannot be fitted on the 'test' side"):
+        fit_calibration(draw(20), "isotonic", side="test")
 
 
 def test_one_class_alone_has_no_threshold():
@@ -122,9 +124,39 @@ def test_platt_survives_separable_cases():
     assert np.isfinite(list(parameters.values())[1:]).all()
 
 
-def test_platt_is_for_two_classes():
+@pytest.mark.parametrize("method", ["platt", "isotonic"])
+def test_platt_and_isotonic_are_for_two_classes(method):
     with pytest.raises(ValueError, match="no single positive class"):
-        fit_calibration(draw(30, 3), "platt")
+        fit_calibration(draw(30, 3), method)
+
+
+@pytest.mark.parametrize("positive", ["a", "b"])
+@pytest.mark.parametrize("n", [2, 3, 40, 900])
+def test_isotonic_agrees_with_scikit_learn_up_to_laplaces_limits(positive, n):
+    pred = draw(n, gain=0.7, positive=positive, seed=n)
+    theirs = IsotonicRegression(out_of_bounds="clip").fit(pred.score, pred.truth)
+    parameters = json.loads(json.dumps(fit_calibration(pred, "isotonic")))
+    least = 1 / (n + 2)
+    # Asked where it was fitted: between the steps the limits bend the lines.
+    found = apply_calibration(parameters, pred.probability)
+    expected = theirs.predict(pred.score).clip(least, 1 - least)
+    np.testing.assert_allclose(found[:, pred.positive_index], expected, atol=1e-9)
+    np.testing.assert_allclose(found.sum(1), 1)
+    beyond = np.array([[0.0, 1.0], [1.0, 0.0]])
+    assert np.isfinite(apply_calibration(parameters, beyond)).all()
+
+
+def test_isotonic_mends_what_no_logistic_curve_can():
+    rng = np.random.default_rng(3)
+    chance = rng.uniform(size=4000)
+    truth = (rng.uniform(size=4000) < chance).astype(int)
+    stepped = two(truth, np.where(chance < 0.5, chance / 2, 0.5 + chance / 2))
+    fresh = rng.uniform(size=4000) < chance
+    loss = {}
+    for method in ("none", "platt", "isotonic"):
+        mended = apply_calibration(fit_calibration(stepped, method), stepped.probability)
+        loss[method] = log_loss(fresh.astype(int), mended)
+    assert loss["isotonic"] < loss["platt"] - 0.002 < loss["none"]
 
 
 def test_no_calibration_changes_nothing():

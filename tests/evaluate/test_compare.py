@@ -12,8 +12,8 @@ from tasks.evaluate.compare import (
     paired_mean,
     paired_metric,
 )
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.predictions import DiceScores
 from tests.evaluate.cases import draw, two
 
 
@@ -104,14 +104,30 @@ def test_dice_is_compared_by_patients():
     rng = np.random.default_rng(0)
     ids, keys = [f"c{i}" for i in range(40)], [f"p{i // 2}" for i in range(40)]
     a, b = rng.beta(8, 2, (40, 2)), rng.beta(8, 3, (40, 2))
-    first, second = (DiceScores(ids, keys, ("x", "y"), d) for d in (a, b))
+    first, second = (MaskScores(ids, keys, ("x", "y"), d) for d in (a, b))
     found = paired_metric(first, second, "dice")
     means = [d.reshape(20, 2, 2).mean((1, 2)) for d in (a, b)]
     assert found.n_patients == 20
     assert found.p_value == pytest.approx(ttest_rel(*means).pvalue)
     assert paired_metric(first, second, "dice/x").value != found.value
-    with pytest.raises(ValueError, match="not a metric of masks"):
+    with pytest.raises(ValueError, match="not a metric of these masks"):
         paired_metric(first, second, "auroc")
+
+
+def test_distances_are_compared_turned_round():
+    rng = np.random.default_rng(2)
+    ids, dice = [f"c{i}" for i in range(30)], np.full((30, 2), 0.9)
+    near, far = rng.gamma(4, 1, (30, 2)), rng.gamma(8, 1, (30, 2))
+    first, second = (
+        MaskScores(ids, ids, ("x", "y"), dice, None, {"hd95": d, "volume_bias": d})
+        for d in (near, far)
+    )
+    found = paired_metric(first, second, "hd95")
+    assert found.value == pytest.approx((far - near).mean())
+    assert found.lo > 0
+    for wrong in ("nsd", "volume_bias", "hd95/z"):
+        with pytest.raises(ValueError, match="choose one of"):
+            paired_metric(first, second, wrong)
 
 
 def test_paired_mean_gives_the_limits_of_student():

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.evaluate.calibrate import EvaluateConfig, OperatingPoint
-from tasks.evaluate.metrics import METRICS
+from tasks.evaluate.config import EvaluateConfig, LesionConfig, OperatingPoint
+from tasks.evaluate.known import METRICS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "evaluation.md").read_text()
 
@@ -14,7 +14,13 @@ def test_every_metric_is_on_the_page(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*EvaluateConfig.model_fields, *OperatingPoint.model_fields], ids=str
+    "name",
+    [
+        *EvaluateConfig.model_fields,
+        *LesionConfig.model_fields,
+        *OperatingPoint.model_fields,
+    ],
+    ids=str,
 )
 def test_every_setting_is_on_the_page(name):
     assert f"`{name}`" in PAGE

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from tasks.evaluate import figures
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.montage import CasePanel, best_slice, draw_cases, worst_and_best
-from tasks.evaluate.predictions import DiceScores
 from tests.evaluate.cases import draw, two
 
 HISTORY = [
@@ -66,11 +66,13 @@ def test_the_learning_curve_takes_one_run_or_several(tmp_path):
 
 def scores(n=12):
     dice = np.linspace(0.2, 0.95, n)[:, None].repeat(2, 1)
-    return DiceScores([f"c{i}" for i in range(n)], [f"p{i}" for i in range(n)], ("x", "y"), dice)
+    ids, keys = [f"c{i}" for i in range(n)], [f"p{i}" for i in range(n)]
+    return MaskScores(ids, keys, ("x", "y"), dice, None, {"nsd": dice**0.5, "hd95": 40 * dice})
 
 
-def test_dice_boxes_are_written(tmp_path):
-    assert looks_like_a_picture(figures.draw_dice_box(tmp_path / "dice.png", scores()))
+@pytest.mark.parametrize("name", figures.BOX_WORDS)
+def test_boxes_of_masks_are_written(tmp_path, name):
+    assert looks_like_a_picture(figures.draw_mask_box(tmp_path / "box.png", scores(), name))
 
 
 def test_worst_and_best_cases_are_ranked_and_shared_by_none():

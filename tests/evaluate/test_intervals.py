@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tasks.evaluate.intervals import (
-    metric_table,
-    percentile_limits,
-    resampled_weights,
-    summary_sentence,
-    wilson,
-)
-from tasks.evaluate.predictions import DiceScores
+from tasks.evaluate.intervals import percentile_limits, resampled_weights, wilson
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.table import metric_table, summary_sentence
 from tests.evaluate.cases import draw, two
 
 FAST = 2.0
@@ -28,7 +23,8 @@ def test_two_hundred_patients_are_quick_and_exact_methods_are_named():
     start = time.perf_counter()
     table = metric_table(draw(200), 0.5)
     assert time.perf_counter() - start < FAST
-    assert table["recall"].method == "wilson"
+    for name in ("recall", "specificity", "precision", "npv", "accuracy"):
+        assert table[name].method == "wilson", name
     assert table["auroc"].method == "delong-logit"
     assert table["brier"].method == "patient bootstrap"
     for interval in table.values():
@@ -41,6 +37,7 @@ def test_several_cases_a_patient_go_through_the_bootstrap():
     assert {found.method for found in table.values()} == {
         "patient bootstrap",
         "patient bootstrap, recentred",
+        "sandwich over patients",
     }
     assert table["auroc"].n_patients == 50
 
@@ -81,8 +78,8 @@ def test_a_perfect_score_is_not_certain(cases):
     truth = np.repeat([0, 1], [20, 20])
     keys = [f"p{i // cases}" for i in range(40)]
     table = metric_table(two(truth, 0.1 + 0.8 * truth, keys), 0.5)
-    for name in ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1",
-                 "mcc", "auroc", "average_precision"):  # fmt: skip
+    for name in ("accuracy", "balanced_accuracy", "precision", "npv", "recall", "specificity", "f1",
+                 "mcc", "kappa", "auroc", "average_precision"):  # fmt: skip
         assert table[name].value == 1, name
         assert 0.3 < table[name].lo < 0.99, name
         assert table[name].hi == 1, name
@@ -99,7 +96,7 @@ def test_dice_intervals_are_over_patients():
     n = 40
     dice = rng.beta(9, 2, size=(n, 2))
     ids, keys = [f"c{i}" for i in range(n)], [f"p{i // 2}" for i in range(n)]
-    table = metric_table(DiceScores(ids, keys, ("x", "y"), dice))
+    table = metric_table(MaskScores(ids, keys, ("x", "y"), dice))
     mean = dice.reshape(20, 2, 2).mean(1)
     assert table["dice/x"].value == pytest.approx(mean[:, 0].mean())
     # The bootstrap of a mean must come close to Student's t.

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.evaluate import metrics as m
+from tasks.evaluate.known import COUNTING, METRICS
 from tests.evaluate.cases import draw, two
 
 TOLERANCE = 1e-12
@@ -25,6 +26,8 @@ def test_two_classes_agree_with_scikit_learn(threshold, positive):
         "specificity": sk.recall_score(1 - truth, 1 - call),
         "f1": sk.f1_score(truth, call),
         "mcc": sk.matthews_corrcoef(truth, call),
+        "kappa": sk.cohen_kappa_score(truth, call),
+        "npv": sk.precision_score(1 - truth, 1 - call),
         "auroc": sk.roc_auc_score(truth, score),
         "average_precision": sk.average_precision_score(truth, score),
         "brier": sk.brier_score_loss(truth, score),
@@ -48,6 +51,8 @@ def test_several_classes_agree_with_scikit_learn():
         "recall": sk.recall_score(truth, call, average="macro"),
         "f1": sk.f1_score(truth, call, average="macro"),
         "mcc": sk.matthews_corrcoef(truth, call),
+        "kappa": sk.cohen_kappa_score(truth, call),
+        "npv/c": sk.precision_score(truth != 2, call != 2),
         "auroc": sk.roc_auc_score(truth, p, multi_class="ovr", average="macro"),
         "average_precision": sk.average_precision_score(np.eye(4)[truth], p, average="macro"),
         "brier": sk.brier_score_loss(truth, p),
@@ -101,7 +106,7 @@ def test_a_weight_is_a_repetition(data):
     repeated = two_or_more(pred, rows)
     expected = m.classification_metrics(repeated, threshold)
     # The ECE is left out: its bins are those of the unweighted scores.
-    names = (*m.COUNTING, "auroc", "average_precision", "brier", "log_loss")
+    names = (*COUNTING, "auroc", "average_precision", "brier", "log_loss")
     weights = np.array([counts, np.ones(24)], float)
     found = m.weighted_metrics(pred, threshold, names)(weights)
     whole = m.classification_metrics(pred, threshold)
@@ -134,6 +139,13 @@ def test_a_class_never_called_has_precision_zero():
     assert found["precision"] == 0
     assert found["f1"] == 0
     assert found["mcc"] == 0
+    assert found["kappa"] == 0
+    assert m.classification_metrics(two([0, 1, 1], [0.1, 0.2, 0.3]), 0.05)["npv"] == 0
+
+
+def test_a_published_kappa():
+    """Cohen's own table as Fleiss prints it: two raters, 50 cases, kappa 0.40."""
+    assert m.counting_metrics(np.array([[20.0, 5.0], [10.0, 15.0]]))["kappa"] == pytest.approx(0.4)
 
 
 def test_two_classes_need_a_threshold_and_more_refuse_one():
@@ -145,11 +157,11 @@ def test_two_classes_need_a_threshold_and_more_refuse_one():
 
 def test_every_metric_is_described():
     found = m.classification_metrics(draw(50), 0.5)
-    assert found.keys() <= m.METRICS.keys()
-    for info in m.METRICS.values():
+    assert found.keys() <= METRICS.keys()
+    for info in METRICS.values():
         assert info.direction in ("higher", "lower", "none")
         assert info.text.endswith(".")
         assert info.range[0] < info.range[1]
     for name, value in found.items():
-        lo, hi = m.METRICS[name].range
+        lo, hi = METRICS[name].range
         assert lo <= value <= hi

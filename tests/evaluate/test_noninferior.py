@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.noninferior import noninferiority, null_variance
-from tasks.evaluate.predictions import DiceScores
 from tests.evaluate.cases import draw, two
 
 
@@ -67,7 +67,7 @@ def test_dice_needs_no_floor_and_names_patients():
     ids, keys = [f"c{i}" for i in range(15)], [f"p{i}" for i in range(15)]
     base = rng.beta(9, 2, (15, 1))
     other = np.clip(base + 0.05 * rng.normal(size=(15, 1)), 0, 1)
-    first, second = (DiceScores(ids, keys, ("x",), d) for d in (base, other))
+    first, second = (MaskScores(ids, keys, ("x",), d) for d in (base, other))
     found = noninferiority(first, second, "dice", 0.01)
     assert found.test == "paired t over patients"
     assert found.patients_if_equal > 15

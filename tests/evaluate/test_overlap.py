@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from tasks.evaluate.overlap import dice_per_class, dice_scores, patient_dice, segmentation_metrics
+from tasks.evaluate.masks import MaskScores, patient_means
+from tasks.evaluate.overlap import dice_per_class
+from tasks.evaluate.table import metric_table
 
 
 def test_dice_by_hand():
@@ -19,24 +21,29 @@ def test_empty_masks_have_a_stated_answer():
     assert dice_per_class(something, nothing, 1) == (pytest.approx([0.0]), pytest.approx([2]))
 
 
+def scored(ids, keys, pairs) -> MaskScores:
+    dice, empty = zip(*(dice_per_class(*pair, 1) for pair in pairs), strict=True)
+    return MaskScores(ids, keys, ["organ"], np.array(dice), np.array(empty))
+
+
 def test_empty_masks_are_counted():
     nothing, something = np.zeros((1, 2, 2), np.uint8), np.ones((1, 2, 2), np.uint8)
     pairs = [(nothing, nothing), (nothing, something), (something, something)]
-    scores = dice_scores(["a", "b", "c"], ["p", "p", "q"], ["organ"], pairs)
+    scores = scored(["a", "b", "c"], ["p", "p", "q"], pairs)
     assert scores.n_empty == {"organ": {"both": 1, "one": 1}}
-    assert segmentation_metrics(scores)["n_empty"] == 2
+    assert metric_table(scores)["n_empty"].value == 2
 
 
 def test_a_patient_counts_once_however_many_cases():
     mask = np.ones((1, 1, 4), np.uint8)
     wrong = np.zeros((1, 1, 4), np.uint8)
     pairs = [(mask, mask), (mask, wrong), (mask, wrong), (mask, wrong)]
-    scores = dice_scores(list("abcd"), ["p", "q", "q", "q"], ["organ"], pairs)
-    patients, mean = patient_dice(scores)
+    scores = scored(list("abcd"), ["p", "q", "q", "q"], pairs)
+    patients, mean = patient_means(scores)
     assert patients == ("p", "q")
     np.testing.assert_array_equal(mean[:, 0], [1, 0])
-    assert segmentation_metrics(scores)["dice"] == 0.5
-    assert segmentation_metrics(scores)["dice/organ"] == 0.5
+    assert metric_table(scores)["dice"].value == 0.5
+    assert metric_table(scores)["dice/organ"].value == 0.5
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from tasks.evaluate.predictions import DiceScores, Predictions, align
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions, align
 from tests.evaluate.cases import draw
 
 
@@ -25,9 +26,9 @@ def test_the_positive_class_survives_a_table():
 
 
 def test_dice_survives_a_table_with_its_empty_marks():
-    scores = DiceScores(["c0", "c1"], ["p0", "p1"], ["x", "y"], [[1, 0], [0.5, 0.75]],
+    scores = MaskScores(["c0", "c1"], ["p0", "p1"], ["x", "y"], [[1, 0], [0.5, 0.75]],
                         [[1, 2], [0, 0]])  # fmt: skip
-    back = DiceScores.from_table(scores.to_table())
+    back = MaskScores.from_table(scores.to_table())
     np.testing.assert_array_equal(back.dice, scores.dice)
     assert back.n_empty == {"x": {"both": 1, "one": 0}, "y": {"both": 0, "one": 1}}
 
@@ -60,7 +61,7 @@ def test_impossible_predictions_are_refused(change, words):
 
 def test_dice_outside_its_range_is_refused():
     with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-        DiceScores(["c"], ["p"], ["x"], [[np.nan]])
+        MaskScores(["c"], ["p"], ["x"], [[np.nan]])
 
 
 def test_arrays_cannot_be_changed_afterwards():

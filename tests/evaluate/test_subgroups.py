@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tasks.evaluate.intervals import metric_table
-from tasks.evaluate.predictions import DiceScores
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.subgroups import FACTS, FEWEST, NOT_STATED, band, rows_of, subgroups
+from tasks.evaluate.table import metric_table
 from tests.evaluate.cases import two
 
 N = 90
@@ -60,7 +60,7 @@ def test_a_group_of_one_class_has_no_auroc():
 def test_masks_have_groups_too():
     rng = np.random.default_rng(0)
     names = tuple(f"c{n}" for n in range(30))
-    scores = DiceScores(names, names, ("lung",), rng.uniform(0.5, 1, (30, 1)))
+    scores = MaskScores(names, names, ("lung",), rng.uniform(0.5, 1, (30, 1)))
     low, high = subgroups(scores, {"slice_thickness": [1.0] * 12 + [2.5] * 18}, replicates=200)
     assert (low.value, high.value) == ("up to 1 mm", "over 1 to 3 mm")
     assert low.figures["dice"].value == pytest.approx(scores.dice[:12].mean())

@@ -2,14 +2,20 @@
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tasks.store.staging import MAGIC
 
 LONGEST = 280
 """Seconds one command may take on a loaded machine before the test gives up on it."""
@@ -43,6 +49,8 @@ class Place:
     folder: Path
     api: str = ""
     """Prefect server to use; by default the command starts one of its own."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Further variables that this user set."""
 
     @property
     def home(self) -> Path:
@@ -64,7 +72,18 @@ class Place:
             "TMPDIR": str(self.folder / "tmp"),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
+            **self.more,
         }
+
+    def copied(self, folder: Path, more: Mapping[str, str] | None = None) -> "Place":
+        """Return a copy that uses our server: same project key, so same cases and same parts."""
+        place = Place(folder, self.api_of_server(), more or {})
+        for name in ("catalog.db", "vault.db"):
+            _checkpointed(self.home / name)
+        kept = shutil.ignore_patterns("prefect", "mlflow", "*-wal", "*-shm")
+        shutil.copytree(self.home, place.home, ignore=kept)
+        place.home.chmod(0o700)
+        return place
 
     def start(self, *words: object, **options: Any) -> subprocess.Popen:
         """Start the command in a process group of its own."""
@@ -118,6 +137,23 @@ class Place:
         for process in left:
             process.kill()
         return names
+
+
+def staged(store: Path) -> set[str]:
+    """Return the names of the cases that lie finished in the staging of a store."""
+    found = set()
+    for path in (store / "staging").rglob("*"):
+        # A part that is committed meanwhile takes its files away.
+        with suppress(FileNotFoundError, IsADirectoryError), path.open("rb") as stream:
+            if stream.read(len(MAGIC)) == MAGIC:
+                found.add(path.name)
+    return found
+
+
+def _checkpointed(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        assert database.execute("pragma wal_checkpoint(truncate)").fetchone()[0] == 0
+    database.close()
 
 
 def _described(process: psutil.Process) -> str:

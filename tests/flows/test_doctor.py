@@ -157,6 +157,24 @@ def test_a_scheduler_address_that_is_none_is_a_finding(address: str, tmp_path: P
     assert finding.remedy
 
 
+@pytest.mark.parametrize(
+    ("address", "warned"),
+    [("tcp://0.0.0.0", True), ("tls://0.0.0.0", False), ("tcp://127.0.0.1", False)],
+)
+def test_a_scheduler_that_is_reached_in_clear_over_a_network_is_a_finding(
+    address: str, warned: bool, tmp_path: Path
+) -> None:
+    with socket.socket() as scheduler:
+        scheduler.bind(("127.0.0.1", 0))
+        scheduler.listen()
+        # Linux takes 0.0.0.0 to this machine, by a name that is not loopback's.
+        url = f"{address}:{scheduler.getsockname()[1]}"
+        findings = examine(Settings(home=tmp_path, dask_address=url))
+    found = [finding for finding in findings if finding.what == "Dask's encryption"]
+    assert [finding.level for finding in found] == ["warn"] * warned
+    assert all("tls://" in finding.remedy for finding in found)
+
+
 def test_a_password_in_an_address_is_not_printed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, mlflow_uri="http://me:hunter2@127.0.0.1:9")
     assert not any("hunter2" in f.value + f.remedy for f in examine(settings))

@@ -16,7 +16,7 @@ from tasks.archive.intake import ingest
 from tasks.archive.orders import WorkOrder
 from tasks.archive.sources import resolve_source
 from tasks.errors import BadCase
-from tasks.evaluate.calibrate import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig
 from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps

@@ -10,8 +10,8 @@ import pytest
 from flows.data import data_folder
 from flows.jobs import check_sides
 from tasks.errors import LeakageError
-from tasks.evaluate.calibrate import EvaluateConfig
 from tasks.evaluate.choose import choose_challenger
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.metrics import auroc
 from tasks.learn.job import FoldRecord, JobCase, TrainingJob
 from tasks.serve.names import load_names

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from tests.flows.servers import (
     api,
     environment,
     flow_runs,
+    free_ports,
     process,
     radloop,
     script,
@@ -89,7 +89,10 @@ class Site:
     def environment(self, service: str) -> dict[str, str]:
         """Return a service's environment, as compose.yaml has it."""
         given = SERVICES[service].get("environment", COMPOSE["x-radloop"]["environment"])
-        clean = environment(self.home, PREFECT_HOME=str(self.folder / f"prefect-{service}"))
+        # The images have this file in /etc/dask.
+        dask = str(INFRA / "dask" / "radloop.yaml")
+        prefect = str(self.folder / f"prefect-{service}")
+        clean = environment(self.home, PREFECT_HOME=prefect, DASK_CONFIG=dask)
         return clean | {name: self.here(value) for name, value in given.items()}
 
 
@@ -129,19 +132,11 @@ def postgresql() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in taken:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in taken]
-
-
 @pytest.fixture(scope="module")
 def ground(postgresql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """PostgreSQL, Prefect on it, and Dask."""
     folder = tmp_path_factory.mktemp("site")
-    site = Site(folder, postgresql, *_free_ports(3), secrets.token_hex(32))
+    site = Site(folder, postgresql, *free_ports(3), secrets.token_hex(32))
     site.home.mkdir()
     with ExitStack() as stack:
         for service in ("prefect", "dask-scheduler", "dask-worker"):

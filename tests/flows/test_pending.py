@@ -4,15 +4,18 @@ import json
 
 import pytest
 
+from flows import pending
 from flows.__main__ import main
-from flows.cohorts import settle
+from flows.cohorts import forecast, settle
 from flows.home import Home
-from flows.pending import all_made, cases_left, kept_recipe
+from flows.pending import all_made, cases_left, nothing_new, take_up
+from flows.recipes import kept_recipe
 from flows.settings import Settings
-from tasks.archive.catalog import LabelRow, put_label_set, upsert_series
-from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
+from tasks.archive.catalog import LabelRow, put_label_set, quarantine, upsert_series
+from tasks.archive.commits import PartRow, commit_part, put_recipe, retry_cases, want_cases
 from tasks.archive.sources import Source
 from tasks.archive.vault import put_source
+from tasks.errors import RadloopError
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import asked_for
 from tasks.labels.config import label_set_name
@@ -94,7 +97,7 @@ def commit(home: Home, kind: str, failures=()) -> str:
 
 
 def test_a_scenario_without_recipe_images_or_masks_has_something_to_do(home):
-    assert kept_recipe(home, ready_of(home)) is None
+    assert kept_recipe(home, ready_of(home).scenario) is None
     assert all_made(home, ready_of(home)) is None
     key = commit(home, "image")
     assert cases_left(home, ready_of(home), key) == []
@@ -113,6 +116,85 @@ def test_a_new_case_is_something_to_do_and_one_in_quarantine_is_not(home):
     (left,) = cases_left(home, ready_of(home), key)
     assert left.series_key == f"{CASES:032x}"
     assert all_made(home, ready_of(home)) is None
+
+
+class Sized(Settings):
+    """Settings of a machine whose workers have so much memory."""
+
+    memory: int = 0
+
+    @property
+    def worker_memory(self) -> int:
+        """Bytes of memory a local worker may use."""
+        return self.memory
+
+
+def of_workers(home: Home, memory: int, **more) -> Home:
+    """Return the same home on a machine with other workers."""
+    return Home(Sized(home=home.settings.home, memory=memory, **more))
+
+
+def test_a_case_too_large_for_the_workers_is_set_aside_and_comes_back_with_larger_ones(
+    home, monkeypatch
+):
+    said = []
+    monkeypatch.setattr(pending, "say", said.append)
+    giant = ready_of(home).cohort.cases[0].case_id
+    key = commit(home, "image", [(giant, "out_of_memory", "")])
+    commit(home, "label", [(giant, "no_mask", "")])
+    assert retry_cases(home.catalog) == 1
+    _, recipe = kept_recipe(home, ready_of(home).scenario)
+    small, large = of_workers(home, 400 << 20), of_workers(home, 8 << 30)
+    assert all_made(small, ready_of(small)) is None, "nobody was told yet"
+    assert take_up(small, ready_of(small), key, recipe, 400 << 20) == ([], 1)
+    assert "1 case set aside: 0.59 GB of memory needed, 0.42 GB in" in said.pop()
+    (row,) = quarantine(home.catalog)
+    assert (row.case_id, row.reason) == (giant, "too_large_for_workers")
+    # Now there is nothing to do for these workers, and something for larger or unknown ones.
+    assert all_made(small, ready_of(small)) == key
+    nothing_new(small, "quiet", key)
+    assert "1 of the recipe's cases wait for larger workers" in said.pop()
+    given = of_workers(home, 400 << 20, dask_address="tcp://127.0.0.1:1")
+    assert all_made(given, ready_of(given)) is None
+    assert all_made(large, ready_of(large)) is None
+    (case,), aside = take_up(large, ready_of(large), key, recipe, 8 << 30)
+    assert (case.case_id, aside) == (giant, 0)
+    assert quarantine(home.catalog) == []
+
+
+def test_a_new_case_that_fits_is_made_beside_one_that_does_not(home):
+    giant = ready_of(home).cohort.cases[0].case_id
+    key = commit(home, "image", [(giant, "out_of_memory", "")])
+    retry_cases(home.catalog)
+    _, recipe = kept_recipe(home, ready_of(home).scenario)
+    small_one = series(CASES, "north")
+    small_one.facts.update(rows=16, cols=16)
+    upsert_series(home.catalog, [small_one])
+    mask(home, range(CASES + 1))
+    (case,), aside = take_up(home, ready_of(home), key, recipe, 400 << 20)
+    assert (case.series_key, aside) == (f"{CASES:032x}", 1)
+
+
+def test_a_cohort_of_which_no_case_fits_is_an_error_that_says_what_to_do(home):
+    recipe = fit(ready_of(home).scenario.recipe, None)
+    put_recipe(home.catalog, recipe_id(recipe), "quiet", {}, "")
+    needed = "no case fits into a worker, 10 cases set aside: 0.59 GB .* fewer and larger workers"
+    for _ in range(2):
+        with pytest.raises(RadloopError, match=needed):
+            take_up(home, ready_of(home), recipe_id(recipe), recipe, 400 << 20)
+    assert len(cases_left(home, ready_of(home), recipe_id(recipe))) == CASES
+
+
+def test_the_check_tells_what_a_run_would_set_aside(home):
+    key = commit(home, "image", [(ready_of(home).cohort.cases[0].case_id, "out_of_memory", "")])
+    retry_cases(home.catalog)
+    small = of_workers(home, 400 << 20)
+    _, recipe = kept_recipe(home, ready_of(home).scenario)
+    for _ in range(2):
+        notes = "\n".join(forecast(small, small.scenario("quiet"))["notes"])
+        assert "to preprocess: 1 of 10 cases" in notes
+        assert "1 case set aside: 0.59 GB of memory needed" in notes
+        take_up(small, ready_of(small), key, recipe, 400 << 20)
 
 
 def test_a_changed_recipe_is_something_to_do(home):

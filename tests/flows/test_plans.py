@@ -1,11 +1,15 @@
 """What is still to be made: image parts that a killed run had planned, masks that came later."""
 
 import pytest
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from flows.cohorts import Ready
 from flows.home import Home
+from flows.pending import cases_left
 from flows.plans import kept_plan, plan_images, plan_labels
 from flows.settings import Settings
+from flows.workload import need_of
 from tasks.archive.catalog import (
     InstanceRow,
     LabelRow,
@@ -15,10 +19,17 @@ from tasks.archive.catalog import (
     upsert_series,
 )
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
+from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.intake import ingest
+from tasks.archive.sources import resolve_source
+from tasks.archive.vault import project_key
 from tasks.cohort.select import CohortConfig, select
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
 from tasks.labels.config import LabelConfig
+from tasks.phantom.ct import write_ct_series
+from tasks.store import plan as planning
+from tasks.store.sources import OF_SYNTAX
 
 RECIPE = "7" * 32
 LABELS = LabelConfig(format="decathlon", classes=("lesion",))
@@ -110,3 +121,33 @@ def test_a_killed_runs_parts_are_taken_up_and_only_new_cases_are_planned(home):
     assert {c for part in again for c in part.case_ids} == {case.case_id for case in found}
     left = plan_images(home, "lesions", RECIPE, recipe, found[3:])
     assert not {c for part in left for c in part.case_ids} & {c for p in first for c in p.case_ids}
+
+
+def test_parts_that_were_cut_by_other_figures_are_taken_up_as_they_are(home, monkeypatch):
+    recipe = fit(parse_steps([{"step": "resize", "shape": [1, 64, 64]}]), None)
+    found = cases(home.catalog, kind="nifti")
+    first = plan_images(home, "lesions", RECIPE, recipe, found)
+    monkeypatch.setattr(planning, "CASE_MS", 10**6)
+    alone = planning.plan_parts([need_of(case) for case in found], recipe, RECIPE)
+    assert len(alone) == len(found) > len(first), "the figures do not matter here"
+    assert plan_images(home, "lesions", RECIPE, recipe, found) == first
+    # What is committed is not pending, so no cut of it is ever asked for.
+    want_cases(home.catalog, RECIPE, [case.case_id for case in found])
+    commit(home, first[0].part_id, "image", first[0].case_ids)
+    assert cases_left(home, ready(home), RECIPE) == []
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_the_plan_knows_how_the_slices_of_an_archive_are_packed(home, tmp_path, compress):
+    write_ct_series(tmp_path / "ct", shape=(4, 32, 32))
+    if compress:
+        for path in (tmp_path / "ct").rglob("*.dcm"):
+            dataset = dcmread(path)
+            dataset.compress(RLELossless)
+            dataset.save_as(path)
+    names = Pseudonymiser(project_key(home.vault))
+    ingest(resolve_source(str(tmp_path / "ct")), home.catalog, home.vault, names)
+    (case,) = cases(home.catalog, kind="dicom")
+    syntax = RLELossless if compress else ExplicitVRLittleEndian
+    assert case.facts["transfer_syntax"] == syntax
+    assert need_of(case) == planning.CaseNeed(case.case_id, 8192, 4096, OF_SYNTAX[syntax])

@@ -20,10 +20,9 @@ from tasks.archive.commits import all_parts
 from tasks.phantom.write import write_limb_archive
 from tasks.serve.names import load_names
 from tasks.serve.tracking import Tracker, search
-from tasks.store.staging import MAGIC
 from tasks.store.verify import committed_parts, store_digest, verify_part
 from tests.flows.conftest import LIMB, LOOP_SECONDS
-from tests.flows.running import LONGEST, Place
+from tests.flows.running import LONGEST, Place, staged
 
 PATIENTS = 40
 KILLS = 10
@@ -49,19 +48,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def copy_of(prepared: Place) -> Callable[[Path], Place]:
-    """Copies of the prepared home: same project key, so same cases and same parts."""
-    api = prepared.api_of_server()
-
-    def copy(folder: Path) -> Place:
-        place = Place(folder, api)
-        kept = shutil.ignore_patterns("prefect", "mlflow", "*-wal", "*-shm")
-        for name in ("catalog.db", "vault.db"):
-            _checkpointed(prepared.home / name)
-        shutil.copytree(prepared.home, place.home, ignore=kept)
-        place.home.chmod(0o700)
-        return place
-
-    return copy
+    """Copies of the prepared home."""
+    return prepared.copied
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +58,6 @@ def calm(copy_of, tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = copy_of(tmp_path_factory.mktemp("calm"))
     place.radloop("preprocess", "small-limb").ok()
     return place
-
-
-def _checkpointed(path: Path) -> None:
-    import sqlite3
-
-    with sqlite3.connect(path) as database:
-        assert database.execute("pragma wal_checkpoint(truncate)").fetchone()[0] == 0
-    database.close()
 
 
 def kill_group(process: subprocess.Popen, place: Place) -> None:
@@ -91,15 +71,6 @@ def kill_group(process: subprocess.Popen, place: Place) -> None:
 def quietly(place: Place, *words: object) -> subprocess.Popen:
     sink = subprocess.DEVNULL
     return place.start(*words, stdin=sink, stdout=sink, stderr=sink)
-
-
-def staged(place: Place) -> set[str]:
-    folder = place.home / "store" / "staging"
-    return (
-        {p.name for p in folder.rglob("*") if p.is_file() and p.read_bytes()[:8] == MAGIC}
-        if (folder.is_dir())
-        else set()
-    )
 
 
 def check_nothing_half_done_is_visible(place: Place) -> None:
@@ -139,9 +110,9 @@ def wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
 def test_a_preprocess_killed_amid_a_part_goes_on_after_its_last_case(copy_of, calm, tmp_path):
     torn = copy_of(tmp_path)
     process = quietly(torn, "preprocess", "small-limb")
-    wait_for(process, lambda: len(staged(torn)) >= STAGED)
+    wait_for(process, lambda: len(staged(torn.home / "store")) >= STAGED)
     kill_group(process, torn)
-    finished = len(staged(torn))
+    finished = len(staged(torn.home / "store"))
     assert finished >= STAGED
     assert committed_parts(str(torn.home / "store")) == ()
     check_nothing_half_done_is_visible(torn)
@@ -149,7 +120,7 @@ def test_a_preprocess_killed_amid_a_part_goes_on_after_its_last_case(copy_of, ca
     assert resumed_cases(torn) == finished
     assert store_digest(str(torn.home / "store")) == store_digest(str(calm.home / "store"))
     check_nothing_half_done_is_visible(torn)
-    assert not staged(torn)
+    assert not staged(torn.home / "store")
     again = torn.radloop("preprocess", "small-limb").ok()
     assert again.out.startswith("0 cases in 0 parts")
 
@@ -181,7 +152,7 @@ def test_a_preprocess_killed_at_ten_random_moments_ends_in_the_same_store(copy_o
             kills += 1
     torn.radloop("preprocess", "small-limb").ok()
     assert store_digest(str(torn.home / "store")) == store_digest(str(calm.home / "store"))
-    assert not staged(torn)
+    assert not staged(torn.home / "store")
 
 
 def trainings(place: Place) -> list:

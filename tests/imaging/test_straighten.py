@@ -71,7 +71,7 @@ CROOKED = [{"tilt": 15.0}, {"tilt": -15.0}, {"heights": UNEVEN}, {"tilt": 8.0, "
 @pytest.mark.parametrize("how", CROOKED)
 def test_a_blob_stays_where_it_is_in_the_patient(tmp_path, how):
     files, _, middle = write(tmp_path, **how)
-    volume = read_source(STRAIGHT, "dicom", files)
+    volume = read_source(STRAIGHT, OrderCase("c", "dicom", tuple(files), None))
     out, _ = apply(STRAIGHT, source_image(volume))
     axes = out.affine[:3, :3] / np.linalg.norm(out.affine[:3, :3], axis=0)
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
@@ -82,7 +82,7 @@ def test_a_blob_stays_where_it_is_in_the_patient(tmp_path, how):
 @pytest.mark.parametrize("how", CROOKED)
 def test_predictions_come_back_to_the_slices_as_they_stand(tmp_path, how):
     files, values, _ = write(tmp_path, **how)
-    volume = read_source(STRAIGHT, "dicom", files)
+    volume = read_source(STRAIGHT, OrderCase("c", "dicom", tuple(files), None))
     out, traces = apply(STRAIGHT, source_image(volume))
     traces = json.loads(json.dumps(traces))
     back = invert(STRAIGHT, traces, out.array, kind="probability")
@@ -97,7 +97,7 @@ def test_predictions_come_back_to_the_slices_as_they_stand(tmp_path, how):
 @pytest.mark.parametrize("tilt", [15.0, -15.0])
 def test_labels_of_a_leaning_stack_come_back_as_they_were(tmp_path, tilt):
     files, values, _ = write(tmp_path, tilt=tilt)
-    volume = read_source(STRAIGHT, "dicom", files)
+    volume = read_source(STRAIGHT, OrderCase("c", "dicom", tuple(files), None))
     out, traces = apply(STRAIGHT, source_image(volume))
     label = ((values > 300) * 2 + (values > 700)).astype(np.uint8)
     forth = replay(STRAIGHT, traces, Image(label, volume.affine))
@@ -110,7 +110,7 @@ def test_labels_of_a_leaning_stack_come_back_as_they_were(tmp_path, tilt):
 
 def test_labels_of_an_uneven_stack_are_those_of_the_nearest_slice(tmp_path):
     files, *_ = write(tmp_path, heights=UNEVEN)
-    volume = read_source(STRAIGHT, "dicom", files)
+    volume = read_source(STRAIGHT, OrderCase("c", "dicom", tuple(files), None))
     _, traces = apply(STRAIGHT, source_image(volume))
     numbers = np.broadcast_to(np.arange(1, 13, dtype=np.uint8)[:, None, None], SHAPE)
     forth = replay(STRAIGHT, traces, Image(numbers, volume.affine)).array
@@ -121,7 +121,7 @@ def test_labels_of_an_uneven_stack_are_those_of_the_nearest_slice(tmp_path):
 def test_what_is_upright_and_even_passes_as_it_is(tmp_path):
     truth = write_ct_series(tmp_path)
     files = [FileRef(str(p), None, "", p.stat().st_size) for p in tmp_path.glob("*.dcm")]
-    volume = read_source(STRAIGHT, "dicom", files)
+    volume = read_source(STRAIGHT, OrderCase("c", "dicom", tuple(files), None))
     image, trace = STEPS["straighten"].apply(source_image(volume), None)
     assert image.array is volume.array
     assert trace["at"] is None
@@ -154,7 +154,7 @@ def test_a_case_and_its_mask_are_prepared_on_one_upright_grid(tmp_path):
     recipe = fit(
         parse_steps([{"step": "straighten"}, {"step": "resample", "spacing": [2, 1, 1]}]), None
     )
-    volume = read_source(recipe, "dicom", files)
+    volume = read_source(recipe, OrderCase("c", "dicom", tuple(files), None))
     mask = tmp_path / "mask.nii.gz"
     write_nifti(mask, (values > 500).astype(np.uint8), volume.affine)
     case = OrderCase("c", "dicom", tuple(files), FileRef(str(mask), None, "", mask.stat().st_size))
@@ -170,7 +170,7 @@ def test_the_mask_of_a_leaning_stack_is_written_where_its_slices_lie(tmp_path):
     import nibabel
 
     files, *_ = write(tmp_path / "series", tilt=15.0)
-    volume = read_source(STRAIGHT, "dicom", files)
+    volume = read_source(STRAIGHT, OrderCase("c", "dicom", tuple(files), None))
     write_nifti(tmp_path / "mask.nii", np.ones(SHAPE, np.uint8), volume.affine)
     image = nibabel.load(tmp_path / "mask.nii")
     lps = np.diag([-1, -1, 1, 1]) @ image.affine

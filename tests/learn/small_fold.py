@@ -45,13 +45,15 @@ def ball_cases(n: int, shape: tuple[int, int, int], seed: int = 0) -> tuple[Arra
     return ArrayCases(images, labels), cases
 
 
-def write_store(root, source, cases, *, fixed_shape=None):
+def write_store(root, source, cases, *, fixed_shape=None, affine=None):
     """Write the cases as an image part and, where there are masks, a label part."""
     ids = [case.case_id for case in cases]
     recipe = digest_json("recipe")
 
+    grid = np.eye(4) if affine is None else affine
+
     def prepared(arrays):
-        return lambda case_id: Prepared(arrays[case_id], np.eye(4), (), {}, {})
+        return lambda case_id: Prepared(arrays[case_id], grid, (), {}, {})
 
     image = write_part(
         str(root), digest_json("image"), "image", recipe, ids, prepared(source.images),

@@ -43,6 +43,18 @@ def test_batches_do_not_depend_on_readers_or_on_what_was_asked_before():
     assert not _same(alone[0], Samples(plan, source, ids, {}, 6).batch(2, 0, 3))
 
 
+def test_the_sides_of_a_voxel_come_with_a_case(tmp_path):
+    """An affine leads from z, y, x to x, y, z; turned or mirrored axes keep their sides."""
+    source, cases = small_fold.ball_cases(2, (6, 8, 10))
+    affine = np.array([[0, 0.1, 0.7, 5], [0, -0.9, 0.1, 6], [3, 0, 0, 7], [0, 0, 0, 1.0]])
+    stored = small_fold.write_store(tmp_path, source, cases, affine=affine)
+    read = StoreCases(str(tmp_path), stored)
+    ids = [case.case_id for case in cases]
+    sides = (3.0, np.hypot(0.1, 0.9), np.hypot(0.7, 0.1))
+    for one in (read, preload(read, ids, labels=True), preload(read, ids, labels=True, budget=1)):
+        assert one.spacing(ids[1]) == pytest.approx(sides)
+
+
 def test_a_pass_shows_every_case_once():
     source, cases = small_fold.bright_square_cases(24)
     ids = [case.case_id for case in cases]

@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from tasks.errors import LeakageError
-from tasks.evaluate.calibrate import EvaluateConfig
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.metrics import auroc
 from tasks.evaluate.predictions import Predictions
 from tasks.learn.job import JobCase, TrainingJob, fit_fold, out_of_fold

@@ -235,6 +235,10 @@ def test_a_unet_of_volumes_learns_to_find_a_ball(tmp_path):
     plan = plan_network(candidate, task="segmentation", shape=(16, 20, 16), n_classes=2)
     result = train_fold(plan, source, cases, ids[:9], ids[9:], tmp_path, 0, device="cpu")
     assert result.val_dice.shape == (3, 1)
+    for values in result.val_others.values():
+        assert values.shape == (3, 1)
+    assert result.val_others["nsd"].mean() > 0.8
+    assert result.val_others["hd95"].mean() < 3
     assert result.val_dice.mean() > 0.8
     assert result.history[result.best_epoch - 1]["val_dice"] == pytest.approx(
         result.val_dice.mean()

@@ -14,7 +14,7 @@ import urllib.request
 import numpy as np
 import pytest
 
-from tasks.serve import card, comparing, overlays, results, tracking
+from tasks.serve import card, comparing, overlays, results, runlog, tracking
 from tests.serve.evidence import HASHES
 
 pytestmark = pytest.mark.browser
@@ -78,12 +78,12 @@ def _log_candidates(tracker):
     for number, name in enumerate(CANDIDATES):
         run = tracking.start_child(tracker, parent, name, "candidate", params={"seed": 0})
         figures = {"oof/auroc": (0.951 - number / 50, 0.8, 0.99), "oof/brier": 0.1 + number / 100}
-        tracking.log_metrics(tracker, run, figures)
+        runlog.log_metrics(tracker, run, figures)
         records = [
             {"epoch": e, "val/loss": math.exp(-e / (3 + number)), "epoch_seconds": 2.0}
             for e in range(EPOCHS)
         ]
-        tracking.log_epochs(tracker, run, records)
+        runlog.log_epochs(tracker, run, records)
         tracking.end(tracker, run)
         runs.append(run)
     tracking.end(tracker, parent)

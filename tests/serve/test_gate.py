@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from benchmarks.simulate_gate import SETTINGS, draw_clustered, limit, simulate
 from tasks.errors import EditionMismatch
-from tasks.evaluate.predictions import DiceScores
+from tasks.evaluate.masks import MaskScores
 from tasks.serve.gate import GateConfig, Scored, decide
 from tasks.serve.verdict import Guard, SubgroupRule
 from tests.evaluate.cases import two
@@ -63,8 +63,8 @@ def test_too_few_patients_are_undecidable_and_the_policy_speaks(policy):
 def test_fewer_patients_than_the_least_decide_nothing():
     dice = np.full((6, 1), 0.5)
     ids = [f"c{i}" for i in range(6)]
-    champion = DiceScores(ids, ids, ("x",), dice)
-    challenger = DiceScores(ids, ids, ("x",), dice + 0.4)
+    champion = MaskScores(ids, ids, ("x",), dice)
+    challenger = MaskScores(ids, ids, ("x",), dice + 0.4)
     verdict = decide(Scored(champion, "1"), Scored(challenger, "1"), GateConfig())
     assert verdict.verdict == "undecidable"
     assert verdict.needed_patients == 10
@@ -108,7 +108,7 @@ def test_floors_of_other_metrics():
         decide(None, Scored(pred, "1", 0.6), GateConfig(primary="brier"))
     brier = decide(None, Scored(pred, "1", 0.6), GateConfig(primary="brier", floor=0.25))
     assert brier.verdict == "promote"
-    dice = DiceScores([f"c{i}" for i in range(12)], [f"p{i}" for i in range(12)], ("x",),
+    dice = MaskScores([f"c{i}" for i in range(12)], [f"p{i}" for i in range(12)], ("x",),
                       np.linspace(0.5, 0.9, 12)[:, None])  # fmt: skip
     assert decide(None, Scored(dice, "1"), GateConfig()).verdict == "promote"
 

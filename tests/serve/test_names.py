@@ -3,7 +3,9 @@ import sys
 
 import pytest
 
+from tasks.evaluate.intervals import Interval
 from tasks.serve.names import load_names, metric_name
+from tasks.serve.outcome import figure_rows, named
 
 NAMES = load_names()
 
@@ -71,3 +73,16 @@ def test_names_gate_card_and_results_do_not_import_mlflow():
         "sys.exit('mlflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_classes_own_figures_are_named_as_far_as_a_run_has_room():
+    for classes, kept in ((2, {"dice", "nsd", "hd95"}), (16, {"dice"}), (40, set())):
+        figures = {}
+        for name in ("dice", "nsd", "hd95"):
+            for label in ("", *(f"/c{i}" for i in range(classes))):
+                figures[name + label] = Interval(0.5, 0.4, 0.6, "made", 9)
+        shown = named("oof", figures, NAMES)
+        assert {"oof/dice", "oof/nsd", "oof/hd95"} <= shown.keys()
+        assert {name.split("/")[1] for name in shown if name.count("/") == 2} == kept
+        NAMES.check_count([*NAMES.epoch_metrics, *range(3 * len(shown))])
+        assert len(figure_rows(figures)) == 3 * (classes + 1)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from tasks.errors import EditionMismatch
-from tasks.serve import comparing, tracking
+from tasks.serve import comparing, runlog, tracking
 from tasks.serve.tracking import client_of
 from tests.serve.evidence import HASHES
 
@@ -33,7 +33,7 @@ def test_children_inherit_what_makes_them_comparable(tracker):
 def test_names_outside_the_table_are_refused_and_nothing_is_written(tracker):
     run = _training(tracker)
     with pytest.raises(ValueError, match="test/auc"):
-        tracking.log_metrics(tracker, run, {"test/auroc": 0.9, "test/auc": 0.9})
+        runlog.log_metrics(tracker, run, {"test/auroc": 0.9, "test/auc": 0.9})
     with pytest.raises(ValueError, match="parameter"):
         tracking.log_params(tracker, run, {"learning rate": 1})
     with pytest.raises(ValueError, match="tag"):
@@ -50,7 +50,7 @@ def test_intervals_become_three_metrics_and_missing_ones_none(tracker):
         "test/threshold": 0.4,
         "test/mcc": None,
     }
-    tracking.log_metrics(tracker, run, figures)
+    runlog.log_metrics(tracker, run, figures)
     assert client_of(tracker).get_run(run).data.metrics == {
         "test/auroc": 0.9,
         "test/auroc_lo": 0.8,
@@ -64,9 +64,9 @@ def test_intervals_become_three_metrics_and_missing_ones_none(tracker):
 
 def test_the_limit_counts_what_the_run_already_holds(tracker):
     run = _training(tracker)
-    tracking.log_metrics(tracker, run, {f"test/dice/c{n}": 0.5 for n in range(90)})
+    runlog.log_metrics(tracker, run, {f"test/dice/c{n}": 0.5 for n in range(90)})
     with pytest.raises(ValueError, match="100 metrics"):
-        tracking.log_metrics(tracker, run, {f"test/f1/c{n}": 0.5 for n in range(10)})
+        runlog.log_metrics(tracker, run, {f"test/f1/c{n}": 0.5 for n in range(10)})
 
 
 def test_a_history_written_twice_has_each_point_once(tracker):
@@ -75,8 +75,8 @@ def test_a_history_written_twice_has_each_point_once(tracker):
         {"epoch": e, "train/loss": 1 / (e + 1), "val/primary": None, "epoch_seconds": 2.5}
         for e in range(600)
     ]
-    assert tracking.log_epochs(tracker, run, records[:300]) == 600
-    tracking.log_epochs(tracker, run, records)
+    assert runlog.log_epochs(tracker, run, records[:300]) == 600
+    runlog.log_epochs(tracker, run, records)
     points = client_of(tracker).get_metric_history(run, "train/loss")
     assert [p.step for p in sorted(points, key=lambda p: p.step)] == list(range(600))
     assert max(p.timestamp for p in points) - min(p.timestamp for p in points) == 599 * 2500
@@ -97,9 +97,9 @@ def test_tables_figures_and_datasets_reach_the_run_without_a_place(tracker, tmp_
     run = _training(tracker)
     picture = tmp_path / "roc.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
-    tracking.log_table(tracker, run, "subgroups", [{"sex": "F", "n": 3}, {"sex": "M", "auroc": 1}])
-    tracking.log_figures(tracker, run, [picture])
-    tracking.log_dataset(tracker, run, "limb", "a" * 32, "limb-archive", profile={"cases": 9})
+    runlog.log_table(tracker, run, "subgroups", [{"sex": "F", "n": 3}, {"sex": "M", "auroc": 1}])
+    runlog.log_figures(tracker, run, [picture])
+    runlog.log_dataset(tracker, run, "limb", "a" * 32, "limb-archive", profile={"cases": 9})
     client = client_of(tracker)
     names = {f.path for folder in ("tables", "figures") for f in client.list_artifacts(run, folder)}
     assert names == {"tables/subgroups.csv", "tables/subgroups.json", "figures/roc.png"}
@@ -109,7 +109,7 @@ def test_tables_figures_and_datasets_reach_the_run_without_a_place(tracker, tmp_
     dataset = client.get_run(run).inputs.dataset_inputs[0].dataset
     assert json.loads(dataset.source) == {"alias": "limb-archive"}
     with pytest.raises(ValueError, match="64 characters"):
-        tracking.log_dataset(tracker, run, "limb", "a" * 64, "limb-archive")
+        runlog.log_dataset(tracker, run, "limb", "a" * 64, "limb-archive")
 
 
 def test_test_editions_are_never_mixed(tracker):

@@ -13,6 +13,7 @@ from tasks.store.outlook import (
     START_SECONDS,
     WAVE_SECONDS,
     describe,
+    describe_aside,
     outlook,
     refuse_what_cannot_fit,
     wall_seconds,
@@ -36,20 +37,22 @@ def test_the_plan_is_told_in_numbers():
     assert "nothing to make" in describe(outlook((), 2))[0]
 
 
-def test_a_plan_for_larger_workers_is_refused():
-    parts = plan_parts([CaseNeed("a" * 32, 10**6, 10**8)], PLAIN, "r")
-    refuse_what_cannot_fit(parts, memory_limit=8 << 30)
-    with pytest.raises(RadloopError, match=r"needs 2\.72 GB of memory .* has 1\.00 GB"):
-        refuse_what_cannot_fit(parts, memory_limit=10**9)
+def test_what_is_set_aside_is_told_with_what_it_needs():
+    large = {"a" * 32: 2_715_000_000, "b" * 32: 10**9 + 1}
+    text = describe_aside(large, 10**9)
+    assert text.startswith("2 cases set aside: 2.71 GB of memory needed, 1.00 GB in the smallest")
+    assert describe_aside({"a" * 32: 2 << 30}, 10**9).startswith("1 case set aside: ")
+    assert not any(case_id in text for case_id in large)
 
 
 def test_a_plan_for_a_larger_disk_is_refused():
     parts = [part(number, 10) for number in range(80)]
     least = 80 * 100 // BEST_COMPRESSION + 100
-    refuse_what_cannot_fit(parts, free_bytes=least)
+    refuse_what_cannot_fit(parts, least)
+    refuse_what_cannot_fit(parts, None)
     with pytest.raises(RadloopError, match="make room, or set RADLOOP_STORE"):
-        refuse_what_cannot_fit(parts, free_bytes=least - 1)
-    refuse_what_cannot_fit((), memory_limit=1, free_bytes=0)
+        refuse_what_cannot_fit(parts, least - 1)
+    refuse_what_cannot_fit((), 0)
 
 
 def test_the_longest_part_goes_first_and_the_others_fill_up():

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.archive.catalog import IMAGE_KINDS
+from tasks.archive.codecs import JPEG_2000
+from tasks.archive.pixel_format import READABLE
 from tasks.imaging.recipe import Image, apply, fit
 from tasks.imaging.step import Parameters, Step, own_name
 from tasks.imaging.steps import STEPS, parse_steps
@@ -20,9 +23,11 @@ from tasks.store.plan import (
     output_voxels,
     plan_parts,
     projected_memory,
+    too_large,
     waves,
 )
 from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
+from tasks.store.sources import OF_KIND, OF_SYNTAX, SLOWEST, voxels_ms
 
 FREE = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}]), None)
 PLAIN = fit(parse_steps([{"step": "normalise"}]), None)
@@ -47,6 +52,7 @@ NEEDS = st.lists(
         case_id=st.integers(0, 10**6).map(lambda number: f"{number:032x}"),
         source_bytes=st.integers(0, 2 << 30),
         voxels=st.integers(0, 10**9),
+        voxels_ms=st.sampled_from(sorted({SLOWEST, *OF_SYNTAX.values(), *OF_KIND.values()})),
     ),
     unique_by=lambda need: need.case_id,
     max_size=200,
@@ -86,6 +92,39 @@ def test_a_heavy_step_costs_time_and_memory_in_the_plan():
     assert case_ms(need, heavy) == case_ms(need, PLAIN) + median.voxel_ns(params)
     added = projected_memory(need, heavy) - projected_memory(need, PLAIN)
     assert added == 4 * 10**6 * median.copies > 0
+
+
+@given(needs=NEEDS, recipe=RECIPES, most=st.integers(1, 40 << 30))
+def test_too_large_is_each_case_that_needs_more_than_a_worker_has_and_no_other(needs, recipe, most):
+    needed = {need.case_id: projected_memory(need, recipe) for need in needs}
+    large = too_large(needs, recipe, most)
+    assert large == {case_id: size for case_id, size in needed.items() if size > most}
+    assert too_large(needs, recipe, 0) == {}, "a worker without a limit"
+    # What is left is a plan that the worker can hold.
+    fitting = [need for need in needs if need.case_id not in large]
+    assert all(part.memory_bytes <= most for part in plan_parts(fitting, recipe, "r"))
+
+
+def test_every_source_that_is_read_has_a_speed_of_its_own_and_others_are_the_slowest():
+    assert OF_SYNTAX.keys() == READABLE - JPEG_2000
+    assert OF_KIND.keys() == set(IMAGE_KINDS) - {"dicom"}
+    for unknown in (*JPEG_2000, "other", None):
+        assert voxels_ms("dicom", unknown) == SLOWEST < min(OF_SYNTAX.values())
+
+
+def test_what_is_read_fast_is_planned_for_less_time_and_shares_larger_parts():
+    native, packed = (
+        [CaseNeed(f"{n:032x}", 0, 120 * 512 * 512, speed) for n in range(400)]
+        for speed in (voxels_ms("dicom", "1.2.840.10008.1.2.1"), SLOWEST)
+    )
+    saved = -(-packed[0].voxels // SLOWEST) - -(-native[0].voxels // native[0].voxels_ms)
+    assert case_ms(packed[0], PLAIN) - case_ms(native[0], PLAIN) == saved > 3_000
+    limits = {"most_seconds": 60}
+    assert len(plan_parts(native, PLAIN, "r", **limits)) * 2 < len(
+        plan_parts(packed, PLAIN, "r", **limits)
+    )
+    # Memory does not hang on how the voxels were packed.
+    assert projected_memory(native[0], PLAIN) == projected_memory(packed[0], PLAIN)
 
 
 def test_memory_of_a_case_is_the_sum_of_its_copies():

@@ -1,5 +1,7 @@
 """Our shards beside TensorStore's and zarr-python's, which know nothing of ours."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorstore as ts
@@ -76,10 +78,13 @@ def test_zarr_python_reads_a_packed_array_with_a_short_last_shard(tmp_path):
     np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "a"), mode="r")[...], whole)
 
 
-def test_the_same_voxels_give_the_same_shard():
-    layout = case_layout((20, 40, 70))
+def test_the_same_voxels_give_the_same_shard_in_one_thread_and_in_two():
+    layout = case_layout((70, 40, 70))
     whole = voxels_of(layout.shape, "int16", 3)
-    assert b"".join(encode_shard(whole, layout)) == b"".join(encode_shard(whole.copy(), layout))
+    alone = b"".join(encode_shard(whole, layout))
+    assert b"".join(encode_shard(whole.copy(), layout)) == alone
+    with ThreadPoolExecutor(2) as helpers:
+        assert b"".join(encode_shard(whole, layout, helpers.map)) == alone
 
 
 def test_a_chunk_of_another_size_is_damage_and_leaves_nothing_of_its_neighbour(tmp_path):

@@ -54,10 +54,10 @@ def test_the_shapes_are_on_both_sides_of_the_helper():
 def test_a_voxel_that_reads_back_other_than_it_was_made_stops_the_part(
     tmp_path, monkeypatch, shape, where
 ):
-    def altered(path, layout, start, voxels, taken=None):
+    def altered(path, layout, start, voxels, *others):
         voxels = voxels.copy()
         voxels.reshape(-1)[where] ^= 1
-        write_shard(path, layout, start, voxels, taken)
+        write_shard(path, layout, start, voxels, *others)
 
     monkeypatch.setattr(straight, "write_shard", altered)
     with pytest.raises(StoreError, match="reads back other than it was made"):
@@ -69,8 +69,8 @@ def test_minus_zero_is_not_zero(tmp_path, monkeypatch):
     monkeypatch.setattr(
         straight,
         "write_shard",
-        lambda path, layout, start, voxels, taken=None: write_shard(
-            path, layout, start, np.abs(voxels), taken
+        lambda path, layout, start, voxels, *others: write_shard(
+            path, layout, start, np.abs(voxels), *others
         ),
     )
     with pytest.raises(StoreError, match="reads back other than it was made"):

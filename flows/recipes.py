@@ -1,0 +1,21 @@
+"""The recipe a scenario was last prepared with, when it is still the one that is asked for."""
+
+from flows.home import Home
+from tasks.archive.commits import recipe_for
+from tasks.imaging.recipe import FittedRecipe
+from tasks.imaging.steps import asked_for
+from tasks.scenario import Scenario
+from tasks.store.schema import recipe_id
+
+
+def kept_recipe(home: Home, scenario: Scenario) -> tuple[str, FittedRecipe] | None:
+    """Return a scenario's newest recipe with its id, or None when it asks for another by now.
+
+    The id is the one that today's store format gives the recipe; parts of an older format bear
+    another.
+    """
+    kept = recipe_for(home.catalog, scenario.name)
+    if kept is None or kept[1]["asked"] != asked_for(scenario.recipe, scenario.cohort.volume):
+        return None
+    recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+    return recipe_id(recipe), recipe

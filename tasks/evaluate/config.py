@@ -1,0 +1,102 @@
+"""What a scenario says of evaluation."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.evaluate.intervals import REPLICATES
+from tasks.evaluate.known import DETECTION_FIGURES, LESION_FIGURES, MASK_FIGURES, METRICS
+
+
+class OperatingPoint(BaseModel):
+    """How the threshold of a two-class model is chosen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: Literal["youden", "sensitivity", "specificity", "cost", "fixed"] = "youden"
+    at_least: float | None = Field(None, gt=0, le=1)
+    """Sensitivity or specificity to reach."""
+    false_negative_cost: float = Field(1.0, gt=0)
+    false_positive_cost: float = Field(1.0, gt=0)
+    value: float | None = Field(None, ge=0, le=1)
+    """The threshold itself, for the rule `fixed`."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.rule in ("sensitivity", "specificity")) != (self.at_least is not None):
+            raise ValueError(
+                f"rule {self.rule!r} with at_least {self.at_least}: at_least belongs to the rules "
+                "sensitivity and specificity, which need it"
+            )
+        if (self.rule == "fixed") != (self.value is not None):
+            raise ValueError(
+                f"rule {self.rule!r} with value {self.value}: value belongs to the rule fixed, "
+                "which needs it"
+            )
+        return self
+
+
+class LesionConfig(BaseModel):
+    """How lesions are told apart and what a wrong one costs; the defaults are BraTS 2023's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dilation: int = Field(3, ge=0, le=20)
+    """Voxels by which parts of the truth grow before those that touch are one lesion."""
+    smallest_mm3: float = Field(50.0, ge=0)
+    """Lesions of at most this volume are left out."""
+    missed_mm: float = Field(374.0, gt=0)
+    """HD95 of a lesion that was missed or made up."""
+
+
+class MaskConfig(BaseModel):
+    """How masks are measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tolerance_mm: float = Field(1.0, gt=0)
+    """Of NSD: how far two readers' outlines of the same thing may lie apart."""
+    lesions: LesionConfig | None = None
+    """Score lesions one by one as well."""
+
+
+class EvaluateConfig(MaskConfig):
+    """What is measured, how, and by which figure candidates are ranked."""
+
+    primary: str = "auroc"
+    """Metric that ranks candidates in cross-validation and that the gate compares."""
+    operating_point: OperatingPoint = OperatingPoint()
+    calibration: Literal["none", "temperature", "platt", "isotonic"] = "none"
+    bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
+    """Bootstrap replicates of every interval."""
+    seed: int = Field(0, ge=0)
+    random_labels: int | None = Field(None, ge=0, le=100)
+    """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
+    leave_one_out: str | None = None
+    """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
+
+    @field_validator("primary")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        base = name.partition("/")[0]
+        names = [known for known, info in METRICS.items() if info.direction != "none"]
+        names = [known for known in names if known not in DETECTION_FIGURES]
+        if base not in names or (base != name and base not in MASK_FIGURES):
+            raise ValueError(f"primary {name!r} is not a metric; choose one of {', '.join(names)}")
+        return name
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.measures_lesions and self.lesions is None:
+            raise ValueError(f"primary {self.primary!r} needs the key lesions, e.g. lesions: {{}}")
+        return self
+
+    @property
+    def measures_masks(self) -> bool:
+        """Whether the primary metric is one of masks."""
+        return self.primary.partition("/")[0] in MASK_FIGURES
+
+    @property
+    def measures_lesions(self) -> bool:
+        """Whether the primary metric is one of lesions."""
+        return self.primary.partition("/")[0] in LESION_FIGURES
