@@ -99,8 +99,23 @@ def _gc(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _stage(parser)
-    parser.add_argument(
-        "--predictions", type=Path, help="folder with predictions.csv of another tool"
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="DIR",
+        help="another tool's answer for every test case. Classification: predictions.csv, whose "
+        "first column names the case and whose others are p/CLASS, from 0 to 1. Segmentation: a "
+        "mask NAME.nii.gz a case on the grid of its image, classes as 1, 2, ... in the order of "
+        "the scenario. A name is a case id, an accession number, a file's name or the name that "
+        "`radloop export` gives",
+    )
+    what.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="only write the test cases under all these names as CSV, readable by you alone; "
+        "does not use the edition",
     )
 
 

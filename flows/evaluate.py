@@ -1,10 +1,9 @@
 """The champion, or any other tool's predictions, on the test edition; every look is counted."""
 
-import csv
-import json
-import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,42 @@ from prefect.runtime import flow_run
 
 from flows import reports
 from flows.cohorts import Ready, settle
+from flows.console import say
 from flows.evidence import tracker_for
+from flows.foreign import kept_scores
 from flows.home import Home
-from flows.judging import judge_side, predictions
+from flows.jobs import write_job
+from flows.judging import judge_side
+from flows.promote import groups_of_test, shared_cases, split_table
+from flows.recording import run_facts
 from flows.settings import load_settings
-from flows.train import write_job
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.errors import RadloopError
-from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.compare import Difference, paired_metric
+from tasks.evaluate.intervals import Interval
+from tasks.evaluate.subgroups import rows_of
 from tasks.evaluate.table import metric_table
-from tasks.hashing import digest_file
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import read_spec
+from tasks.serve import runlog, tracking
+from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
+from tasks.serve.gate import Scored
+from tasks.serve.outcome import figure_rows, named
 from tasks.serve.registry import fetch, get_alias
 
-PREDICTIONS = "predictions.csv"
-"""Another tool's table: `case_id` and a column `p/<class>` for each class."""
+OTHER = "other tool"
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Who was scored, on which cases, with which figures."""
+
+    what: str
+    scored: Scored
+    figures: Mapping[str, Interval]
 
 
 @flow(name="evaluate")
@@ -46,100 +63,166 @@ def evaluate(
     source : str, optional
         Only this source's cases.
     foreign : str, optional
-        Digest of predictions kept by :func:`keep_foreign`.
+        Digest of predictions kept by `flows.foreign.keep_foreign`.
 
     Returns
     -------
     dict
-        ``test`` figures with intervals, ``edition``, how often it has been used.
+        ``test`` figures with intervals, ``edition``, how often it has been used, ``report``; with
+        predictions of another tool ``comparison``, a sentence.
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
     job = write_job(home, ready)
-    if foreign is None:
-        what, scores, threshold = _champion(home, ready, job)
-    else:
-        what, scores, threshold = f"predictions {foreign[:12]}", _foreign(home, job, foreign), None
+    tracker = tracker_for(home, scenario)
+    ours = None if foreign is None else _foreign(home, ready, job, foreign)
+    champion = _champion(home, ready, job, tracker, needed=foreign is None)
+    first = ours or champion
     uses = use_edition(home.catalog, ready.split, ready.edition, flow_run.id, "evaluate")
-    config = ready.scenario.evaluate
-    table = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
-    rows = [{"metric": n, "value": i.value, "from": i.lo, "to": i.hi} for n, i in table.items()]
-    reports.table("test figures", rows, f"{what}, test edition {ready.edition}")
-    append(home.settings.audit_path, "evaluate", scenario=scenario, what=what)
+    said = _comparison(ready, ours, champion) if ours else None
+    facts = _facts(ready, job, ours, champion, uses, said)
+    run_id, report = _record(home, ready, job, tracker, first, facts)
+    rows = [
+        {"metric": n, "value": i.value, "from": i.lo, "to": i.hi} for n, i in first.figures.items()
+    ]
+    reports.table("test figures", rows, f"{first.what}, test edition {ready.edition}")
+    append(home.settings.audit_path, "evaluate", scenario=scenario, what=first.what)
     return {
-        "what": what,
+        "what": first.what,
         "edition": ready.edition,
         "uses": uses,
-        "test": {name: (i.value, i.lo, i.hi) for name, i in table.items()},
+        "test": {name: (i.value, i.lo, i.hi) for name, i in first.figures.items()},
+        "comparison": said,
+        "run_id": run_id,
+        "report": str(report),
     }
 
 
-def keep_foreign(home: Home, scenario: Any, folder: Path) -> str:
-    """Copy another tool's predictions under the home, so that the flow knows only their digest.
-
-    Raises
-    ------
-    FileNotFoundError
-        When the folder has no ``predictions.csv``.
-    """
-    table = folder / PREDICTIONS
-    if not table.is_file():
-        msg = (
-            f"{folder} has no {PREDICTIONS}; it needs case_id and a column p/<class> for each class"
-        )
-        raise FileNotFoundError(msg)
-    digest = digest_file(table)
-    kept = _kept(home, digest)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(table, kept)
-    return digest
-
-
-def _champion(home: Home, ready: Ready, job: TrainingJob) -> tuple[str, Any, float | None]:
-    tracker = tracker_for(home, job.scenario)
-    champion = get_alias(tracker, job.scenario, "champion")
+def _champion(
+    home: Home, ready: Ready, job: TrainingJob, tracker: tracking.Tracker, *, needed: bool
+) -> Measured | None:
+    champion = get_alias(tracker, job.scenario, CHAMPION)
     if champion is None:
+        if not needed:
+            return None
         msg = f"scenario {job.scenario} has no champion; run `radloop retrain {job.scenario}` first"
         raise RadloopError(msg)
     folder = fetch(tracker, champion, home.settings.home / "models")
     with tempfile.TemporaryDirectory() as scratch:
         scores, _ = judge_side(home, ready, job.on("test"), folder, Path(scratch))
+    threshold = read_spec(folder).thresholds.get(POSITIVE)
+    return _measured(ready, f"champion version {champion.version}", scores, threshold)
+
+
+def _foreign(home: Home, ready: Ready, job: TrainingJob, digest: str) -> Measured:
+    scores = kept_scores(home, ready, job, digest)
+    return _measured(ready, f"predictions {digest[:12]}", scores, None)
+
+
+def _measured(ready: Ready, what: str, scores: Any, threshold: float | None) -> Measured:
+    config = ready.scenario.evaluate
+    table = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
+    return Measured(what, Scored(scores, str(ready.edition), threshold), table)
+
+
+def _comparison(ready: Ready, ours: Measured, champion: Measured | None) -> str:
+    """Return the paired difference from the champion in a sentence."""
+    if champion is None:
+        return "There is no champion to compare with."
+    theirs, mine = shared_cases(champion.scored, ours.scored)
+    config = ready.scenario.evaluate
+    # Calls need a threshold, which another tool does not bring: one half is the usual one.
+    thresholds = (mine.threshold or 0.5, theirs.threshold or 0.5)
+    found = paired_metric(
+        mine.predictions,
+        theirs.predictions,
+        config.primary,
+        thresholds=thresholds,
+        replicates=config.bootstrap,
+        seed=config.seed,
+    )
+    return _in_words(found, config.primary, champion.what)
+
+
+def _in_words(found: Difference, primary: str, champion: str) -> str:
+    if found.lo > 0:
+        verdict = f"better than {champion}"
+    elif found.hi < 0:
+        verdict = f"worse than {champion}"
+    else:
+        verdict = f"not shown to differ from {champion}"
     return (
-        f"champion version {champion.version}",
-        scores,
-        read_spec(folder).thresholds.get(POSITIVE),
+        f"The other tool is {verdict} in {primary}: difference {found.value:+.4f}, 95 % interval "
+        f"{found.lo:+.4f} to {found.hi:+.4f}, p {found.p_value:.3g}, {found.test}, "
+        f"{found.n_patients} patients (positive: the other tool is better)."
     )
 
 
-def _foreign(home: Home, job: TrainingJob, digest: str) -> Predictions:
-    """Match another tool's rows with the test cases; a case without a row is an error."""
-    if job.task != "classification":
-        msg = "predictions of another tool can be scored for classifications; masks come later"
-        raise RadloopError(msg)
-    with _kept(home, digest).open(newline="", encoding="utf-8-sig") as stream:
-        rows = {row.get("case_id", ""): row for row in csv.DictReader(stream)}
-    cases = job.on("test")
-    missing = [case.case_id for case in cases if case.case_id not in rows]
-    if missing:
-        msg = (
-            f"{len(missing)} of {len(cases)} test cases have no row in {PREDICTIONS}, e.g. case "
-            f"{missing[0][:12]}; a paired comparison needs every test case"
-        )
-        raise RadloopError(msg)
-    values = [_probabilities(rows[case.case_id], job.classes) for case in cases]
-    return predictions(job, cases, values)
+def _facts(
+    ready: Ready,
+    job: TrainingJob,
+    ours: Measured | None,
+    champion: Measured | None,
+    uses: int,
+    said: str | None,
+) -> ReportFacts:
+    scenario, first = ready.scenario, ours or champion
+    sides = {OTHER: ours, CHAMPION: champion}
+    groups = groups_of_test(ready, first.scored.predictions, first.scored.threshold)
+    judged = len(first.scored.predictions)
+    missed = len(job.on("test")) - judged
+    return ReportFacts(
+        scenario=scenario.name,
+        title=f"{scenario.title}: {first.what}",
+        task=scenario.task,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        synthetic=scenario.synthetic,
+        header_sentence=said,
+        intended_use=scenario.intended_use,
+        not_for=scenario.not_for,
+        population=scenario.population,
+        funnel=ready.cohort.funnel,
+        split=split_table(ready),
+        edition={
+            "number": ready.edition,
+            "patients": len({case.patient_key for case in job.on("test")}),
+            "uses": uses,
+        },
+        primary=scenario.evaluate.primary,
+        test={name: side.figures for name, side in sides.items() if side},
+        subgroups=rows_of(groups, scenario.evaluate.primary),
+        model={"name": first.what},
+        hashes=ready.hashes,
+        warnings=(f"{missed} test cases could not be judged and are in no figure",)
+        if missed
+        else (),
+    )
 
 
-def _probabilities(row: Mapping[str, str], classes: tuple[str, ...]) -> list[float]:
-    try:
-        if row.get("probabilities"):
-            found = json.loads(row["probabilities"])
-            return [float(found[name]) for name in classes]
-        return [float(row[f"p/{name}"]) for name in classes]
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"{PREDICTIONS} needs a number in each of {', '.join(f'p/{c}' for c in classes)}"
-        raise RadloopError(msg) from error
-
-
-def _kept(home: Home, digest: str) -> Path:
-    return home.settings.home / "foreign" / f"{digest}.csv"
+def _record(
+    home: Home,
+    ready: Ready,
+    job: TrainingJob,
+    tracker: tracking.Tracker,
+    first: Measured,
+    facts: ReportFacts,
+) -> tuple[str, Path]:
+    """Write the run and the report; return the run's id and where the report is."""
+    tags, params = run_facts(ready, job)
+    tags |= {"edition_uses": facts.edition["uses"], "note": first.what}
+    run_id = tracking.start_training(
+        tracker, ready.scenario.name, tags, params, title=first.what, kind="evaluation"
+    )
+    report = home.settings.home / "reports" / ready.scenario.name / f"{run_id}.html"
+    write_report(report, facts)
+    runlog.log_metrics(tracker, run_id, named("test", first.figures, tracker.names))
+    runlog.log_table(tracker, run_id, "test_figures", figure_rows(first.figures))
+    runlog.log_table(tracker, run_id, "test_cases", first.scored.predictions.to_table())
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / REPORT_HTML
+        copy.write_bytes(report.read_bytes())
+        runlog.log_file(tracker, run_id, copy)
+    tracking.end(tracker, run_id)
+    reports.link("report", report.as_uri(), f"report of {ready.scenario.name}")
+    say(f"  {facts.header_sentence}" if facts.header_sentence else f"  {first.what} scored")
+    return run_id, report

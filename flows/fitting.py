@@ -14,7 +14,7 @@ from flows.recipes import kept_recipe
 from flows.runners import bounded_memory, runner
 from flows.settings import load_settings
 from tasks.archive.catalog import Case
-from tasks.archive.commits import put_recipe, recipe_for
+from tasks.archive.commits import fitting_cases, put_recipe, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.errors import RadloopError
 from tasks.imaging.learning import learnt
@@ -53,34 +53,48 @@ def fitted_recipe(
     ``refit`` it is, and becomes a new generation unless the fit is the very one there was.
     """
     steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
+    newest = recipe_for(home.catalog, ready.scenario.name)
+    patients: dict[str, str] | None = {}
     kept = None if refit else kept_recipe(home, ready.scenario)
     if kept:
         key, recipe = kept
+        patients = fitting_cases(home.catalog, newest[0])
     else:
-        recipe = (
-            _fitted(home, ready, address) if needs_fit(steps) else fit(steps, None, volume=volume)
-        )
+        if needs_fit(steps):
+            recipe, patients = _fitted(home, ready, address)
+        else:
+            recipe = fit(steps, None, volume=volume)
         key = recipe_id(recipe)
-    newest = recipe_for(home.catalog, ready.scenario.name)
     if newest and newest[0] == key:
-        return key, recipe
-    # Where the store's format changed, the same fit is a new generation with parts of its own.
-    body = {"asked": asked_for(steps, volume), "recipe": recipe.to_dict()}
-    put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on)
+        body = newest[1]
+    else:
+        # Where the store's format changed, the same fit is a new generation with its own parts.
+        body = {"asked": asked_for(steps, volume), "recipe": recipe.to_dict()}
+    put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on, patients)
     return key, recipe
 
 
-def _fitted(home: Home, ready: Ready, address: str) -> FittedRecipe:
-    """Fit a recipe on training patients: a wave for the fingerprint and one a learning step."""
+def _fitted(home: Home, ready: Ready, address: str) -> tuple[FittedRecipe, dict[str, str]]:
+    """Fit a recipe on training patients: a wave for the fingerprint and one a learning step.
+
+    Returns
+    -------
+    FittedRecipe
+    dict of case id to patient key
+        The cases that were measured, which leaves out what cannot be read.
+    """
     cases = ready.cases_on("train")[:FINGERPRINT_CASES]
+    patient = {case.case_id: case.patient_key for case in cases}
+    measured: dict[str, str] = {}
 
     def ask(before: FittedRecipe, step: StepConfig | None) -> list[Any]:
         said = step.model_dump(mode="json") if step else None
         found = _measure(home, ready, cases, address, before.to_dict(), said)
+        measured.update((one.case_id, patient[one.case_id]) for one in found)
         say(f"  {step.step if step else 'recipe'} fitted on {len(found)} training cases")
         return found
 
-    return learnt(ready.scenario.recipe, ready.scenario.cohort.volume, ask)
+    return learnt(ready.scenario.recipe, ready.scenario.cohort.volume, ask), measured
 
 
 def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:

@@ -22,13 +22,21 @@ def check_sides(job: TrainingJob) -> None:
     It looks at the very cases that will be trained on and scored, not at the assignments, which
     hold one side a patient by their form.
     """
+    cases: dict[str, list[str]] = {}
+    for case in job.cases:
+        cases.setdefault(case.patient_key, []).append(case.case_id)
     check_disjoint(
-        {side: {case.patient_key for case in job.on(side)} for side in ("train", "test")}
+        {side: {case.patient_key for case in job.on(side)} for side in ("train", "test")}, cases
     )
     folds: dict[str, set[str]] = {}
     for case in job.on("train"):
         folds.setdefault(f"fold {case.fold}", set()).add(case.patient_key)
-    check_disjoint(folds)
+    check_disjoint(folds, cases)
+
+
+def places_of(job: TrainingJob) -> dict[str, str]:
+    """Return where each case stands: ``test``, or its fold."""
+    return {c.case_id: "test" if c.side == "test" else f"fold {c.fold}" for c in job.cases}
 
 
 def write_job(home: Home, ready: Ready) -> TrainingJob:

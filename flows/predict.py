@@ -109,7 +109,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
             raise RadloopError(msg)
         rows = list(_answers(home, desk, body, model, champion, chosen, out))
         rows += _unreadable(desk, rows)
-        origin = _origins(home, desk, home.source(source), chosen) if sources else None
+        origin = origins(home, desk, home.source(source), chosen) if sources else None
     facts = ModelFacts(
         scenario=scenario,
         title=body.title,
@@ -333,7 +333,7 @@ def _entry(
     )
 
 
-def _origins(
+def origins(
     home: Home, desk: Desk, source: Source, chosen: Sequence[Case]
 ) -> list[tuple[str, str]]:
     """Return (case id, first file, or file and line of a table) for the user's own list."""

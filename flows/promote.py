@@ -10,11 +10,13 @@ from typing import Any
 from flows import reports
 from flows.cohorts import Ready
 from flows.console import say
+from flows.guarding import Guarded
 from flows.home import Home
 from flows.judging import judge_side
 from tasks.archive.audit import append
 from tasks.errors import BadCase, ModelRefused
 from tasks.evaluate.intervals import Interval
+from tasks.evaluate.subgroups import FACTS, Group, rows_of, subgroups
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
@@ -52,6 +54,8 @@ def decide_and_register(
     figures: Sequence[Mapping[str, str]],
     uses: int,
     header: str | None,
+    guards: Guarded,
+    left_out: Sequence[Group],
 ) -> dict[str, Any]:
     """Compare with the present champion on the same edition, register, and move the aliases."""
     scenario = ready.scenario
@@ -98,6 +102,9 @@ def decide_and_register(
         test={"challenger": test, "champion": champion_test},
         gate=verdict.to_dict(),
         operating_point=operating_point(ready, spec),
+        subgroups=rows_of(
+            [*groups_of_test(ready, scores, chosen.threshold), *left_out], scenario.evaluate.primary
+        ),
         figures=tuple(figures),
         model={
             "name": scenario.name,
@@ -109,7 +116,8 @@ def decide_and_register(
         recipe=tuple(
             f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
         ),
-        warnings=(warning,) if missed else (),
+        checks=guards.checks,
+        warnings=(*guards.warnings, *((warning,) if missed else ())),
         next_steps=next_steps(verdict, scenario.name),
     )
     write_card(folder, facts)
@@ -205,6 +213,17 @@ def subgroup_facts(ready: Ready, scores: Scores) -> dict[str, list[Any]]:
         rule.fact: [facts[case_id].get(rule.fact) for case_id in scores.case_ids]
         for rule in ready.scenario.gate.subgroups
     }
+
+
+def groups_of_test(ready: Ready, scores: Scores, threshold: float | None) -> list[Group]:
+    """Return the test figures by sex, age, site and scanner, and by what the gate's rules name."""
+    facts = {case.case_id: case.facts for case in ready.cohort.cases}
+    wanted = dict.fromkeys([*FACTS, *(rule.fact for rule in ready.scenario.gate.subgroups)])
+    values = {name: [facts[case_id].get(name) for case_id in scores.case_ids] for name in wanted}
+    config = ready.scenario.evaluate
+    return subgroups(
+        scores, values, threshold=threshold, replicates=config.bootstrap, seed=config.seed
+    )
 
 
 def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | None, Scored]:

@@ -14,8 +14,8 @@ from tasks.serve import runlog, tracking
 from tasks.serve.outcome import CandidateOutcome, epochs, figure_rows, named
 
 
-def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
-    """Start the parent run of this training in MLflow."""
+def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tags and parameters that say what a run's figures rest on."""
     scenario = ready.scenario
     patients = {side: len({c.patient_key for c in job.on(side)}) for side in ("train", "test")}
     tags = {
@@ -39,6 +39,13 @@ def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
         "n_train_patients": patients["train"],
         "n_test_patients": patients["test"],
     }
+    return tags, params
+
+
+def open_run(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> str:
+    """Start the parent run of this training in MLflow."""
+    scenario = ready.scenario
+    tags, params = run_facts(ready, job)
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     # Only the very same training is taken up again: its tags and parameters are written once.
     key = digest_json([job.key, tags])

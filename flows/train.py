@@ -1,9 +1,10 @@
 """Zarr and tables to a gated, registered model: candidates by cross-validation, the test once."""
 
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from flows import reports
 from flows.cohorts import Ready, settle
 from flows.console import progress, say
 from flows.evidence import code_hash, tracker_for
+from flows.guarding import Guarded, guard
 from flows.home import Home, lease
-from flows.jobs import check_sides, recipe_hash, write_job
+from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
 from flows.policy import TRAIN_TAG, task
 from flows.promote import decide_and_register
@@ -26,16 +28,21 @@ from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
+from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import (
     FoldRecord,
     TrainingJob,
     fit_fold,
     load_job,
+    out_of_fold,
 )
+from tasks.learn.left_out import leave_each_out
+from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
 from tasks.serve.outcome import (
     CandidateOutcome,
+    Scores,
     build_model,
     draw,
     draw_learning,
@@ -105,31 +112,84 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
-    with lease(home, f"train {scenario}", "train"):
+    primary = ready.scenario.evaluate.primary
+    with lease(home, f"train {scenario}", "train"), ExitStack() as run:
         job = write_job(home, ready)
-        check_sides(job)
-        place = job.save(home.settings.home / "training" / scenario)
         tracker = tracker_for(home, scenario)
-        run_id = open_run(tracker, ready, job)
-        try:
-            with workers(home.settings) as address, listening(address, EPOCHS, EpochLines()):
-                say(f"  {len(job.candidates)} candidates, {len(job.folds)} folds each")
-                # A worker may say GPU=0: what nobody offers once would be waited for for ever.
-                whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
-                records = train_wave.with_options(task_runner=runner(address))(
-                    scenario, job.key, whole
-                )
-            outcomes = [
-                sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate)
-                for body in job.candidates
-            ]
-            result = conclude(home, ready, job, place, tracker, run_id, outcomes)
-        except BaseException:
-            tracking.fail_unfinished(tracker, run_id)
-            raise
-        tracking.end(tracker, run_id)
+        with workers(home.settings) as address:
+            guards = guard(home, ready, job, address)
+            run_id = run.enter_context(recorded(tracker, ready, job))
+            place = job.save(home.settings.home / "training" / scenario)
+            say(f"  {len(job.candidates)} candidates, {len(job.folds)} folds each")
+            with listening(address, EPOCHS, EpochLines()):
+                records = fit_folds(job, address)
+                outcomes = [
+                    sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate)
+                    for body in job.candidates
+                ]
+                chosen = choose(outcomes, primary)
+                fit = again(home, address)
+                said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
+                groups, why = without_each(ready, job, chosen, fit)
+                guards = guards.plus(*said, *why)
+        result = conclude(
+            home, ready, job, place, tracker, run_id, outcomes, chosen, guards, groups
+        )
     append(home.settings.audit_path, "train", scenario=scenario, run_id=run_id)
     return result
+
+
+@contextmanager
+def recorded(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> Iterator[str]:
+    """Keep the parent run of this training open while the block runs; it fails with the block."""
+    run_id = open_run(tracker, ready, job)
+    try:
+        yield run_id
+    except BaseException:
+        tracking.fail_unfinished(tracker, run_id)
+        raise
+    tracking.end(tracker, run_id)
+
+
+def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
+    """Fit every fold of every candidate of a job that has been saved."""
+    # A worker may say GPU=0: what nobody offers once would be waited for for ever.
+    whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
+    wave = train_wave.with_options(task_runner=runner(address))
+    return wave(job.scenario, job.key, whole)
+
+
+def again(home: Home, address: str) -> Callable[[TrainingJob], Scores]:
+    """Return how a job with one candidate is trained for its out-of-fold scores alone."""
+
+    def fit(job: TrainingJob) -> Scores:
+        place = job.save(home.settings.home / "training" / job.scenario)
+        (records,) = fit_folds(job, address).values()
+        shutil.rmtree(place)
+        return out_of_fold(job, records)
+
+    return fit
+
+
+def without_each(
+    ready: Ready, job: TrainingJob, chosen: CandidateOutcome, fit: Callable[[TrainingJob], Scores]
+) -> tuple[list[Group], list[str]]:
+    """Leave one vendor, or what else the scenario names, out at a time; nothing without a name."""
+    config = ready.scenario.evaluate
+    if config.leave_one_out is None:
+        return [], []
+    replicates, seed = config.bootstrap, config.seed
+    groups, why = leave_each_out(
+        job, chosen.name, config.leave_one_out, fit, replicates=replicates, seed=seed
+    )
+    return groups, [why] if why else []
+
+
+def choose(outcomes: Sequence[CandidateOutcome], primary: str) -> CandidateOutcome:
+    """Return the best candidate by cross-validation; one that sees headers alone never is."""
+    headers = {outcome.name for outcome in outcomes if outcome.kind == "header"}
+    name = choose_challenger({o.name: o.figures for o in outcomes}, primary, never=headers)
+    return next(outcome for outcome in outcomes if outcome.name == name)
 
 
 @flow(name="train-wave", persist_result=False)
@@ -161,13 +221,13 @@ def conclude(
     tracker: tracking.Tracker,
     run_id: str,
     outcomes: Sequence[CandidateOutcome],
+    chosen: CandidateOutcome,
+    guards: Guarded,
+    left_out: Sequence[Group],
 ) -> dict[str, Any]:
-    """Choose, build the challenger, score it once on the test edition, gate and report."""
-    primary = ready.scenario.evaluate.primary
-    headers = {outcome.name for outcome in outcomes if outcome.kind == "header"}
-    chosen_name = choose_challenger({o.name: o.figures for o in outcomes}, primary, never=headers)
+    """Build the challenger, score it once on the test edition, gate and report."""
+    primary, chosen_name = ready.scenario.evaluate.primary, chosen.name
     log_candidates(tracker, run_id, outcomes, chosen_name, primary)
-    chosen = next(outcome for outcome in outcomes if outcome.name == chosen_name)
     say(f"  chosen by cross-validation: {chosen_name}, {primary} {words(chosen.figures[primary])}")
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         folder, pictures = Path(scratch) / "model", Path(scratch) / "figures"
@@ -205,6 +265,8 @@ def conclude(
             figures=figures,
             uses=uses,
             header=header_sentence(outcomes, chosen_name, primary),
+            guards=guards,
+            left_out=left_out,
         )
     reports.table("candidates", [candidate_row(o, primary, chosen_name) for o in outcomes])
     return result

@@ -109,17 +109,33 @@ def retrain(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Score the champion, or another tool's predictions, on the test edition."""
-    home = open_engine(args)
-    from flows.evaluate import evaluate as flow
-    from flows.evaluate import keep_foreign
+    home = open_home(args)
+    from flows.cohorts import settle
+    from flows.foreign import keep_foreign, write_frame
+    from flows.jobs import write_job
 
     scenario = home.scenario(args.scenario)
     source = _alias(home, args.source)
-    foreign = keep_foreign(home, scenario, args.predictions) if args.predictions else None
+    foreign = None
+    if args.list or args.predictions:
+        ready = settle(home, scenario, source)
+        job = write_job(home, ready)
+    if args.list:
+        write_frame(home, ready, job.on("test"), args.list)
+        print(f"{len(job.on('test'))} cases of test edition {ready.edition} in {args.list}")
+        return 0
+    if args.predictions:
+        foreign = keep_foreign(home, ready, job, args.predictions)
+    use_engine(home)
+    from flows.evaluate import evaluate as flow
+
     found = flow(scenario.name, source, foreign)
     print(f"{scenario.name}, test edition {found['edition']}, {found['what']}")
     print_figures(found["test"])
+    if found["comparison"]:
+        print(found["comparison"])
     print(f"this edition has been used {found['uses']} times")
+    print(f"report    {found['report']}")
     return 0
 
 

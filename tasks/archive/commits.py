@@ -23,6 +23,7 @@ from tasks.archive.tables import part_cases
 from tasks.archive.tables import parts as parts_table
 from tasks.archive.work import (
     STAGES,
+    fitting_cases,
     move_work,
     pending_cases,
     put_recipe,
@@ -46,6 +47,7 @@ __all__ = [
     "commit_part",
     "editions",
     "features",
+    "fitting_cases",
     "heartbeat_lease",
     "open_edition",
     "part_of_case",

@@ -222,7 +222,12 @@ def _onto_grid(
     axes = np.rint(mapping[:3, :3]).astype(int)
     is_turn = np.all(np.abs(axes).sum(axis=0) == 1) and np.all(np.abs(axes).sum(axis=1) == 1)
     if not is_turn or tuple(np.abs(axes).T @ labels.shape) != tuple(shape):
-        raise BadCase("mask_grid", f"mask of shape {labels.shape} on another grid than {shape}")
+        sizes = [np.linalg.norm(one[:3, :3], axis=0).round(3).tolist() for one in (affine, target)]
+        raise BadCase(
+            "mask_grid",
+            f"mask of shape {labels.shape} on another grid than {tuple(shape)}, voxels of "
+            f"{sizes[0]} mm where the image has {sizes[1]}",
+        )
     source = np.abs(axes).argmax(axis=0)
     flips = [axes[source[k], k] < 0 for k in range(3)]
     turn = np.zeros((4, 4))

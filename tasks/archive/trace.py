@@ -1,5 +1,6 @@
 """What the catalog holds, counted, and what an id stands for and who refers to it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -265,7 +266,9 @@ def _recipe(connection: Connection, id: str) -> Trace | None:  # noqa: A002
     if row is None:
         return None
     states = select(work.c.state, func.count()).filter_by(recipe_id=id).group_by(work.c.state)
-    facts = {"fitted_on": row.fitted_on, "at": row.at}
+    known = row.fitted_on.startswith("{")
+    learnt = f"{len(json.loads(row.fitted_on))} cases" if known else row.fitted_on
+    facts = {"fitted_on": learnt, "at": row.at}
     facts |= {f"cases {state}": n for state, n in connection.execute(states)}
     scenarios = recipe_generations.c.recipe_id == id
     references = [

@@ -15,9 +15,22 @@ STAGES: Mapping[str, str] = {"image": "preprocess", "label": "label"}
 
 
 def put_recipe(
-    catalog: Engine, recipe_id: str, scenario: str, body: Mapping, fitted_on: str
+    catalog: Engine,
+    recipe_id: str,
+    scenario: str,
+    body: Mapping,
+    fitted_on: str,
+    patients: Mapping[str, str] | None = None,
 ) -> None:
     """Make a fitted recipe the newest generation of a scenario; the newest again is a no-op.
+
+    Parameters
+    ----------
+    fitted_on : str
+        Hash of the cases it was fitted on.
+    patients : mapping of case id to patient key, optional
+        These cases; kept in place of their hash, which the body holds, so that they can be held
+        against a split.
 
     Raises
     ------
@@ -25,10 +38,11 @@ def put_recipe(
         The id is known with another body.
     """
     text = canonical_json(dict(body))
+    learnt = fitted_on if patients is None else canonical_json(dict(patients))
     with writing(catalog) as connection:
         connection.execute(
             insert(connection, recipes).on_conflict_do_nothing(),
-            {"recipe_id": recipe_id, "body": text, "fitted_on": fitted_on, "at": now()},
+            {"recipe_id": recipe_id, "body": text, "fitted_on": learnt, "at": now()},
         )
         held = connection.execute(select(recipes).filter_by(recipe_id=recipe_id)).one()
         if held.body != text:
@@ -36,6 +50,10 @@ def put_recipe(
                 f"Recipe {recipe_id} is known with another content: an id is the hash of what it "
                 "names, so compute it from the fitted recipe."
             )
+        if patients is not None and not held.fitted_on.startswith("{"):
+            # The row of an older radloop, which kept the hash alone.
+            known = recipes.c.recipe_id == recipe_id
+            connection.execute(update(recipes).where(known).values(fitted_on=learnt))
         newest = _newest_generation(connection, scenario)
         if newest is None or newest.recipe_id != recipe_id:
             generation = 1 if newest is None else newest.generation + 1
@@ -65,6 +83,19 @@ def recipe_for(catalog: Engine, scenario: str) -> tuple[str, dict] | None:
     with catalog.connect() as connection:
         newest = _newest_generation(connection, scenario)
     return None if newest is None else (newest.recipe_id, json.loads(newest.body))
+
+
+def fitting_cases(catalog: Engine, recipe_id: str) -> dict[str, str] | None:
+    """Return the cases a recipe was fitted on with their patients; None where they are not known.
+
+    A recipe with nothing to fit has none; one that an older radloop fitted does not say.
+    """
+    query = select(recipes.c.fitted_on).filter_by(recipe_id=recipe_id)
+    with catalog.connect() as connection:
+        text = connection.scalar(query)
+    if not text:
+        return {}
+    return json.loads(text) if text.startswith("{") else None
 
 
 def want_cases(catalog: Engine, recipe_id: str, case_ids: Iterable[str]) -> int:

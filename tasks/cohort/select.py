@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.archive.choice import parse_choice
 
@@ -35,7 +35,8 @@ class CohortConfig(BaseModel):
 
     ``where`` maps a kept header field (or, for ``row``, a column) to a value, a list of values, or
     ``{min: .., max: ..}`` with both ends included.  ``volume`` says which volume of a DICOM series
-    that holds several is meant, see `tasks.archive.choice.parse_choice`.
+    that holds several is meant, see `tasks.archive.choice.parse_choice`.  ``without`` leaves cases
+    out by the first 12 or more characters of their ids, e.g. one image that stands there twice.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class CohortConfig(BaseModel):
     table: str | None = None
     where: dict[str, Any] = {}
     volume: Annotated[dict[str, Any] | None, WithJsonSchema(_SAID_VOLUME)] = None
+    without: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")], ...] = ()
 
     @field_validator("volume", mode="before")
     @classmethod
@@ -190,6 +192,9 @@ def narrow(
     for name, wanted in config.predicates().items():
         chosen = [case for case in chosen if meets(case.facts, name, wanted)]
         funnel.append((f"with {name} {_in_words(wanted)}", len(chosen)))
+    if config.without:
+        chosen = [case for case in chosen if not case.case_id.startswith(config.without)]
+        funnel.append((f"without {len(config.without)} named ones", len(chosen)))
     if config.volume:
         # A series is not left out for it here: its volumes are known when it is read.
         funnel.append((f"of each the volume {parse_choice(config.volume)}", len(chosen)))

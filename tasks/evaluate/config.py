@@ -70,6 +70,10 @@ class EvaluateConfig(MaskConfig):
     bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
     """Bootstrap replicates of every interval."""
     seed: int = Field(0, ge=0)
+    random_labels: int | None = Field(None, ge=0, le=100)
+    """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
+    leave_one_out: str | None = None
+    """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
 
     @field_validator("primary")
     @classmethod

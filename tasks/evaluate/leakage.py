@@ -1,9 +1,10 @@
 """Alarms for figures that are too good: shared patients, label-blind skill, header shortcuts."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,33 +15,47 @@ from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
 from tasks.evaluate.predictions import Predictions
 
+if TYPE_CHECKING:
+    from tasks.archive.catalog import Case
+
+NAMED = 5
+"""Offenders a message names; the others it counts."""
+
 ALARM_DEVIATIONS = 3.0
 """Standard errors above chance at which random labels raise the alarm (one false alarm in 700)."""
 
 
-def check_disjoint(sides: Mapping[str, Collection[str]]) -> None:
+def check_disjoint(
+    sides: Mapping[str, Collection[str]], cases: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Refuse a patient who stands on two sides (or in the validation part of two folds).
 
     Parameters
     ----------
     sides : mapping side -> patient keys
+    cases : mapping patient key -> case ids, optional
+        By which the message names the offenders.
 
     Raises
     ------
     LeakageError
-        With counts, never with a key.
+        With counts and cases, never with a patient's key.
     """
     sets = {str(name): set(keys) for name, keys in sides.items()}
-    shared = [
-        f"{len(sets[a] & sets[b])} in both {a} and {b}"
-        for a, b in combinations(sets, 2)
-        if sets[a] & sets[b]
-    ]
-    if shared:
-        raise LeakageError(
-            f"patients stand on two sides of the split ({'; '.join(shared)}): "
-            "assign sides by patient and check for patients under two ids"
-        )
+    both = {(a, b): sets[a] & sets[b] for a, b in combinations(sets, 2) if sets[a] & sets[b]}
+    if not both:
+        return
+    shared = "; ".join(f"{len(keys)} in both {a} and {b}" for (a, b), keys in both.items())
+    known = cases or {}
+    offenders = sorted(
+        " with ".join(sorted(one[:12] for one in known[key]))
+        for key in set().union(*both.values()) & known.keys()
+    )
+    raise LeakageError(
+        f"patients stand on two sides of the split ({shared}"
+        + (f": cases {named(offenders)}" if offenders else "")
+        + "): assign sides by patient and check for patients under two ids"
+    )
 
 
 def check_folds(folds: Sequence[tuple[Collection[str], Collection[str]]]) -> None:
@@ -53,6 +68,101 @@ def check_folds(folds: Sequence[tuple[Collection[str], Collection[str]]]) -> Non
             {f"fold {number} training": training, f"fold {number} validation": validation}
         )
     check_disjoint({f"fold {i} validation": part for i, (_, part) in enumerate(folds)})
+
+
+def named(offenders: Iterable[str]) -> str:
+    """Return the first offenders and how many more there are."""
+    every = list(offenders)
+    more = f" and {len(every) - NAMED} more" if len(every) > NAMED else ""
+    return "; ".join(every[:NAMED]) + more
+
+
+def check_study(cases: Sequence["Case"], place: Mapping[str, str]) -> list[str]:
+    """Refuse a study that stands in two places of the split under two patients.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    place : mapping of case id to text
+        Side or fold.
+
+    Returns
+    -------
+    list of str
+        What is no proof: an accession number, or a study of a file that somebody mapped, may be
+        the same by chance.
+
+    Raises
+    ------
+    LeakageError
+        With the cases; a Study Instance UID is unique by the standard.
+    """
+    certain = _two_places(cases, place, "study_key", lambda case: case.kind == "dicom")
+    if certain:
+        raise LeakageError(
+            f"{len(certain)} studies stand under two patients on two sides or in two folds: "
+            f"{named(certain)}. It is one patient under two ids: leave the cases of one of them "
+            "out with `without` under cohort"
+        )
+    doubtful = {
+        "studies": _two_places(cases, place, "study_key", lambda case: case.kind != "dicom"),
+        "accession numbers": _two_places(cases, place, "accession_key", lambda case: True),
+    }
+    return [
+        f"{len(found)} {what} stand under two patients on two sides or in two folds, which may be "
+        f"one patient under two ids: {named(found)}"
+        for what, found in doubtful.items()
+        if found
+    ]
+
+
+def _two_places(
+    cases: Sequence["Case"], place: Mapping[str, str], key: str, counts: Callable[["Case"], bool]
+) -> list[str]:
+    """Name the cases that share a key across places, a text a key."""
+    of_key: dict[str, list[Case]] = {}
+    for case in cases:
+        if counts(case) and getattr(case, key):
+            of_key.setdefault(getattr(case, key), []).append(case)
+    shared = [
+        together
+        for together in of_key.values()
+        if len({place[case.case_id] for case in together}) > 1
+    ]
+    return [
+        " and ".join(sorted(f"{case.case_id[:12]} ({place[case.case_id]})" for case in together))
+        for together in shared
+    ]
+
+
+def check_fit(fitted: Mapping[str, str], side: Mapping[str, str], scenario: str) -> None:
+    """Refuse a recipe that was fitted on cases of patients who are not on the training side.
+
+    Parameters
+    ----------
+    fitted : mapping of case id to patient key
+        The cases of the fit.
+    side : mapping of patient key to side
+        Of today's split; a patient who is not in it is judged by nothing and may have been fitted.
+    scenario : str
+        For the remedy.
+
+    Raises
+    ------
+    LeakageError
+        With the cases.
+    """
+    wrong = sorted(
+        f"{case_id[:12]} ({side[patient]})"
+        for case_id, patient in fitted.items()
+        if side.get(patient, "train") != "train"
+    )
+    if wrong:
+        raise LeakageError(
+            f"the recipe was fitted on {len(wrong)} cases of {len(fitted)} that are not on the "
+            f"training side: {named(wrong)}. The split changed after the fit: fit anew with "
+            f"`radloop preprocess {scenario} --refit`"
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tasks.errors import LeakageError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -94,16 +96,40 @@ def load_place(place: str) -> Callable[..., Any]:
 
 
 def build_classifier(name: str, params: Mapping[str, Any], seed: int) -> Any:
-    """Return the unfitted classifier; a foreign ``module:function`` gets (params, seed)."""
+    """Return the unfitted classifier; a foreign ``module:function`` gets (params, seed).
+
+    Raises
+    ------
+    LeakageError
+        When a foreign one, or a part of it, arrives fitted: nobody knows on which cases.
+    """
     row = describe(name)
     if row is None:
-        return load_place(name)(dict(params), seed)
+        model = load_place(name)(dict(params), seed)
+        _refuse_fitted(name, model)
+        return model
     chosen = {**row.defaults, **params}
     if isinstance(chosen.get("hidden_layer_sizes"), list):
         chosen["hidden_layer_sizes"] = tuple(chosen["hidden_layer_sizes"])
     if row.seeded:
         chosen["random_state"] = seed
     return load_place(row.place)(**chosen)
+
+
+def _refuse_fitted(name: str, model: Any) -> None:
+    """Refuse what was fitted outside the folds; scikit-learn ends the names a fit makes in _."""
+    parts = [model, *getattr(model, "get_params", dict)().values()]
+    for part in parts:
+        fitted = [
+            own
+            for own in getattr(part, "__dict__", ())
+            if own.endswith("_") and not own.startswith("_")
+        ]
+        if fitted and hasattr(part, "fit"):
+            raise LeakageError(
+                f"estimator {name} arrives with a fitted {type(part).__name__} ({fitted[0]}): it "
+                "may have seen the cases that judge it; return it unfitted, each fold fits it"
+            )
 
 
 def build_pipeline(name: str, params: Mapping[str, Any], X: "pd.DataFrame", seed: int) -> Any:

@@ -15,6 +15,9 @@ RESEARCH_USE_ONLY = "research use only"
 
 SYNTHETIC_BANNER = "SYNTHETIC DATA: figures say nothing about patients"
 
+SIDES = {"challenger": "Challenger", "champion": "Champion so far", "other tool": "Other tool"}
+"""Headings of the columns of test figures."""
+
 CARD_MD = "card.md"
 CARD_JSON = "card.json"
 REPORT_HTML = "report.html"
@@ -82,7 +85,7 @@ class ReportFacts:
         ``name``, ``kind``, ``chosen`` (bool), ``metrics`` {metric: figure} from cross-validation,
         optionally ``run_id`` and ``note``.
     test : mapping, optional
-        ``challenger`` and ``champion``: {metric: figure} or None.
+        ``challenger`` and ``champion``, or whoever was scored: {metric: figure} or None.
     gate : mapping, optional
         ``verdict``, ``reason``, ``estimate``, ``lo``, ``hi``, ``margin``, ``needed_patients``,
         ``power``.
@@ -98,6 +101,8 @@ class ReportFacts:
         data, split, label, recipe, scenario, code.
     recipe : sequence of str, optional
         One line a step.
+    checks : sequence of str, optional
+        What was looked for so that nothing of the test side could leak into the training.
     warnings, next_steps : sequence of str
     """
 
@@ -125,6 +130,7 @@ class ReportFacts:
     model: Mapping[str, Any] | None = None
     hashes: Mapping[str, Any] | None = None
     recipe: tuple[str, ...] | None = None
+    checks: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     next_steps: tuple[str, ...] = field(default=())
 
@@ -187,7 +193,7 @@ def _render(template: str, facts: ReportFacts) -> str:
         inline=_inline,
         cell=lambda text: str(text).replace("|", "\\|").replace("\n", " "),
     )
-    environment.globals.update(NOT_MEASURED=NOT_MEASURED, SYNTHETIC=SYNTHETIC_BANNER)
+    environment.globals.update(NOT_MEASURED=NOT_MEASURED, SYNTHETIC=SYNTHETIC_BANNER, SIDES=SIDES)
     return environment.get_template(template).render(
         f=facts,
         research_only=facts.status == RESEARCH_USE_ONLY,

@@ -99,8 +99,9 @@ def start_training(
     *,
     key: str | None = None,
     title: str | None = None,
+    kind: str = "training",
 ) -> str:
-    """Start the parent run of one training and return its id.
+    """Start the parent run of one training, or the run of an evaluation, and return its id.
 
     Parameters
     ----------
@@ -113,6 +114,8 @@ def start_training(
         What a re-run is recognised by: a run with this key that has not finished is taken up again.
     title : str, optional
         Name shown by MLflow; by default the scenario's.
+    kind : str
+        ``training`` or ``evaluation``.
 
     Raises
     ------
@@ -122,10 +125,10 @@ def start_training(
     missing = [name for name in HASH_TAGS if tags.get(name) in (None, "")]
     if missing:
         raise ValueError(
-            f"A training of {scenario_name!r} lacks the tags {', '.join(missing)}: without them "
+            f"A run of {scenario_name!r} lacks the tags {', '.join(missing)}: without them "
             "its figures cannot be compared."
         )
-    every = {**tags, "kind": "training", "scenario": scenario_name}
+    every = {**tags, "kind": kind, "scenario": scenario_name}
     return _start(tracker, title or scenario_name, every, params or {}, key)
 
 

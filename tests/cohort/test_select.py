@@ -246,3 +246,18 @@ def test_a_volume_that_cannot_be_meant_is_refused(kind, said, told):
 def test_an_editor_lets_every_form_of_a_volume_pass():
     schema = CohortConfig.model_json_schema()["properties"]["volume"]
     assert {one["type"] for one in schema["anyOf"]} == {"object", "string", "null"}
+
+
+def test_named_cases_are_left_out_and_counted(catalog):
+    label_set = _label(catalog, [(n, "normal") for n in range(6)])
+    every = select(catalog, CohortConfig(kind="dicom"), LABELS, {"archive": label_set})
+    first = every.cases[0].case_id
+    config = CohortConfig(kind="dicom", without=(first[:12],))
+    left = select(catalog, config, LABELS, {"archive": label_set})
+    assert {case.case_id for case in left.cases} == {c.case_id for c in every.cases} - {first}
+    assert ("without 1 named ones", 7) in left.funnel
+
+
+def test_a_case_is_named_by_twelve_characters_or_more():
+    with pytest.raises(ValueError, match="without"):
+        CohortConfig(kind="dicom", without=("ab",))

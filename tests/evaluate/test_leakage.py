@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 
+from tasks.archive.catalog import Case
 from tasks.errors import LeakageError
 from tasks.evaluate.leakage import (
     better_than_header,
     check_disjoint,
+    check_fit,
     check_folds,
+    check_study,
+    named,
     random_label_alarm,
 )
 from tests.evaluate.cases import two
@@ -88,3 +92,46 @@ def test_an_image_model_that_only_knows_the_scanner_gets_the_sentence():
     assert found.sentence.startswith("The image model is not clearly better")
     good = two(truth, 1 / (1 + np.exp(-(scanner + 3 * truth))))
     assert better_than_header(good, header).clearly_better
+
+
+def case(number, patient, *, study="", accession="", kind="dicom"):
+    return Case(
+        f"{number:032x}", patient, study or f"study {number}", f"series {number}",
+        accession or None, kind, "archive", 1, {},
+    )  # fmt: skip
+
+
+PLACES = {f"{n:032x}": place for n, place in enumerate(("fold 0", "fold 1", "test", "test"))}
+
+
+def test_a_study_under_two_patients_on_two_sides_is_refused_with_its_cases():
+    cases = [case(0, "a", study="s"), case(2, "b", study="s"), case(1, "c"), case(3, "d")]
+    with pytest.raises(LeakageError, match=r"1 studies .* 0{12} \(fold 0\) and 0{12} \(test\)"):
+        check_study(cases, PLACES)
+    assert check_study([case(2, "a", study="s"), case(3, "b", study="s")], PLACES) == []
+
+
+def test_what_may_be_the_same_by_chance_is_a_warning():
+    shared = [case(0, "a", accession="1"), case(1, "b", accession="1")]
+    (said,) = check_study(shared, PLACES)
+    assert "1 accession numbers" in said
+    assert "(fold 0) and" in said
+    (said,) = check_study(
+        [case(0, "a", study="1", kind="nifti"), case(2, "b", study="1", kind="nifti")], PLACES
+    )
+    assert "1 studies" in said
+
+
+def test_a_fit_on_patients_of_another_side_is_refused_with_its_cases():
+    fitted = {f"{n:032x}": f"patient {n}" for n in range(9)}
+    sides = {f"patient {n}": "train" for n in range(9)}
+    check_fit(fitted, sides, "limb")
+    check_fit(fitted, {}, "limb")
+    sides |= {"patient 3": "test", "patient 5": "reserve"}
+    with pytest.raises(LeakageError, match=r"2 cases of 9 .*\(reserve\).*limb --refit") as caught:
+        check_fit(fitted, sides, "limb")
+    assert "patient 3" not in str(caught.value)
+
+
+def test_a_message_names_five_offenders_and_counts_the_rest():
+    assert named(f"case {n}" for n in range(7)).endswith("case 4 and 2 more")

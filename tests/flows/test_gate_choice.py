@@ -155,6 +155,7 @@ def test_a_patient_on_two_sides_is_refused():
     with pytest.raises(LeakageError, match="1 in both train and test") as refusal:
         check_sides(replace(job, cases=(*job.cases, double)))
     assert on_test.patient_key not in str(refusal.value)
+    assert f"cases {on_test.case_id[:12]} with ffffffffffff" in str(refusal.value)
 
 
 def test_a_patient_in_two_folds_is_refused():

@@ -189,6 +189,36 @@ def build_foreign(params, seed):
     return Foreign()
 
 
+SEEN = pd.DataFrame({"size": np.arange(60.0), "noise": np.arange(60.0)})
+
+
+def build_scaled_on_everything(params, seed):
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(np.asarray(SEEN))
+    return make_pipeline(FrozenEstimator(scaler), LogisticRegression())
+
+
+def build_scaled_in_the_fold(params, seed):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def test_a_scaler_that_was_fitted_on_all_data_is_refused():
+    X, y, groups, folds = _mixed()
+    honest = TabularCandidate(name="h", estimator=f"{__name__}:build_scaled_in_the_fold")
+    assert cross_validate(honest, X, y, groups, folds, 0).probability.shape == (60, 2)
+    leaking = TabularCandidate(name="l", estimator=f"{__name__}:build_scaled_on_everything")
+    with pytest.raises(LeakageError, match=r"arrives with a fitted StandardScaler \(\w+_\)"):
+        cross_validate(leaking, X, y, groups, folds, 0)
+
+
 def test_a_type_that_is_not_on_the_list_is_refused_on_the_way_in_and_out(tmp_path):
     import skops.io
 

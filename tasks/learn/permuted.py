@@ -1,0 +1,79 @@
+"""The chosen candidate trained on labels that mean nothing: whatever it still learns has leaked."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from tasks.errors import LeakageError
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.leakage import random_label_alarm
+from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
+from tasks.learn.job import TrainingJob
+
+TABLE_REPEATS = 3
+"""Trainings on random labels where a scenario says nothing: of a table they take seconds, of a
+network as long as the training itself."""
+
+FitAgain = Callable[[TrainingJob], Predictions | MaskScores]
+"""Trains a job with one candidate and returns its out-of-fold scores."""
+
+
+def random_labels(
+    job: TrainingJob, name: str, config: EvaluateConfig, fit: FitAgain
+) -> tuple[str, ...]:
+    """Train a candidate on labels permuted between the training patients.
+
+    Parameters
+    ----------
+    job : TrainingJob
+    name : str
+        The candidate; without its search, so that its parameters stand.
+    config : EvaluateConfig
+        With ``random_labels``, how often.
+    fit : callable
+
+    Returns
+    -------
+    tuple of str
+        What was found, in a sentence.
+
+    Raises
+    ------
+    LeakageError
+        When the alarm is raised, and again with other permutations.
+    """
+    body = next(dict(one) for one in job.candidates if one["name"] == name)
+    repeats = config.random_labels
+    if repeats is None:
+        repeats = 0 if body["kind"] == "network" else TABLE_REPEATS
+    if job.task != "classification" or len(job.classes) != 2:
+        return ("Random labels were not tried: the alarm knows two classes only.",)
+    if not repeats:
+        return ("Random labels were not tried: `random_labels` under evaluate says how often.",)
+    cases = job.on("train")
+    positive = job.classes.index(job.positive) if job.positive else 1
+    body |= {"search": {}} if body.get("search") else {}
+
+    def out_of_fold(labels: np.ndarray) -> np.ndarray:
+        permuted = tuple(
+            replace(case, target=positive if label else 1 - positive)
+            for case, label in zip(cases, labels, strict=True)
+        )
+        return fit(replace(job, cases=permuted, candidates=(body,))).score
+
+    for seed in (config.seed, config.seed + 1):
+        alarm = random_label_alarm(
+            out_of_fold,
+            [case.patient_key for case in cases],
+            [int(case.target == positive) for case in cases],
+            repeats=repeats,
+            seed=seed,
+        )
+        if not alarm.alarmed:
+            return (alarm.sentence,)
+    raise LeakageError(
+        f"{alarm.sentence} Two draws of {repeats} trainings agree: find the estimator, or the step "
+        "of one, that looks beyond its fold."
+    )
