@@ -43,6 +43,11 @@ DASK_CONFIG = {
     "distributed.scheduler.http.routes": ["distributed.http.health"],
     "distributed.worker.http.routes": ["distributed.http.health"],
     "distributed.comm.timeouts.connect": "60s",
+    # By default every event loop is looked at 50 times a second, every worker's stack 100 times: an
+    # eighth of a core for two idle workers.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.work-stealing-interval": "1s",
 }
 """Also in ``infra/dask/radloop.yaml``, for schedulers and workers that are started elsewhere."""
 
