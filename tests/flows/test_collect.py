@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from tasks.archive.commits import (
     PartRow,
     all_parts,
     commit_part,
+    fitting_cases,
     part_of_case,
     pending_cases,
     put_recipe,
@@ -211,7 +213,7 @@ def test_a_refit_is_a_new_generation_beside_the_old(home, monkeypatch):
 
         @staticmethod
         def cases_on(side):
-            return ["a case"]
+            return [SimpleNamespace(case_id=case_name(n), patient_key=f"p{n}") for n in (0, 1)]
 
     first, recipe = fitting.fitted_recipe(home, Ready, "")
     assert fitting.fitted_recipe(home, Ready, "")[0] == first
@@ -220,6 +222,8 @@ def test_a_refit_is_a_new_generation_beside_the_old(home, monkeypatch):
     assert recipe_for(home.catalog, "refitted")[0] == second
     assert fitting.fitted_recipe(home, Ready, "", refit=True) == (second, other)
     assert recipe != other
+    assert fitting_cases(home.catalog, first) == {case_name(0): "p0"}
+    assert fitting_cases(home.catalog, second) == {case_name(1): "p1"}
 
 
 def test_parts_of_an_older_store_format_are_made_anew_with_the_same_fit(home, monkeypatch):
