@@ -113,14 +113,16 @@ def test_a_loop_killed_at_thirty_random_moments_ends_as_an_undisturbed_one(copy_
             continue
         assert process.returncode == 0
         assert facts(torn) == expected
+        assert not torn.close()
         shutil.rmtree(torn.folder)
         ends += 1
         torn = copy_of(tmp_path / f"torn{ends}")
     torn.radloop(*words(torn)).ok()
     print(f"{kills} kills, {ends + 1} loops")
     assert facts(torn) == expected
-    assert not staged(torn)
+    assert not staged(torn.home / "store")
     check_nothing_half_done_is_visible(torn)
+    assert not torn.close()
 
 
 def test_of_two_retrains_at_once_one_runs_and_the_other_says_who_does(copy_of, calm, tmp_path):

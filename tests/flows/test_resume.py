@@ -64,8 +64,19 @@ def kill_group(process: subprocess.Popen, place: Place) -> None:
     """End the command and everything it started, as a lost node does."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(place.processes(), timeout=20)
+    # Servers have sessions of their own: they are meant to outlive the command.
+    ours = [one for one in place.processes() if not is_of_a_server(one)]
+    _, alive = psutil.wait_procs(ours, timeout=20)
     assert not alive, "a worker outlived the kill of its process group"
+
+
+def is_of_a_server(process: psutil.Process) -> bool:
+    """Say whether a process belongs to the session of a Prefect or MLflow server."""
+    try:
+        leader = psutil.Process(os.getsid(process.pid)).cmdline()
+    except (psutil.NoSuchProcess, ProcessLookupError):
+        return False
+    return "server" in leader and {"mlflow", "prefect"} & set(leader) != set()
 
 
 def quietly(place: Place, *words: object) -> subprocess.Popen:
