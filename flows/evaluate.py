@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from flows.foreign import kept_scores
 from flows.home import Home
 from flows.jobs import write_job
 from flows.judging import judge_side
-from flows.promote import groups_of_test, shared_cases, split_table
+from flows.promote import groups_of_test, scenario_facts, shared_cases
 from flows.recording import run_facts
 from flows.settings import load_settings
 from tasks.archive.audit import append
@@ -172,23 +171,9 @@ def _facts(
     judged = len(first.scored.predictions)
     missed = len(job.on("test")) - judged
     return ReportFacts(
-        scenario=scenario.name,
+        **scenario_facts(ready, job, uses),
         title=f"{scenario.title}: {first.what}",
-        task=scenario.task,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        synthetic=scenario.synthetic,
         header_sentence=said,
-        intended_use=scenario.intended_use,
-        not_for=scenario.not_for,
-        population=scenario.population,
-        funnel=ready.cohort.funnel,
-        split=split_table(ready),
-        edition={
-            "number": ready.edition,
-            "patients": len({case.patient_key for case in job.on("test")}),
-            "uses": uses,
-        },
-        primary=scenario.evaluate.primary,
         test={name: side.figures for name, side in sides.items() if side},
         subgroups=rows_of(groups, scenario.evaluate.primary),
         model={"name": first.what},

@@ -73,23 +73,9 @@ def decide_and_register(
     missed = len(job.on("test")) - len(scores.case_ids)
     warning = f"{missed} test cases could not be judged and are in no figure"
     facts = ReportFacts(
-        scenario=scenario.name,
+        **scenario_facts(ready, job, uses),
         title=scenario.title,
-        task=scenario.task,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        synthetic=scenario.synthetic,
         header_sentence=header,
-        intended_use=scenario.intended_use,
-        not_for=scenario.not_for,
-        population=scenario.population,
-        funnel=ready.cohort.funnel,
-        split=split_table(ready),
-        edition={
-            "number": ready.edition,
-            "patients": len({c.patient_key for c in job.on("test")}),
-            "uses": uses,
-        },
-        primary=scenario.evaluate.primary,
         candidates=tuple(
             {
                 "name": outcome.name,
@@ -239,6 +225,28 @@ def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | 
         replace(one, predictions=p.take([i for i, c in enumerate(p.case_ids) if c in common]))
         for one, p in ((champion, first), (challenger, second))
     )
+
+
+def scenario_facts(ready: Ready, job: TrainingJob, uses: int) -> dict[str, Any]:
+    """Return what every report on a test edition says of its scenario, cohort and split."""
+    scenario = ready.scenario
+    return {
+        "scenario": scenario.name,
+        "task": scenario.task,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "synthetic": scenario.synthetic,
+        "intended_use": scenario.intended_use,
+        "not_for": scenario.not_for,
+        "population": scenario.population,
+        "funnel": ready.cohort.funnel,
+        "split": split_table(ready),
+        "edition": {
+            "number": ready.edition,
+            "patients": len({case.patient_key for case in job.on("test")}),
+            "uses": uses,
+        },
+        "primary": scenario.evaluate.primary,
+    }
 
 
 def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
