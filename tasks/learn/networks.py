@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tasks.learn.plan import NETWORKS, STAGED
+
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
 
@@ -140,6 +142,11 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
         return SmallCNN(plan.dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
     if plan.network in ("unet2d", "unet3d"):
         return SegmentationUNet(plan)
+    if plan.network in STAGED:
+        # MONAI takes seconds to import: only who builds a U-Net pays.
+        from tasks.learn.unet import StagedUNet
+
+        return StagedUNet(plan, residual=plan.network.startswith("resenc"))
     function = _foreign(plan.network)
     options: dict[str, Any] = dict(plan.options)
     if (model := getattr(function, "parameters", None)) is not None:
@@ -165,7 +172,7 @@ def _foreign(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"network {name!r} cannot be imported ({error}); "
-            "install its package or use small_cnn, unet2d or unet3d"
+            f"install its package or use {', '.join(NETWORKS)}"
         ) from error
 
 
