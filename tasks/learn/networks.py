@@ -1,4 +1,4 @@
-"""Networks a plan can ask for: a small CNN of our own, MONAI's U-Net, or one named by the user."""
+"""Networks a plan can ask for: a small CNN, MONAI's U-Net, nnU-Net's, or one the user names."""
 
 from importlib import import_module
 from itertools import pairwise
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.learn.plan import NETWORKS, STAGED
+from tasks.learn.unet import StagedUNet
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -143,9 +144,6 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     if plan.network in ("unet2d", "unet3d"):
         return SegmentationUNet(plan)
     if plan.network in STAGED:
-        # MONAI takes seconds to import: only who builds a U-Net pays.
-        from tasks.learn.unet import StagedUNet
-
         return StagedUNet(plan, residual=plan.network.startswith("resenc"))
     function = _foreign(plan.network)
     options: dict[str, Any] = dict(plan.options)

@@ -1,4 +1,4 @@
-"""U-Nets as nnU-Net builds them, plain and with a residual encoder, of MONAI's blocks.
+"""U-Nets as nnU-Net builds them, plain and with a residual encoder.
 
 Isensee et al. 2021, Nature Methods 18, 203, and 2024, arXiv 2404.09556 (residual encoder). Strides
 and kernels are the plan's (:mod:`tasks.learn.nnunet`). Convolutions before a normalisation have no
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock, get_conv_layer
 from torch import Tensor, nn
 
 from tasks.learn.nnunet import ENCODER_BLOCKS
@@ -20,8 +19,15 @@ if TYPE_CHECKING:
 SLOPE = 0.01
 """Of the leaky ReLU on its negative side; the weights are drawn for it (He et al. 2015)."""
 
-NORM = ("INSTANCE", {"affine": True, "eps": 1e-5})
-ACT = ("leakyrelu", {"inplace": True, "negative_slope": SLOPE})
+NORM_EPS = 1e-5
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
+
+Size = Sequence[int]
 
 
 class StagedUNet(nn.Module):
@@ -37,48 +43,47 @@ class StagedUNet(nn.Module):
 
     def __init__(self, plan: "NetworkPlan", *, residual: bool) -> None:
         super().__init__()
-        dims, widths = plan.dims, plan.channels
+        dims, widths, last = plan.dims, plan.channels, len(plan.strides)
         kernels = [k[-dims:] for k in plan.kernels]
         strides = [(1,) * dims, *(s[-dims:] for s in plan.strides)]
-        dropout = plan.dropout or None
-        last = len(widths) - 1
 
-        def conv(a: int, b: int, kernel: Sequence[int]) -> nn.Module:
-            return get_conv_layer(
-                dims, a, b, kernel, act=ACT, norm=NORM, dropout=dropout, conv_only=False
+        def stage(i: int) -> nn.Sequential:
+            # The stem of a residual encoder already has the width of the first stage.
+            before = widths[max(0, i - 1)] if i or residual else plan.in_channels
+            if residual:
+                blocks = ENCODER_BLOCKS[min(i, len(ENCODER_BLOCKS) - 1)]
+                first = ResidualBlock(dims, before, widths[i], kernels[i], strides[i], plan.dropout)
+                more = (
+                    ResidualBlock(dims, widths[i], widths[i], kernels[i], strides[0], plan.dropout)
+                    for _ in range(blocks - 1)
+                )
+                return nn.Sequential(first, *more)
+            return nn.Sequential(
+                _conv(dims, before, widths[i], kernels[i], strides[i], plan.dropout),
+                _conv(dims, widths[i], widths[i], kernels[i], dropout=plan.dropout),
             )
 
-        def stage(i: int) -> nn.Module:
-            before = widths[max(0, i - 1)] if i or residual else plan.in_channels
-            if not residual:
-                return UnetBasicBlock(
-                    dims, before, widths[i], kernels[i], strides[i], NORM, ACT, dropout
-                )
-            blocks = ENCODER_BLOCKS[min(i, len(ENCODER_BLOCKS) - 1)]
-            first = ResidualBlock(dims, before, widths[i], kernels[i], strides[i], dropout)
-            plain = (dims, widths[i], widths[i], kernels[i], (1,) * dims, dropout)
-            return nn.Sequential(first, *(ResidualBlock(*plain) for _ in range(blocks - 1)))
-
-        def up(i: int) -> nn.Module:
-            shape = {"kernel_size": strides[i + 1], "stride": strides[i + 1]}
-            return get_conv_layer(
-                dims, widths[i + 1], widths[i], **shape, bias=True, act=None, norm=None,
-                conv_only=False, is_transposed=True,
-            )  # fmt: skip
-
-        def join(i: int) -> nn.Module:
+        def join(i: int) -> nn.Sequential:
+            first = _conv(dims, 2 * widths[i], widths[i], kernels[i], dropout=plan.dropout)
             if residual:
-                return conv(2 * widths[i], widths[i], kernels[i])
-            return UnetBasicBlock(dims, 2 * widths[i], widths[i], kernels[i], 1, NORM, ACT, dropout)
+                return nn.Sequential(first)
+            return nn.Sequential(
+                first, _conv(dims, widths[i], widths[i], kernels[i], dropout=plan.dropout)
+            )
 
-        self.stem = conv(plan.in_channels, widths[0], kernels[0]) if residual else nn.Identity()
+        self.stem = (
+            _conv(dims, plan.in_channels, widths[0], kernels[0]) if residual else nn.Identity()
+        )
         self.encoder = nn.ModuleList(stage(i) for i in range(last + 1))
-        self.ups = nn.ModuleList(up(i) for i in range(last))
+        self.ups = nn.ModuleList(
+            UP[dims](widths[i + 1], widths[i], strides[i + 1], strides[i + 1]) for i in range(last)
+        )
         self.joins = nn.ModuleList(join(i) for i in range(last))
         # The lowest stage up gets no head: nnU-Net gives it weight 0.
         supervised = max(1, last - 1) if plan.deep_supervision else 1
-        one = nn.Conv2d if dims == 2 else nn.Conv3d
-        self.heads = nn.ModuleList(one(widths[i], plan.n_classes, 1) for i in range(supervised))
+        self.heads = nn.ModuleList(
+            CONV[dims](widths[i], plan.n_classes, 1) for i in range(supervised)
+        )
         _draw_weights(self)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
@@ -86,26 +91,26 @@ class StagedUNet(nn.Module):
 
         While it trains with deep supervision, a tuple of them: full size first, then ever smaller.
         """
-        x = self.stem(x)
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        found = []
+        skips = self._down(x)
+        x, found = skips[-1], []
         for i in reversed(range(len(self.ups))):
             x = self.joins[i](torch.cat((self.ups[i](x), skips[i]), dim=1))
-            if i == 0 or (self.training and i < len(self.heads)):
+            if 0 < i < len(self.heads) and self.training:
                 found.append(self.heads[i](x))
-        if not self.ups:
-            found.append(self.heads[0](x))
-        return tuple(reversed(found)) if self.training and len(self.heads) > 1 else found[-1]
+        whole = self.heads[0](x)
+        return (whole, *reversed(found)) if found else whole
 
     def pooled_features(self, x: Tensor) -> Tensor:
         """Return the mean over space of the bottleneck's maps, (n, f)."""
-        x = self.stem(x)
+        return self._down(x)[-1].flatten(2).mean(-1)
+
+    def _down(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of every stage of the encoder."""
+        x, found = self.stem(x), []
         for stage in self.encoder:
             x = stage(x)
-        return x.flatten(2).mean(-1)
+            found.append(x)
+        return found
 
 
 class ResidualBlock(nn.Module):
@@ -116,33 +121,41 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        dims: int,
-        before: int,
-        width: int,
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        dropout: float | None,
+        self, dims: int, before: int, width: int, kernel: Size, stride: Size, dropout: float
     ) -> None:
         super().__init__()
-        self.first = get_conv_layer(
-            dims, before, width, kernel, stride, ACT, NORM, dropout, conv_only=False
-        )
-        self.second = get_conv_layer(dims, width, width, kernel, norm=NORM, act=None,
-                                     conv_only=False)  # fmt: skip
-        pool = nn.AvgPool2d if dims == 2 else nn.AvgPool3d
+        self.first = _conv(dims, before, width, kernel, stride, dropout)
+        self.second = _conv(dims, width, width, kernel, act=False)
         side: list[nn.Module] = []
         if any(s > 1 for s in stride):
-            side.append(pool(tuple(stride), tuple(stride)))
+            side.append(POOL[dims](tuple(stride), tuple(stride)))
         if before != width:
-            side.append(get_conv_layer(dims, before, width, 1, norm=NORM, act=None,
-                                       conv_only=False))  # fmt: skip
+            side.append(_conv(dims, before, width, (1,) * dims, act=False))
         self.side = nn.Sequential(*side)
         self.act = nn.LeakyReLU(SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of the block's width, smaller where it strides."""
         return self.act(self.second(self.first(x)) + self.side(x))
+
+
+def _conv(
+    dims: int,
+    before: int,
+    width: int,
+    kernel: Size,
+    stride: Size | int = 1,
+    dropout: float = 0.0,
+    *,
+    act: bool = True,
+) -> nn.Sequential:
+    layers = [
+        CONV[dims](before, width, kernel, stride, [k // 2 for k in kernel], bias=False),
+        *([DROPOUT[dims](dropout)] if dropout else []),
+        NORM[dims](width, eps=NORM_EPS, affine=True),
+        *([nn.LeakyReLU(SLOPE, inplace=True)] if act else []),
+    ]
+    return nn.Sequential(*layers)
 
 
 def _draw_weights(network: nn.Module) -> None:
@@ -153,4 +166,4 @@ def _draw_weights(network: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.second.adn.N.weight)
+            nn.init.zeros_(module.second[-1].weight)

@@ -117,7 +117,7 @@ def test_a_network_learns_to_outline_a_ball(network, tmp_path):
     source, cases = small_fold.ball_cases(12, (8, 20, 16))
     ids = [case.case_id for case in cases]
     candidate = NetworkCandidate(
-        name="n", network=network, features=(6, 12, 12), batch=4, epochs=8, steps_per_epoch=6,
+        name="n", network=network, features=(6, 12, 12), batch=4, epochs=5, steps_per_epoch=6,
         optimizer="adamw", schedule="one_cycle", lr=1e-2, augment={"flip": ["x"]},
     )  # fmt: skip
     plan = plan_network(candidate, task="segmentation", shape=(8, 20, 16), n_classes=2, n_cases=9)
