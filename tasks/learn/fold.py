@@ -13,7 +13,7 @@ from tasks.evaluate.segmentation import mask_figures
 from tasks.hashing import digest_json
 from tasks.learn import checkpoint
 from tasks.learn.dataset import CaseSource, Images
-from tasks.learn.infer import classify, features, label_map, segment
+from tasks.learn.infer import classify, features, outline
 from tasks.learn.networks import build_network
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
 from tasks.learn.plan import NetworkPlan
@@ -169,9 +169,8 @@ def _mask_figures(
 ) -> dict[str, np.ndarray]:
     rows = []
     for case_id in fold.val_ids:
-        probability = segment([network], fold.plan, fold.source.image(case_id), device)
+        said = outline([network], fold.plan, fold.source.image(case_id), device)
         truth, spacing = fold.source.label(case_id), fold.source.spacing(case_id)
-        said = label_map(probability)
         rows.append(mask_figures(truth, said, spacing, fold.plan.n_classes - 1, fold.masks))
     others = {f"masks.{n}": np.stack([row.others[n] for row in rows]) for n in rows[0].others}
     dice, empty = (np.stack([getattr(row, n) for row in rows]) for n in ("dice", "empty"))

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,17 +14,16 @@ from tasks.learn.device import mixed_precision
 from tasks.learn.networks import SmallCNN, to_network
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.samples import PAD_VALUE
+from tasks.learn.sliding import Slab, slabs
 
 WHOLE_IMAGE_FACTOR = 3.0
 """An image of up to this many patches is asked for whole: tiles at half overlap cost as much."""
 
-TILE_OVERLAP = 0.5
-"""Share by which tiles overlap (nnU-Net)."""
+SPILL_BYTES = 1 << 28
+"""Probability maps larger than this lie in a file."""
 
-TILES_AT_ONCE = 4
-SLICES_AT_ONCE = 32
 IMAGES_AT_ONCE = 64
-"""Samples a forward pass takes; they bound memory and change no result."""
+"""Images a classifier takes at once; they bound memory and change no result."""
 
 
 def classify(
@@ -99,8 +99,8 @@ def segment(
 ) -> np.ndarray:
     """Return the mean probability maps over networks and mirrorings.
 
-    The image is asked for whole when it is at most ``WHOLE_IMAGE_FACTOR`` patches large, else in
-    overlapping tiles under a Gaussian weight (MONAI's sliding window).
+    Maps of more than `SPILL_BYTES` are float16 in a file without a name, which the system may take
+    out of memory; :func:`outline` needs none of either.
 
     Parameters
     ----------
@@ -108,55 +108,72 @@ def segment(
 
     Returns
     -------
-    (k, z, y, x) float32
+    (k, z, y, x) float32 or float16
         Sums to 1 over the classes, background first.
     """
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
-    total: Tensor | float = 0.0
+    shape = (plan.n_classes, *image.shape)
+    if math.prod(shape) * np.dtype(np.float32).itemsize > SPILL_BYTES:
+        with tempfile.TemporaryFile() as file:
+            maps = np.memmap(file, np.float16, "w+", shape=shape)
+    else:
+        maps = np.empty(shape, np.float32)
+    for slab in slabs_of(networks, plan, image, device):
+        maps[:, slab.start : slab.start + slab.maps.shape[1]] = slab.maps.numpy()
+    return maps
+
+
+def outline(
+    networks: Sequence[nn.Module], plan: NetworkPlan, image: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Return the most probable class (z, y, x) uint8, found while the slabs pass."""
+    found = np.empty(image.shape, np.uint8)
+    for slab in slabs_of(networks, plan, image, device):
+        found[slab.start : slab.start + slab.maps.shape[1]] = label_map(slab.maps.numpy())
+    return found
+
+
+def slabs_of(
+    networks: Sequence[nn.Module], plan: NetworkPlan, image: np.ndarray, device: torch.device
+) -> Iterator[Slab]:
+    """Yield the mean probability maps over networks and mirrorings, slab after slab along z.
+
+    The image, or of a 2-D network each plane, is asked for whole when it is at most
+    ``WHOLE_IMAGE_FACTOR`` patches large, else in overlapping tiles (`tasks.learn.sliding`).
+    """
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
     mirrors = mirrorings(plan)
-    with torch.inference_mode(), mixed_precision(device):
+
+    def ask(tiles: Tensor) -> Tensor:
+        total: Tensor | float = 0.0
         for network, axes in itertools.product(networks, mirrors):
-            seen = x.flip(axes) if axes else x
-            maps = _maps(network, plan, seen)
+            seen = to_network(tiles.flip(axes) if axes else tiles, plan.dims)
+            maps = network(seen).float().softmax(1)
+            maps = maps[:, :, None] if plan.dims == 2 else maps
             total = total + (maps.flip(axes) if axes else maps)
-    return (total / (len(networks) * len(mirrors)))[0].cpu().numpy()
+        return total / (len(networks) * len(mirrors))
 
-
-def _maps(network: nn.Module, plan: NetworkPlan, x: Tensor) -> Tensor:
-    """Return probabilities (1, k, z, y, x) of one image (1, 1, z, y, x)."""
-    if plan.dims == 2:
-        slices = x[0].movedim(1, 0)
-        chunks = slices.split(SLICES_AT_ONCE)
-        maps = torch.cat([_tile(network, plan.patch[1:], plan.divisor[1:], c) for c in chunks])
-        return maps.movedim(0, 1)[None]
-    return _tile(network, plan.patch, plan.divisor, x)
-
-
-def _tile(network: nn.Module, patch: Sequence[int], divisor: Sequence[int], x: Tensor) -> Tensor:
-    def ask(tile: Tensor) -> Tensor:
-        return network(tile).float().softmax(1)
-
-    if math.prod(x.shape[2:]) <= WHOLE_IMAGE_FACTOR * math.prod(patch):
-        return _whole(ask, patch, divisor, x)
-    from monai.inferers.utils import sliding_window_inference
-
-    return sliding_window_inference(
-        x, tuple(patch), TILES_AT_ONCE, ask, overlap=TILE_OVERLAP, mode="gaussian", cval=PAD_VALUE
-    )
-
-
-def _whole(
-    ask: Callable[[Tensor], Tensor], patch: Sequence[int], divisor: Sequence[int], x: Tensor
-) -> Tensor:
-    shape = x.shape[2:]
+    extent = (1, *image.shape[1:]) if plan.dims == 2 else image.shape
+    whole = math.prod(extent) <= WHOLE_IMAGE_FACTOR * math.prod(plan.patch)
     # A network whose normalisation is over space wants the surroundings it was trained with.
-    size = [max(p, -(-n // d) * d) for n, p, d in zip(shape, patch, divisor, strict=True)]
-    before = [(s - n) // 2 for s, n in zip(size, shape, strict=True)]
+    size = [
+        max(p, -(-n // d) * d if whole else n)
+        for n, p, d in zip(extent, plan.patch, plan.divisor, strict=True)
+    ]
+    before = [(s - n) // 2 for s, n in zip(size, extent, strict=True)]
     margin: list[int] = []
-    for s, n, b in reversed(list(zip(size, shape, before, strict=True))):
+    for s, n, b in reversed(list(zip(size, extent, before, strict=True))):
         margin += [b, s - n - b]
-    maps = ask(pad(x, margin, value=PAD_VALUE))
-    return maps[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+    inside = (..., *(slice(b, b + n) for b, n in zip(before, extent, strict=True)))
+    step = extent[0]
+    for start in range(0, image.shape[0], step):
+        padded = pad(x[:, start : start + step], margin, value=PAD_VALUE)
+        with torch.inference_mode(), mixed_precision(device):
+            for slab in slabs(padded, size if whole else plan.patch, plan.n_classes, ask, device):
+                if whole or size[0] != extent[0]:
+                    # One row of tiles covers all planes, some of them padding.
+                    yield Slab(start, slab.maps[inside])
+                else:
+                    yield Slab(start + slab.start, slab.maps[(..., *inside[-2:])])
 
 
 def label_map(probability: np.ndarray) -> np.ndarray:

@@ -252,17 +252,17 @@ def source_mask(
     ----------
     recipe : FittedRecipe
     traces : sequence of mapping
-    maps : (k, z, y, x) float32
+    maps : (k, z, y, x) float32 or float16
         On the grid after the recipe; background first.
 
     Returns
     -------
     (z, y, x) uint8
     """
-    best = invert(recipe, traces, maps[0], kind="probability")
+    best = invert(recipe, traces, np.asarray(maps[0], np.float32), kind="probability")
     found = np.zeros(best.shape, np.uint8)
     for number, probability in enumerate(maps[1:], start=1):
-        here = invert(recipe, traces, probability, kind="probability")
+        here = invert(recipe, traces, np.asarray(probability, np.float32), kind="probability")
         better = here > best
         found[better] = number
         best[better] = here[better]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tasks.evaluate.metrics import auroc
 from tasks.evaluate.overlap import dice_per_class
 from tasks.learn.dataset import CaseSource, Images
-from tasks.learn.infer import label_map, logits_of, segment
+from tasks.learn.infer import label_map, logits_of, slabs_of
 from tasks.learn.loss import classification_loss
 from tasks.learn.plan import NetworkPlan
 
@@ -41,11 +41,15 @@ def validate(
     plain = plan.model_copy(update={"flip_tta": ()})
     dice, losses = [], []
     for case_id in val_ids:
-        probability = segment([network], plain, source.image(case_id), device)
-        truth = source.label(case_id)
-        dice.append(dice_per_class(truth, label_map(probability), plan.n_classes - 1)[0])
-        of_truth = np.take_along_axis(probability, truth[None].astype(np.int64), 0)
-        losses.append(-np.log(np.maximum(of_truth, LEAST_PROBABILITY)).mean())
+        truth, cost = source.label(case_id), 0.0
+        said = np.empty(truth.shape, np.uint8)
+        for slab in slabs_of([network], plain, source.image(case_id), device):
+            maps, planes = slab.maps.numpy(), slice(slab.start, slab.start + slab.maps.shape[1])
+            said[planes] = label_map(maps)
+            of_truth = np.take_along_axis(maps, truth[planes][None].astype(np.int64), 0)
+            cost -= np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum(dtype=np.float64)
+        dice.append(dice_per_class(truth, said, plan.n_classes - 1)[0])
+        losses.append(cost / truth.size)
     return {"val_loss": float(np.mean(losses)), "val_dice": float(np.mean(dice))}
 
 
