@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.archive.catalog import Case, locators_of
+from tasks.archive.catalog import Case, files_of
 from tasks.archive.orders import OrderCase
 from tasks.archive.vault import file_refs
 
@@ -26,7 +26,7 @@ def orders_of(
     masks = masks or {}
     for at in range(0, len(cases), LOOKED_UP_TOGETHER):
         chunk = cases[at : at + LOOKED_UP_TOGETHER]
-        located = {case.case_id: locators_of(place.catalog, case.case_id) for case in chunk}
+        located = files_of(place.catalog, [case.case_id for case in chunk])
         wanted = {locator for found in located.values() for locator in found}
         wanted |= {masks[case_id] for case_id in located if case_id in masks}
         refs = file_refs(place.vault, sorted(wanted))
