@@ -56,6 +56,7 @@ def decide_and_register(
     header: str | None,
     guards: Guarded,
     left_out: Sequence[Group],
+    sections: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
     """Compare with the present champion on the same edition, register, and move the aliases."""
     scenario = ready.scenario
@@ -91,6 +92,7 @@ def decide_and_register(
         subgroups=rows_of(
             [*groups_of_test(ready, scores, chosen.threshold), *left_out], scenario.evaluate.primary
         ),
+        sections=sections,
         figures=tuple(figures),
         model={
             "name": scenario.name,

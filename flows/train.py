@@ -21,6 +21,7 @@ from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
 from flows.policy import TRAIN_TAG, task
+from flows.probing import stressed
 from flows.promote import decide_and_register
 from flows.recording import candidate_row, log_candidates, open_run, words
 from flows.runners import listening, offered, runner, tell, workers
@@ -51,6 +52,7 @@ from tasks.serve.outcome import (
     named,
     sum_up,
 )
+from tasks.serve.probes import sections_of, tables_of, worth
 
 EPOCHS = "radloop-epochs"
 """Topic on which workers tell each epoch's figures."""
@@ -244,9 +246,17 @@ def conclude(
         runlog.log_metrics(tracker, run_id, named("test", test, tracker.names))
         runlog.log_table(tracker, run_id, "test_figures", figure_rows(test))
         runlog.log_table(tracker, run_id, "test_cases", scores.to_table())
+        title = f"{chosen_name}, test edition"
+        probes = [
+            worth(pictures, scores, chosen.threshold, ready.scenario.evaluate, title),
+            stressed(home, ready, job, folder, pictures),
+        ]
+        for name, rows in tables_of(probes).items():
+            runlog.log_table(tracker, run_id, name, rows)
         figures = [
             *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),
-            *draw(pictures, "test", scores, chosen.threshold, f"{chosen_name}, test edition"),
+            *draw(pictures, "test", scores, chosen.threshold, title),
+            *(figure for probe in probes for figure in probe.figures),
             *draw_learning(pictures, chosen),
             *shown,
         ]
@@ -267,6 +277,7 @@ def conclude(
             header=header_sentence(outcomes, chosen_name, primary),
             guards=guards,
             left_out=left_out,
+            sections=sections_of(probes),
         )
     reports.table("candidates", [candidate_row(o, primary, chosen_name) for o in outcomes])
     return result

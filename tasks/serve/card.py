@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,9 @@ class ReportFacts:
         Text or number by name, such as ``rule``, ``threshold``, ``chosen on``.
     subgroups : sequence of mappings, optional
         Rows of one table, all with the same keys.
+    sections : mapping, optional
+        Heading -> rows of one table, all with the same keys: what a registered model was asked
+        beyond its figures.
     figures : sequence of mappings, optional
         ``path`` of a PNG, ``title``, ``caption``.
     model : mapping, optional
@@ -126,6 +129,7 @@ class ReportFacts:
     gate: Mapping[str, Any] | None = None
     operating_point: Mapping[str, Any] | None = None
     subgroups: tuple[Mapping[str, Any], ...] | None = None
+    sections: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     figures: tuple[Mapping[str, Any], ...] = ()
     model: Mapping[str, Any] | None = None
     hashes: Mapping[str, Any] | None = None
