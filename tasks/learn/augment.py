@@ -5,10 +5,12 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tasks.learn.augment_nnunet import draw_intensities, draw_linear
 
 AXES = "zyx"
 """Array axes in order; flips are named by them."""
@@ -45,6 +47,16 @@ class AugmentConfig(BaseModel):
     """Side of the erased box as a fraction of each axis."""
     probability: float = Field(0.5, gt=0, le=1)
     """Chance that each change but a flip is made to a sample."""
+    nnunet: bool = False
+    """Whether everything but the flips follows nnU-Net's list (`tasks.learn.augment_nnunet`)."""
+
+    @model_validator(mode="after")
+    def _list_has_its_own_strengths(self) -> Self:
+        given = self.model_fields_set - {"flip", "nnunet"}
+        said = sorted(n for n in given if getattr(self, n) != type(self).model_fields[n].default)
+        if self.nnunet and said:
+            raise ValueError(f"nnunet has strengths of its own; leave {said[0]} out")
+        return self
 
 
 PRESETS: dict[str, AugmentConfig] = {
@@ -63,6 +75,7 @@ PRESETS: dict[str, AugmentConfig] = {
         flip=("z", "y", "x"), rotate=30, scale=0.3, shift=0.1, noise=0.2, gamma=0.4,
         brightness=0.25, contrast=0.25, blur=1.0, cutout=0.2,
     ),
+    "nnunet": AugmentConfig(flip=("z", "y", "x"), nnunet=True),
 }  # fmt: skip
 """Named mixtures; a scenario may also list its own."""
 
@@ -76,7 +89,8 @@ def parse_augment(value: str | Sequence[Any] | Mapping[str, Any] | AugmentConfig
     ----------
     value : str, list or mapping
         A preset's name; a list of changes, each a name (at the strength of preset ``strong``) or
-        ``{name: strength}``; or the fields of :class:`AugmentConfig`.
+        ``{name: strength}``; or the fields of :class:`AugmentConfig`, which change those of a
+        ``preset`` where one is named beside them.
 
     Raises
     ------
@@ -90,6 +104,8 @@ def parse_augment(value: str | Sequence[Any] | Mapping[str, Any] | AugmentConfig
             raise ValueError(f"no augmentation preset {value!r}; there are {', '.join(PRESETS)}")
         return PRESETS[value]
     fields = dict(value) if isinstance(value, Mapping) else _fields_of_list(value)
+    if (preset := fields.pop("preset", None)) is not None:
+        fields = parse_augment(str(preset)).model_dump() | fields
     config = AugmentConfig.model_validate(fields)
     if wrong := [axis for axis in config.flip if axis not in AXES]:
         raise ValueError(f"flip axis {wrong[0]!r} is none of z, y, x")
@@ -132,6 +148,8 @@ def draw_params(
     linear, shift = _draw_affine(rng, config, np.asarray(shape), moving)
     if not (np.allclose(linear, np.eye(3)) and not shift.any()):
         params["affine"] = np.column_stack([linear, shift]).tolist()
+    if config.nnunet:
+        return params | draw_intensities(rng)
     for name in ("noise", "blur"):
         if getattr(config, name) and rng.random() < config.probability:
             params[name] = float(rng.uniform(0, getattr(config, name)))
@@ -157,6 +175,12 @@ def _draw_affine(
         if AXES[axis] in config.flip and moving[axis] and rng.random() < 0.5:
             linear[axis, axis] = -1.0
     shift = np.zeros(3)
+    if config.nnunet:
+        turns, scale = draw_linear(rng, shape)
+        for a, b, degrees in turns:
+            linear = linear @ _rotation(a, b, np.radians(degrees))
+        # A larger picture reads from nearer places.
+        return linear @ np.diag(1 / scale), shift
     if config.rotate and rng.random() < config.probability:
         # A plane turns only when both its axes have an extent: an image turns about z alone.
         for a, b in ((1, 2), (0, 2), (0, 1)):

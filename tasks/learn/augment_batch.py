@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, conv3d, grid_sample, pad
+from torch.nn.functional import affine_grid, conv3d, grid_sample, interpolate, pad
 
 Params = Sequence[Mapping[str, Any]]
 
@@ -44,7 +44,9 @@ def apply(
     """
     image, mask = image.clone(), None if mask is None else mask.clone()
     _move(params, image, mask)
-    for name, change in _INTENSITIES.items():
+    # A batch is drawn with one configuration.
+    changes = _NNUNET if "list" in params[0] else _INTENSITIES
+    for name, change in changes.items():
         rows = [i for i, one in enumerate(params) if name in one]
         if rows:
             chosen = _index(rows, image)
@@ -154,6 +156,40 @@ def _cutout(image: Tensor, params: Params) -> Tensor:
     return torch.where(inside, image.mean(_VOXELS, keepdim=True), image)
 
 
+def _gain(image: Tensor, params: Params) -> Tensor:
+    return image * _column(params, "gain", image)
+
+
+def _contrast_in_range(image: Tensor, params: Params) -> Tensor:
+    low, high = image.amin(_VOXELS, keepdim=True), image.amax(_VOXELS, keepdim=True)
+    mean = image.mean(_VOXELS, keepdim=True)
+    changed = (image - mean) * _column(params, "contrast_in_range", image) + mean
+    return changed.clamp(low, high)
+
+
+def _low_resolution(image: Tensor, params: Params) -> Tensor:
+    """Take every so many-th voxel and interpolate between them: each sample has its own factor."""
+    out = image.clone()
+    for one, place in zip(params, out, strict=True):
+        shape = place.shape[1:]
+        few = [max(1, round(n * one["low_resolution"])) for n in shape]
+        small = interpolate(place[None], size=few, mode="nearest-exact")
+        place.copy_(interpolate(small, size=shape, mode="trilinear", align_corners=False)[0])
+    return out
+
+
+def _gamma_same_spread(image: Tensor, params: Params, name: str = "gamma_same_spread") -> Tensor:
+    """Change gamma and bring mean and standard deviation back."""
+    changed = _gamma(image, [{"gamma": one[name]} for one in params])
+    mean, spread = image.mean(_VOXELS, keepdim=True), image.std(_VOXELS, keepdim=True)
+    now, wide = changed.mean(_VOXELS, keepdim=True), changed.std(_VOXELS, keepdim=True)
+    return (changed - now) * (spread / wide.clamp(min=_MIN_SPREAD)) + mean
+
+
+def _gamma_of_negative(image: Tensor, params: Params) -> Tensor:
+    return -_gamma_same_spread(-image, params, "gamma_of_negative")
+
+
 _INTENSITIES = {
     "gamma": _gamma,
     "contrast": _contrast,
@@ -163,6 +199,17 @@ _INTENSITIES = {
     "cutout": _cutout,
 }
 """Changes of intensity, in the order in which they are made."""
+
+_NNUNET = {
+    "noise": _noise,
+    "blur": _blur,
+    "gain": _gain,
+    "contrast_in_range": _contrast_in_range,
+    "low_resolution": _low_resolution,
+    "gamma_of_negative": _gamma_of_negative,
+    "gamma_same_spread": _gamma_same_spread,
+}
+"""Those of nnU-Net's list, in its order."""
 
 
 def _column(params: Params, name: str, image: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, interpolate, one_hot
 
 DICE_SMOOTH = 1e-5
 """Added to both sides of the Dice quotient (nnU-Net); an absent class then costs nothing."""
@@ -51,6 +51,31 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     each = (probability.sum(axes) + truth.sum(axes))[1:]
     dice = (2 * both + DICE_SMOOTH) / (each + DICE_SMOOTH)
     return 1 - dice.mean() + cross_entropy(logits, target)
+
+
+def supervised_loss(maps: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    """Return the segmentation loss, of deep supervision the weighted mean over the sizes.
+
+    Parameters
+    ----------
+    maps : Tensor or sequence of Tensor, (n, k, ...)
+        Logits; of several sizes the full one first. Weights are 1, 1/2, 1/4, ... over their sum,
+        and targets of smaller sizes are taken by nearest neighbour (nnU-Net).
+    target : Tensor, (n, ...) int
+        Of the full size.
+    """
+    if isinstance(maps, Tensor):
+        return segmentation_loss(maps, target)
+    share = np.array([0.5**i for i in range(len(maps))])
+    losses = [segmentation_loss(one, _as_large(target, one)) for one in maps]
+    return sum(float(w) * loss for w, loss in zip(share / share.sum(), losses, strict=True))
+
+
+def _as_large(target: Tensor, maps: Tensor) -> Tensor:
+    if target.shape[1:] == maps.shape[2:]:
+        return target
+    size = maps.shape[2:]
+    return interpolate(target[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
 
 
 def learning_rate(schedule: str, top: float, progress: float) -> float:

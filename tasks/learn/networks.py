@@ -1,4 +1,4 @@
-"""Networks a plan can ask for: a small CNN of our own, MONAI's U-Net, or one named by the user."""
+"""Networks a plan can ask for: a small CNN, MONAI's U-Net, nnU-Net's, or one the user names."""
 
 from importlib import import_module
 from itertools import pairwise
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from tasks.learn.plan import NETWORKS, STAGED
+from tasks.learn.unet import StagedUNet
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -140,6 +143,8 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
         return SmallCNN(plan.dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
     if plan.network in ("unet2d", "unet3d"):
         return SegmentationUNet(plan)
+    if plan.network in STAGED:
+        return StagedUNet(plan, residual=plan.network.startswith("resenc"))
     function = _foreign(plan.network)
     options: dict[str, Any] = dict(plan.options)
     if (model := getattr(function, "parameters", None)) is not None:
@@ -165,7 +170,7 @@ def _foreign(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"network {name!r} cannot be imported ({error}); "
-            "install its package or use small_cnn, unet2d or unet3d"
+            f"install its package or use {', '.join(NETWORKS)}"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """What to train and how: a scenario's candidate, and the plan made of it for given images.
 
-Light to import: no torch. The shape of a U-Net comes from :mod:`tasks.learn.topology`.
+Light to import: no torch. The shape of MONAI's residual U-Net comes from
+:mod:`tasks.learn.topology`, that of nnU-Net's networks from :mod:`tasks.learn.nnunet`.
 """
 
 import math
@@ -10,9 +11,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.learn.augment import AugmentConfig, parse_augment
-from tasks.learn.topology import plan_batch, plan_unet
+from tasks.learn.nnunet import plan_shape
+from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
 
-NETWORKS = ("small_cnn", "unet2d", "unet3d")
+STAGED = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
+"""nnU-Net's networks, plain and with a residual encoder."""
+
+SEGMENTERS = ("unet2d", "unet3d", *STAGED)
+NETWORKS = ("small_cnn", *SEGMENTERS)
+
+_NNUNET: dict[str, Any] = {
+    "epochs": 100, "steps_per_epoch": 250, "batch": None, "lr": 1e-2, "features": None,
+    "dropout": 0.0, "augment": "nnunet", "patience": 100, "monitor": "dice", "optimizer": "sgd",
+    "schedule": "poly", "weight_decay": 3e-5,
+}  # fmt: skip
+"""nnU-Net's own, with a tenth of its epochs: they cost a Dice point or so, and a GPU's night."""
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "small_cnn": {
@@ -27,8 +40,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 80, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
         "dropout": 0.0, "augment": "volume", "patience": 20, "monitor": "dice",
     },
+    **dict.fromkeys(STAGED, _NNUNET),
 }  # fmt: skip
-"""Settings a candidate gets when it does not say; measured on two CPU cores."""
+"""Settings a candidate gets when it does not say; measured on two CPU cores, but nnU-Net's."""
+
+_COMMON: dict[str, Any] = {
+    "steps_per_epoch": None, "optimizer": "adamw", "schedule": "one_cycle", "weight_decay": 0.01,
+}  # fmt: skip
+"""Settings that networks share unless `_DEFAULTS` says otherwise."""
 
 
 class NetworkCandidate(BaseModel):
@@ -39,15 +58,17 @@ class NetworkCandidate(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     kind: Literal["network"] = "network"
     network: str = "small_cnn"
-    """``small_cnn``, ``unet2d``, ``unet3d`` or ``module:function``."""
+    """One of `NETWORKS`, or ``module:function``."""
     epochs: int | None = Field(None, ge=1)
     batch: int | None = Field(None, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
-    """Batches an epoch; by default one pass over the training cases."""
+    """Batches an epoch; by default one pass over the training cases, 250 of nnU-Net's networks."""
     lr: float | None = Field(None, gt=0)
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    schedule: Literal["one_cycle", "cosine", "poly"] = "one_cycle"
-    weight_decay: float = Field(0.01, ge=0)
+    optimizer: Literal["adamw", "sgd"] | None = None
+    """``adamw`` unless said; ``sgd`` of nnU-Net's networks."""
+    schedule: Literal["one_cycle", "cosine", "poly"] | None = None
+    """``one_cycle`` unless said; ``poly`` of nnU-Net's networks."""
+    weight_decay: float | None = Field(None, ge=0)
     patience: int | None = Field(None, ge=1)
     """Epochs without improvement after which training ends."""
     monitor: Literal["loss", "auroc", "dice"] | None = None
@@ -55,7 +76,11 @@ class NetworkCandidate(BaseModel):
     augment: AugmentConfig | None = None
     """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
     features: tuple[int, ...] | None = None
-    """Channels of each level."""
+    """Channels of each level. Those of nnU-Net's networks are planned; fewer give fewer levels."""
+    deep_supervision: bool = True
+    """Whether nnU-Net's networks are also judged at their coarser stages while they train."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are summed up before a step."""
     dropout: float | None = Field(None, ge=0, lt=1)
     class_weights: bool = True
     """Weight classes by inverse frequency in the cross-entropy of a classifier."""
@@ -104,9 +129,13 @@ class NetworkPlan(BaseModel):
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     """Halvings (z, y, x) between consecutive levels."""
+    kernels: tuple[tuple[int, int, int], ...] = ()
+    """Sides (z, y, x) of the convolutions of each level, of nnU-Net's networks."""
+    deep_supervision: bool = False
     res_units: int = 2
     dropout: float
     batch: int
+    accumulate: int = 1
     epochs: int
     steps_per_epoch: int | None
     lr: float
@@ -165,26 +194,38 @@ def plan_network(
     shape = tuple(int(n) for n in shape)
     _check_fit(candidate.network, task, shape)
     settings = _settings(candidate, task)
+    gb = gpu_memory_gb or candidate.gpu_memory_gb
+    kernels: tuple[tuple[int, int, int], ...] = ()
     if candidate.network == "unet2d":
         shape = (1, shape[1], shape[2])
-    dims = 2 if shape[0] == 1 else 3
-    features = tuple(settings["features"])
-    if task == "classification":
+    dims = 2 if shape[0] == 1 or candidate.network.endswith("2d") else 3
+    features = tuple(settings["features"] or ())
+    if candidate.network in STAGED:
+        planned = plan_shape(
+            shape, spacing, n_classes, dims=dims, gb=gb, n_cases=n_cases, patch=candidate.patch,
+            features=settings["features"], residual=candidate.network.startswith("resenc"),
+        )  # fmt: skip
+        patch, strides, kernels = (getattr(planned.topology, n) for n in _SHAPE)
+        channels = planned.features
+        # nnU-Net fills the memory with planes; an epoch of small images would be a step or two.
+        batch = settings["batch"] or min(MAX_BATCH, planned.batch)
+    elif task == "classification":
         # Each block halves every axis, so the shortest one says how many there can be.
         blocks = max(1, int(math.log2(min(n for n in shape[3 - dims :]))))
         channels = features[:blocks]
         patch, strides = shape, tuple((2,) * 3 for _ in channels)
         batch = settings["batch"]
     else:
-        gb = gpu_memory_gb or candidate.gpu_memory_gb
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
     return NetworkPlan(
         network=candidate.network, task=task, dims=dims, n_classes=n_classes, patch=patch,
-        channels=channels, strides=strides, dropout=settings["dropout"], batch=batch,
-        epochs=settings["epochs"], steps_per_epoch=candidate.steps_per_epoch, lr=settings["lr"],
-        optimizer=candidate.optimizer, schedule=candidate.schedule,
-        weight_decay=candidate.weight_decay, patience=settings["patience"],
+        channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],
+        deep_supervision=candidate.deep_supervision and candidate.network in STAGED,
+        batch=batch, accumulate=candidate.accumulate,
+        epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
+        optimizer=settings["optimizer"], schedule=settings["schedule"],
+        weight_decay=settings["weight_decay"], patience=settings["patience"],
         monitor=settings["monitor"], augment=parse_augment(settings["augment"]),
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
@@ -192,9 +233,12 @@ def plan_network(
     )  # fmt: skip
 
 
+_SHAPE = ("patch", "strides", "kernels")
+
+
 def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
     kin = "unet3d" if task == "segmentation" else "small_cnn"
-    settings = dict(_DEFAULTS.get(candidate.network, _DEFAULTS[kin]))
+    settings = _COMMON | _DEFAULTS.get(candidate.network, _DEFAULTS[kin])
     for name in settings:
         if (value := getattr(candidate, name)) is not None:
             settings[name] = value
@@ -211,8 +255,9 @@ def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
     if network == "small_cnn" and task != "classification":
-        raise ValueError("small_cnn classifies; use unet2d or unet3d for a segmentation")
-    if network in ("unet2d", "unet3d") and task != "segmentation":
+        raise ValueError(f"small_cnn classifies; use {', '.join(SEGMENTERS)} for a segmentation")
+    if network in SEGMENTERS and task != "segmentation":
         raise ValueError(f"{network} segments; use small_cnn for a classification")
-    if network == "unet3d" and shape[0] == 1:
-        raise ValueError("unet3d needs volumes, the images have one slice; use unet2d")
+    if network in SEGMENTERS and network.endswith("3d") and shape[0] == 1:
+        flat = network.replace("3d", "2d")
+        raise ValueError(f"{network} needs volumes, the images have one slice; use {flat}")

@@ -20,7 +20,7 @@ from tasks.learn.loss import (
     classification_loss,
     learning_rate,
     make_optimizer,
-    segmentation_loss,
+    supervised_loss,
 )
 from tasks.learn.networks import build_network, to_network
 from tasks.learn.samples import Batch
@@ -77,7 +77,7 @@ class Training:
             rate = learning_rate(
                 self.plan.schedule, self.plan.lr, (epoch + step / steps) / self.plan.epochs
             )
-            losses.append(self._step(batch, rate))
+            losses.append(self._step(batch, rate, self._of_group(step, steps)))
         loss = float(torch.stack(losses).mean())
         if not np.isfinite(loss):
             raise FloatingPointError(
@@ -94,19 +94,28 @@ class Training:
             "batch": self.batch,
         }
 
-    def _step(self, batch: Batch, rate: float) -> Tensor:
+    def _of_group(self, step: int, steps: int) -> tuple[int, int]:
+        """Return the place of a batch among those that share a step, and their number."""
+        many = self.plan.accumulate
+        return step % many, min(many, steps - step // many * many)
+
+    def _step(self, batch: Batch, rate: float, place: tuple[int, int] = (0, 1)) -> Tensor:
         image, mask = apply(batch.params, *batch.on(self.device))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
+        number, many = place
+        if number == 0:
+            self.optimizer.zero_grad(set_to_none=True)
         with mixed_precision(self.device):
             logits = self.network(to_network(image, self.plan.dims))
         if mask is None:
             loss = classification_loss(logits, batch.target.to(self.device), self.weights)
         else:
             truth = mask.to(torch.int64)
-            loss = segmentation_loss(logits, truth[:, 0] if self.plan.dims == 2 else truth)
-        self.scaler.scale(loss).backward()
+            loss = supervised_loss(logits, truth[:, 0] if self.plan.dims == 2 else truth)
+        self.scaler.scale(loss / many).backward()
+        if number + 1 < many:
+            return loss.detach()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
         self.scaler.step(self.optimizer)

@@ -76,9 +76,9 @@ def train(root: str, out_dir: str, processes: str) -> None:
     torch.set_num_threads(1)
     step = training.Training._step
 
-    def said(self, batch, rate):
+    def said(self, batch, *rest):
         print(len(self.history), flush=True)
-        return step(self, batch, rate)
+        return step(self, batch, *rest)
 
     training.Training._step = said
     cases = read_cases(Path(root))

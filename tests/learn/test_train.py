@@ -110,12 +110,12 @@ def test_a_crash_in_the_middle_of_an_epoch_repeats_that_epoch_exactly(
     steps = 0
     real = training_module.Training._step
 
-    def breaks(self, batch, rate):
+    def breaks(self, batch, *rest):
         nonlocal steps
         steps += 1
         if steps == 8:  # three steps an epoch: the middle of epoch 3
             raise KeyboardInterrupt
-        return real(self, batch, rate)
+        return real(self, batch, *rest)
 
     monkeypatch.setattr(training_module.Training, "_step", breaks)
     with pytest.raises(KeyboardInterrupt):
@@ -162,10 +162,10 @@ def test_training_stops_when_validation_gets_no_better(tmp_path):
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(tmp_path, monkeypatch):
     real = training_module.Training._step
 
-    def too_large(self, batch, rate):
+    def too_large(self, batch, *rest):
         if len(batch.image) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(self, batch, rate)
+        return real(self, batch, *rest)
 
     monkeypatch.setattr(training_module.Training, "_step", too_large)
     told = []
@@ -180,7 +180,7 @@ def test_out_of_memory_halves_the_batch_says_so_and_goes_on(tmp_path, monkeypatc
 
 
 def test_out_of_memory_with_one_sample_ends_with_the_remedy(tmp_path, monkeypatch):
-    def never(self, batch, rate):
+    def never(self, batch, *rest):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(training_module.Training, "_step", never)
