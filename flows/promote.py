@@ -97,6 +97,7 @@ def decide_and_register(
             "candidate": spec.candidate,
             "kind": spec.kind,
             "folds": spec.n_folds,
+            **start_of(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -276,6 +277,14 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
         "threshold": spec.thresholds[POSITIVE],
         "chosen on": "out-of-fold predictions of the training side",
     }
+
+
+def start_of(spec: ModelSpec) -> dict[str, str]:
+    """Return what a network started from, when it was a file of the user's."""
+    if spec.plan is None or spec.plan.weights_sha256 is None:
+        return {}
+    trained = "head only" if spec.plan.freeze else "all layers"
+    return {"started from weights, SHA-256": spec.plan.weights_sha256, "trained": trained}
 
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ from flows.promote import decide_and_register
 from flows.recording import candidate_row, log_candidates, open_run, words
 from flows.runners import listening, offered, runner, tell, workers
 from flows.settings import load_settings
+from flows.starting import check_weights
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
@@ -65,7 +66,7 @@ def _fit(scenario: str, key: str, candidate: str, fold: int) -> FoldRecord:
     def on_epoch(record: dict[str, Any]) -> None:
         tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
 
-    return fit_fold(place, settings.store_root, candidate, fold, on_epoch)
+    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home)
 
 
 class EpochLines:
@@ -115,6 +116,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
     primary = ready.scenario.evaluate.primary
     with lease(home, f"train {scenario}", "train"), ExitStack() as run:
         job = write_job(home, ready)
+        check_weights(home, job)
         tracker = tracker_for(home, scenario)
         with workers(home.settings) as address:
             guards = guard(home, ready, job, address)

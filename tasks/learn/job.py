@@ -19,6 +19,7 @@ from tasks.hashing import digest_json
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.header import header_frame
 from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.weights import find_weights
 
 JOB_FILE = "job.json"
 
@@ -148,6 +149,7 @@ def fit_fold(
     name: str,
     fold: int,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    home: Path | None = None,
 ) -> FoldRecord:
     """Fit one fold of one candidate, or go on with it where a killed run left it.
 
@@ -161,11 +163,13 @@ def fit_fold(
     fold : int
     on_epoch : callable, optional
         Gets each epoch's record of a network.
+    home : Path, optional
+        Where the file of a candidate's ``weights`` is looked for, see `tasks.learn.weights`.
     """
     job = load_job(place)
     candidate = job.candidate(name)
     if candidate.kind == "network":
-        return _fit_network(job, candidate, place, store_root, fold, on_epoch)
+        return _fit_network(job, candidate, place, store_root, fold, on_epoch, home)
     return _fit_table(job, candidate, fold)
 
 
@@ -176,6 +180,7 @@ def _fit_network(
     store_root: str,
     fold: int,
     on_epoch: Callable[[dict[str, Any]], None] | None,
+    home: Path | None,
 ) -> FoldRecord:
     from tasks.learn.train import train_fold
 
@@ -190,6 +195,7 @@ def _fit_network(
         seed=candidate.seed + job.seed,
         on_epoch=on_epoch,
         masks=None if job.masks is None else MaskConfig.model_validate(dict(job.masks)),
+        weights=find_weights(candidate.weights, home or place) if candidate.weights else None,
     )
     values = result.val_probability if job.task == "classification" else result.val_dice
     return FoldRecord(

@@ -1,4 +1,4 @@
-"""Networks a plan can ask for: a small CNN of our own, MONAI's U-Net, or one named by the user."""
+"""Networks a plan can ask for: a small CNN of our own, known ones, or one named by the user."""
 
 from importlib import import_module
 from itertools import pairwise
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+
+from tasks.learn.classifiers import Classifier, Slices, build_staged
+from tasks.learn.zoo import CLASSIFIERS, NETWORKS, STAGED
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -15,7 +18,7 @@ _GROUP_CHANNELS = 8
 statistics."""
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(Classifier):
     """Convolution blocks, each halving the image, then global pooling and one linear layer.
 
     Parameters
@@ -48,15 +51,10 @@ class SmallCNN(nn.Module):
             out.append(x)
         return out
 
-    def classify(self, last: Tensor) -> Tensor:
-        """Return logits (n, k) of the last block's maps."""
+    def pool(self, last: Tensor) -> Tensor:
+        """Return mean and maximum of the last block's maps, (n, 2 f)."""
         # The maximum keeps a small finding that the mean over the image would drown.
-        pooled = torch.cat([last.flatten(2).mean(-1), last.flatten(2).amax(-1)], dim=1)
-        return self.head(self.dropout(pooled))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (n, k) of images (n, c, y, x) or (n, c, z, y, x)."""
-        return self.classify(self.maps(x)[-1])
+        return torch.cat([last.flatten(2).mean(-1), last.flatten(2).amax(-1)], dim=1)
 
     def pooled_features(self, x: Tensor) -> Tensor:
         """Return the mean of every map of every block, (n, f): what an input looks like to us."""
@@ -136,8 +134,8 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     ValueError
         If there is no such network.
     """
-    if plan.network == "small_cnn":
-        return SmallCNN(plan.dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
+    if plan.network in CLASSIFIERS:
+        return _classifier(plan)
     if plan.network in ("unet2d", "unet3d"):
         return SegmentationUNet(plan)
     function = _foreign(plan.network)
@@ -158,6 +156,19 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     return network
 
 
+def _classifier(plan: "NetworkPlan") -> Classifier:
+    dims = 2 if plan.slices else plan.dims
+    if plan.network in STAGED:
+        network: Classifier = build_staged(plan, dims)
+    else:
+        network = SmallCNN(dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
+    if plan.slices:
+        network = Slices(network, plan.slices)
+    if plan.freeze:
+        network.freeze()
+    return network
+
+
 def _foreign(name: str) -> Any:
     module_name, _, function_name = name.partition(":")
     try:
@@ -165,7 +176,7 @@ def _foreign(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"network {name!r} cannot be imported ({error}); "
-            "install its package or use small_cnn, unet2d or unet3d"
+            f"install its package or use one of {', '.join(NETWORKS)}"
         ) from error
 
 

@@ -5,14 +5,23 @@ Light to import: no torch. The shape of a U-Net comes from :mod:`tasks.learn.top
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.learn.augment import AugmentConfig, parse_augment
 from tasks.learn.topology import plan_batch, plan_unet
-
-NETWORKS = ("small_cnn", "unet2d", "unet3d")
+from tasks.learn.zoo import (
+    BATCH_2D,
+    BATCH_3D,
+    CLASSIFIERS,
+    NETWORKS,
+    STAGED,
+    STAGED_DEFAULTS,
+    least_size,
+    misfit,
+    stem_of,
+)
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "small_cnn": {
@@ -27,6 +36,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 80, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
         "dropout": 0.0, "augment": "volume", "patience": 20, "monitor": "dice",
     },
+    **dict.fromkeys(STAGED, STAGED_DEFAULTS),
 }  # fmt: skip
 """Settings a candidate gets when it does not say; measured on two CPU cores."""
 
@@ -39,7 +49,17 @@ class NetworkCandidate(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     kind: Literal["network"] = "network"
     network: str = "small_cnn"
-    """``small_cnn``, ``unet2d``, ``unet3d`` or ``module:function``."""
+    """One of `NETWORKS` or ``module:function``."""
+    slices: Literal["attention", "max"] | None = None
+    """2-D network over the slices of a volume, and how the slices become one answer (2.5-D)."""
+    stem: Literal["auto", "small", "full"] = "auto"
+    """First layers of a `STAGED` network; ``auto`` is small for small images without weights."""
+    weights: str | None = None
+    """File to start from: safetensors or a torch state dict, see :mod:`tasks.learn.weights`."""
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Of that file; where it is given, another file is refused."""
+    freeze: bool = False
+    """Train the head alone on top of the weights."""
     epochs: int | None = Field(None, ge=1)
     batch: int | None = Field(None, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
@@ -87,6 +107,12 @@ class NetworkCandidate(BaseModel):
             )
         return value
 
+    @model_validator(mode="after")
+    def _fit_the_network(self) -> Self:
+        if wrong := misfit(self):
+            raise ValueError(wrong)
+        return self
+
 
 class NetworkPlan(BaseModel):
     """Everything needed to build and train a network: a candidate made definite by the images."""
@@ -122,6 +148,11 @@ class NetworkPlan(BaseModel):
     flip_tta: tuple[str, ...]
     seed: int
     options: dict[str, Any] = {}
+    slices: Literal["attention", "max"] | None = None
+    stem: Literal["small", "full"] = "full"
+    weights_sha256: str | None = None
+    """Of the file that training started from."""
+    freeze: bool = False
 
     @property
     def divisor(self) -> tuple[int, int, int]:
@@ -169,9 +200,25 @@ def plan_network(
         shape = (1, shape[1], shape[2])
     dims = 2 if shape[0] == 1 else 3
     features = tuple(settings["features"])
-    if task == "classification":
+    if candidate.slices and dims == 2:
+        raise ValueError(f"{candidate.name}: slices need volumes, the images have one slice")
+    if candidate.network in STAGED:
+        patch, channels, strides = shape, (), ()
+        batch = settings["batch"] or (BATCH_2D if dims == 2 else BATCH_3D)
+        settings["augment"] = settings["augment"] or ("radiograph" if dims == 2 else "volume")
+        flat, stem = dims == 2 or bool(candidate.slices), stem_of(candidate, shape)
+        least = least_size(candidate.network, 2 if flat else 3, stem)
+        if min(shape[1:] if flat else shape) < least:
+            raise ValueError(
+                f"{candidate.name}: {candidate.network} needs at least {least} along every axis, "
+                f"the images are {shape}; resample them, say slices, or use resnet18"
+            )
+        if batch < 2 and not candidate.freeze:
+            raise ValueError(f"{candidate.name}: batch statistics need a batch of at least 2")
+    elif task == "classification":
         # Each block halves every axis, so the shortest one says how many there can be.
-        blocks = max(1, int(math.log2(min(n for n in shape[3 - dims :]))))
+        first = 1 if candidate.slices else 3 - dims
+        blocks = max(1, int(math.log2(min(n for n in shape[first:]))))
         channels = features[:blocks]
         patch, strides = shape, tuple((2,) * 3 for _ in channels)
         batch = settings["batch"]
@@ -188,7 +235,8 @@ def plan_network(
         monitor=settings["monitor"], augment=parse_augment(settings["augment"]),
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
-        options=candidate.options,
+        options=candidate.options, slices=candidate.slices, stem=stem_of(candidate, shape),
+        weights_sha256=candidate.weights_sha256, freeze=candidate.freeze,
     )  # fmt: skip
 
 
@@ -210,9 +258,9 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
 def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
-    if network == "small_cnn" and task != "classification":
-        raise ValueError("small_cnn classifies; use unet2d or unet3d for a segmentation")
+    if network in CLASSIFIERS and task != "classification":
+        raise ValueError(f"{network} classifies; use unet2d or unet3d for a segmentation")
     if network in ("unet2d", "unet3d") and task != "segmentation":
-        raise ValueError(f"{network} segments; use small_cnn for a classification")
+        raise ValueError(f"{network} segments; use small_cnn or resnet18 for a classification")
     if network == "unet3d" and shape[0] == 1:
         raise ValueError("unet3d needs volumes, the images have one slice; use unet2d")

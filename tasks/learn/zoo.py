@@ -1,0 +1,62 @@
+"""The networks radloop knows by name, and which settings go with which; light to import."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from tasks.learn.plan import NetworkCandidate
+
+STAGED = ("resnet18", "resnet50", "densenet121")
+"""Classifiers whose trunk is a known one, in 2-D and 3-D; public weights fit them."""
+
+CLASSIFIERS = ("small_cnn", *STAGED)
+
+NETWORKS = (*CLASSIFIERS, "unet2d", "unet3d")
+
+SMALL_STEM_BELOW = 64
+"""An image with fewer pixels along its shorter side gets the small stem."""
+
+STAGED_DEFAULTS: dict[str, Any] = {
+    "epochs": 20, "batch": None, "lr": 1e-3, "features": (), "dropout": 0.2, "augment": None,
+    "patience": 10, "monitor": "loss",
+}  # fmt: skip
+"""Settings of a `STAGED` network whose candidate does not say."""
+
+BATCH_2D, BATCH_3D = 32, 8
+"""Images and volumes a step of a `STAGED` network, unless the candidate says."""
+
+
+def misfit(candidate: "NetworkCandidate") -> str:
+    """Say which setting the candidate's network cannot obey, or nothing."""
+    network, known = candidate.network, ", ".join(CLASSIFIERS)
+    if candidate.slices and network not in CLASSIFIERS:
+        return f"slices: {network} does not look slice by slice; use one of {known}"
+    if candidate.weights and network not in CLASSIFIERS:
+        return f"weights: {network} cannot start from a file; use one of {known}"
+    if candidate.weights_sha256 and not candidate.weights:
+        return "weights_sha256: there are no weights; name their file under weights"
+    if candidate.freeze and not candidate.weights:
+        return "freeze: a head on random maps learns nothing; name a file under weights"
+    if network in STAGED and candidate.features:
+        return f"features: {network} has fixed widths; remove it or use small_cnn"
+    if candidate.stem != "auto" and network not in STAGED:
+        return f"stem: {network} has one stem only; remove it or use one of {', '.join(STAGED)}"
+    return ""
+
+
+def least_size(network: str, dims: int, stem: str) -> int:
+    """Return the fewest voxels along an axis that a network can halve as often as it does."""
+    if network != "densenet121":
+        return 1
+    if stem == "full":
+        return 29
+    return 8 if dims == 2 else 15
+
+
+def stem_of(candidate: "NetworkCandidate", shape: tuple[int, ...]) -> Literal["small", "full"]:
+    """Return the first layers a candidate gets for images of a shape (z, y, x)."""
+    if candidate.network not in STAGED or candidate.stem == "full":
+        return "full"
+    if candidate.stem == "auto" and candidate.weights:
+        # Weights are of the full stem.
+        return "full"
+    return "small" if candidate.stem == "small" or min(shape[1:]) < SMALL_STEM_BELOW else "full"
