@@ -36,6 +36,7 @@ from tasks.serve.registry import (
     tag_version,
     write_mlmodel,
 )
+from tasks.serve.trials import trial_table
 
 
 def decide_and_register(
@@ -85,6 +86,7 @@ def decide_and_register(
             }
             for outcome in outcomes
         ),
+        trials=trial_table(outcomes),
         test={"challenger": test, "champion": champion_test},
         gate=verdict.to_dict(),
         operating_point=operating_point(ready, spec),

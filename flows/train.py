@@ -24,6 +24,7 @@ from flows.policy import TRAIN_TAG, task
 from flows.promote import decide_and_register
 from flows.recording import candidate_row, log_candidates, open_run, words
 from flows.runners import listening, offered, runner, tell, workers
+from flows.searching import search_networks
 from flows.settings import load_settings
 from flows.starting import check_weights
 from tasks.archive.audit import append
@@ -157,6 +158,7 @@ def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
     """Fit every fold of every candidate of a job that has been saved."""
     # A worker may say GPU=0: what nobody offers once would be waited for for ever.
     whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
+    search_networks(job, address, whole)
     wave = train_wave.with_options(task_runner=runner(address))
     return wave(job.scenario, job.key, whole)
 

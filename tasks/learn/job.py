@@ -141,6 +141,8 @@ class FoldRecord:
     seconds: float = 0.0
     device: str = "cpu"
     resumed: int = 0
+    trials: tuple[Mapping[str, Any], ...] = ()
+    """Of the search inside this fold, see `tasks.learn.trial.rows`."""
 
 
 def fit_fold(
@@ -183,7 +185,12 @@ def _fit_network(
     home: Path | None,
 ) -> FoldRecord:
     from tasks.learn.train import train_fold
+    from tasks.learn.trial import read_found, with_params
 
+    found: dict[str, Any] = {"params": {}, "trials": ()}
+    if candidate.search:
+        found = read_found(place, candidate.name, fold)
+        candidate = with_params(candidate, found["params"])
     training = job.on("train")
     result = train_fold(
         job.plan(candidate),
@@ -207,15 +214,17 @@ def _fit_network(
         others={name: _rows(values) for name, values in result.val_others.items()},
         ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
         history=result.history,
-        params={"best_epoch": result.best_epoch, "batch": result.batch},
+        params={**found["params"], "best_epoch": result.best_epoch, "batch": result.batch},
         weights=str(Path(result.weights_path).relative_to(place)),
         seconds=result.seconds,
         device=result.device,
         resumed=result.resumed,
+        trials=tuple(found["trials"]),
     )
 
 
 def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> FoldRecord:
+    from tasks.learn.search import table_rows
     from tasks.learn.tabular import fit_fold as fit_table_fold
 
     training = job.on("train")
@@ -237,6 +246,7 @@ def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> Fold
         values=_rows(found.probability),
         params=dict(found.params),
         seconds=found.seconds,
+        trials=() if found.trials is None else tuple(table_rows(found.trials)),
     )
 
 

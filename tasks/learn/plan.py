@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.learn.augment import AugmentConfig, parse_augment
+from tasks.learn.space import Span
 from tasks.learn.topology import plan_batch, plan_unet
 from tasks.learn.zoo import (
     BATCH_2D,
@@ -92,6 +93,10 @@ class NetworkCandidate(BaseModel):
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""
+    search: dict[str, list[Any] | Span] = {}
+    """Settings of `SEARCHABLE` to choose, each a list or a span; searched fold by fold."""
+    max_trials: int = Field(20, ge=1)
+    """Trials of one fold's search."""
 
     @field_validator("augment", mode="before")
     @classmethod

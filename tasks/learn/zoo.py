@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from tasks.learn.space import SEARCHABLE, ends
+
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkCandidate
 
@@ -40,6 +42,22 @@ def misfit(candidate: "NetworkCandidate") -> str:
         return f"features: {network} has fixed widths; remove it or use small_cnn"
     if candidate.stem != "auto" and network not in STAGED:
         return f"stem: {network} has one stem only; remove it or use one of {', '.join(STAGED)}"
+    return _misfit_of_search(candidate)
+
+
+def _misfit_of_search(candidate: "NetworkCandidate") -> str:
+    for name, values in candidate.search.items():
+        if name not in SEARCHABLE:
+            return f"search: {name} cannot be searched; {', '.join(SEARCHABLE)} can"
+        if not ends(values):
+            return f"search: {name} has 0 values: give at least one or remove it"
+        for value in ends(values):
+            # Each value must be one that the candidate could have had.
+            body = candidate.model_dump(mode="json") | {"search": {}, name: value}
+            try:
+                type(candidate).model_validate(body)
+            except ValueError as error:
+                return f"search: {name} cannot be {value!r} ({error})"
     return ""
 
 
