@@ -36,6 +36,7 @@ from tasks.serve.registry import (
     tag_version,
     write_mlmodel,
 )
+from tasks.serve.trials import trial_table
 
 
 def decide_and_register(
@@ -86,6 +87,7 @@ def decide_and_register(
             }
             for outcome in outcomes
         ),
+        trials=trial_table(outcomes),
         test={"challenger": test, "champion": champion_test},
         gate=verdict.to_dict(),
         operating_point=operating_point(ready, spec),
@@ -99,6 +101,7 @@ def decide_and_register(
             "candidate": spec.candidate,
             "kind": spec.kind,
             "folds": spec.n_folds,
+            **start_of(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -278,6 +281,14 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
         "threshold": spec.thresholds[POSITIVE],
         "chosen on": "out-of-fold predictions of the training side",
     }
+
+
+def start_of(spec: ModelSpec) -> dict[str, str]:
+    """Return what a network started from, when it was a file of the user's."""
+    if spec.plan is None or spec.plan.weights_sha256 is None:
+        return {}
+    trained = "head only" if spec.plan.freeze else "all layers"
+    return {"started from weights, SHA-256": spec.plan.weights_sha256, "trained": trained}
 
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:

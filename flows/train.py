@@ -25,7 +25,9 @@ from flows.probing import stressed
 from flows.promote import decide_and_register
 from flows.recording import candidate_row, log_candidates, open_run, words
 from flows.runners import listening, offered, runner, tell, workers
+from flows.searching import search_networks
 from flows.settings import load_settings
+from flows.starting import check_weights
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
@@ -67,7 +69,7 @@ def _fit(scenario: str, key: str, candidate: str, fold: int) -> FoldRecord:
     def on_epoch(record: dict[str, Any]) -> None:
         tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
 
-    return fit_fold(place, settings.store_root, candidate, fold, on_epoch)
+    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home)
 
 
 class EpochLines:
@@ -117,6 +119,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
     primary = ready.scenario.evaluate.primary
     with lease(home, f"train {scenario}", "train"), ExitStack() as run:
         job = write_job(home, ready)
+        check_weights(home, job)
         tracker = tracker_for(home, scenario)
         with workers(home.settings) as address:
             guards = guard(home, ready, job, address)
@@ -157,6 +160,7 @@ def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
     """Fit every fold of every candidate of a job that has been saved."""
     # A worker may say GPU=0: what nobody offers once would be waited for for ever.
     whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
+    search_networks(job, address, whole)
     wave = train_wave.with_options(task_runner=runner(address))
     return wave(job.scenario, job.key, whole)
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from tasks.learn.classifiers import Classifier
 from tasks.learn.device import mixed_precision
-from tasks.learn.networks import SmallCNN, to_network
+from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.samples import PAD_VALUE
 
@@ -200,7 +201,7 @@ def heatmap(
     class_index: int,
     device: torch.device,
 ) -> np.ndarray | None:
-    """Return where the small CNN sees a class: mean Grad-CAM over the networks (Selvaraju 2017).
+    """Return where a classifier sees a class: mean Grad-CAM over the networks (Selvaraju 2017).
 
     Parameters
     ----------
@@ -209,9 +210,9 @@ def heatmap(
 
     Returns
     -------
-    (z, y, x) float32 in [0, 1], or None if a network is not a ``small_cnn``
+    (z, y, x) float32 in [0, 1], or None if a network is not a `Classifier`
     """
-    if not all(isinstance(network, SmallCNN) for network in networks):
+    if not all(isinstance(network, Classifier) for network in networks):
         return None
     x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
     x = to_network(x, plan.dims)

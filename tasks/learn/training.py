@@ -24,6 +24,7 @@ from tasks.learn.loss import (
 )
 from tasks.learn.networks import build_network, to_network
 from tasks.learn.samples import Batch
+from tasks.learn.weights import load_weights
 
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
@@ -36,7 +37,10 @@ class Training:
         plan = fold.plan
         torch.manual_seed(_seed(fold.seed, 0))
         self.plan, self.device, self.batch = plan, device, batch
-        self.network = build_network(plan).to(device)
+        self.network = build_network(plan)
+        if fold.weights is not None:
+            load_weights(self.network, fold.weights, plan.weights_sha256)
+        self.network = self.network.to(device)
         if plan.dims == 2:
             # Convolutions over the last axis are a third faster on the CPU, and fit tensor cores.
             self.network = self.network.to(memory_format=torch.channels_last)

@@ -214,6 +214,12 @@ def public_copy(scenario: Scenario) -> Scenario:
     if scenario.split.file:
         alias = _alias("split", scenario.split.file)
         changes["split"] = scenario.split.model_copy(update={"file": alias})
+    changes["candidates"] = tuple(
+        one.model_copy(update={"weights": _alias("weights", one.weights)})
+        if getattr(one, "weights", None)
+        else one
+        for one in scenario.candidates
+    )
     return scenario.model_copy(update=changes)
 
 
