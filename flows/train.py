@@ -16,6 +16,7 @@ from flows import reports
 from flows.cohorts import Ready, settle
 from flows.console import progress, say
 from flows.evidence import code_hash, tracker_for
+from flows.explaining import explained
 from flows.guarding import Guarded, guard
 from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
@@ -254,6 +255,7 @@ def conclude(
         probes = [
             worth(pictures, scores, chosen.threshold, ready.scenario.evaluate, title),
             stressed(home, ready, job, folder, pictures),
+            explained(home, ready, job, folder, pictures),
         ]
         for name, rows in tables_of(probes).items():
             runlog.log_table(tracker, run_id, name, rows)

@@ -12,6 +12,10 @@ STRESSED_IMAGES = 48
 STRESSED_MASKS = 8
 """Test cases that are corrupted: about 2,400 answers of a classifier, 280 of a segmenter."""
 
+EXPLAINED_IMAGES = 8
+EXPLAINED_ROWS = 60
+"""Test cases that are explained: each image takes some thousand answers, each row some hundred."""
+
 
 class OperatingPoint(BaseModel):
     """How the threshold of a two-class model is chosen."""
@@ -89,6 +93,16 @@ class RobustnessConfig(BaseModel):
         return self
 
 
+class ExplainConfig(BaseModel):
+    """On how many test cases a registered model is explained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int | None = Field(None, ge=0, le=1_000)
+    """One a patient, as many of each class; by default `EXPLAINED_IMAGES`, or `EXPLAINED_ROWS` of a
+    table. 0 turns it off."""
+
+
 class EvaluateConfig(MaskConfig):
     """What is measured, how, and by which figure candidates are ranked."""
 
@@ -105,7 +119,8 @@ class EvaluateConfig(MaskConfig):
     """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
 
     robustness: RobustnessConfig = RobustnessConfig()
-    """Of every model that is registered."""
+    explain: ExplainConfig = ExplainConfig()
+    """Both of every model that is registered."""
 
     @field_validator("primary")
     @classmethod
