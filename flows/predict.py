@@ -1,34 +1,31 @@
 """The champion on new images: loaded once, asked case by case, every answer on record."""
 
-import os
-import shutil
-import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from prefect import flow
 
 from flows import reports
 from flows.console import progress, say
+from flows.desk import Desk
+from flows.dicom import DicomDesk, dicom_desk
 from flows.evidence import tracker_for
 from flows.home import Home
 from flows.orders import orders_of
 from flows.policy import task
-from flows.settings import Settings, load_settings
+from flows.settings import load_settings
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case, cases, locators_of, open_catalog, quarantine
+from tasks.archive.catalog import Case, cases, locators_of, quarantine
 from tasks.archive.commits import assignments
 from tasks.archive.deidentify import is_placeholder
 from tasks.archive.intake import ingest as take_in
 from tasks.archive.nifti import write_nifti
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
-from tasks.archive.vault import file_refs, get_source, keys_behind, open_vault, recall
+from tasks.archive.vault import file_refs, get_source, keys_behind, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.judge import POSITIVE, Judgement, called, judge_files, judge_rows, needs_files
@@ -91,6 +88,21 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
     folder = fetch(tracker, champion, home.settings.home / "models")
     model = load_model(folder, trusted=body.networks)
     say(f"  champion: version {champion.version}, {model.spec.candidate}")
+    facts = ModelFacts(
+        scenario=scenario,
+        title=body.title,
+        name=champion.name,
+        version=champion.version,
+        digest=champion.digest,
+        task=body.task,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        threshold=model.spec.thresholds.get(POSITIVE),
+        positive=model.spec.positive,
+        classes=model.spec.classes,
+        synthetic=body.synthetic,
+        intended_use=body.intended_use,
+        not_for=body.not_for,
+    )
     batch = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     out = home.settings.home / "predictions" / scenario / batch
     out.mkdir(parents=True)
@@ -107,24 +119,10 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
                 f"`radloop check {scenario}`"
             )
             raise RadloopError(msg)
-        rows = list(_answers(home, desk, body, model, champion, chosen, out))
+        dicom = dicom_desk(home, desk, body.outputs, facts, model.spec, chosen)
+        rows = list(_answers(home, desk, body, model, champion, chosen, out, dicom))
         rows += _unreadable(desk, rows)
         origin = origins(home, desk, home.source(source), chosen) if sources else None
-    facts = ModelFacts(
-        scenario=scenario,
-        title=body.title,
-        name=champion.name,
-        version=champion.version,
-        digest=champion.digest,
-        task=body.task,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        threshold=model.spec.thresholds.get(POSITIVE),
-        positive=model.spec.positive,
-        classes=model.spec.classes,
-        synthetic=body.synthetic,
-        intended_use=body.intended_use,
-        not_for=body.not_for,
-    )
     write_predictions(out, rows, facts, origin, page=body.outputs.page)
     flagged = sum(bool(row.flags) for row in rows)
     failed = sum(row.status == FAILED for row in rows)
@@ -136,43 +134,14 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         version=champion.version,
         cases=len(rows),
     )
+    for line in dicom.told(rows):
+        say(f"  {line}")
     counts = {"cases": len(rows), "flagged": flagged, "failed": failed}
     reports.table("predictions", [counts | {"version": champion.version}])
     return counts | {"batch": batch, "version": champion.version, "folder": str(out)}
 
 
 predict_source = task(_predict_source, name="judge a source")
-
-
-class Desk:
-    """A catalog and vault for one prediction, gone when it ends.
-
-    Images to judge are not taken into the archive's own catalog: they have no label, and their
-    patients have given no more than these images.
-    """
-
-    def __init__(self, home: Home) -> None:
-        host = socket.gethostname()
-        for left in home.settings.home.glob(f"predict-*-{host}-*"):
-            # A killed prediction leaves its desk, vault and all; its process is in the name. Of
-            # another host, or container, on the same home nobody here can say whether it lives.
-            if not psutil.pid_exists(int(left.name.split("-")[1])):
-                shutil.rmtree(left, ignore_errors=True)
-        prefix = f"predict-{os.getpid()}-{host}-"
-        self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=home.settings.home))
-        inside: Settings = home.settings.model_copy(
-            update={"home": self._folder, "catalog_url": "", "vault_url": ""}
-        )
-        self.catalog = open_catalog(inside.catalog)
-        self.vault = open_vault(inside.vault)
-
-    def __enter__(self) -> "Desk":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.catalog.dispose()
-        self.vault.dispose()
-        shutil.rmtree(self._folder)
 
 
 def _answers(
@@ -183,8 +152,9 @@ def _answers(
     champion: ModelVersionInfo,
     chosen: Sequence[Case],
     out: Path,
+    dicom: DicomDesk,
 ) -> Iterator[PredictionRow]:
-    """Judge the cases, write pictures and masks, and keep the ledger."""
+    """Judge the cases, write pictures, masks and DICOM, and keep the ledger."""
     kept: list[LedgerEntry] = []
     ledger = home.settings.home / "ledger.jsonl"
     seen = trained_on(home, desk, chosen, model.spec.hashes.get("split_hash"))
@@ -193,7 +163,7 @@ def _answers(
             if isinstance(one, BadCase):
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
-                row = _row(model, one, seen.get(case_id), body, out)
+                row = dicom.written(_row(model, one, seen.get(case_id), body, out), one.mask, out)
             kept.append(_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)

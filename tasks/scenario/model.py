@@ -65,6 +65,10 @@ class OutputConfig(BaseModel):
     overlays: bool = True
     masks: bool = True
     page: bool = True
+    seg: bool = True
+    """Masks also as DICOM Segmentation, where the images are DICOM."""
+    sr: bool = True
+    """Every answer also as DICOM Structured Report."""
 
 
 class Scenario(BaseModel):
