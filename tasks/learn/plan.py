@@ -31,6 +31,11 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 """Settings a candidate gets when it does not say; measured on two CPU cores."""
 
 
+def _nothing(value: Any) -> bool:
+    # Not told where it is not said: what knows no channels keeps its hashes.
+    return not value
+
+
 class NetworkCandidate(BaseModel):
     """One network of a scenario; what is left out takes the default of its ``network``."""
 
@@ -69,6 +74,8 @@ class NetworkCandidate(BaseModel):
     """Memory the plan may use; smaller makes smaller patches and batches."""
     flip_tta: tuple[str, ...] = ()
     """Axes over whose mirrorings predictions are averaged."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1, exclude_if=_nothing)
+    """Probability with which a training sample loses a channel that the cohort lets be missing."""
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""
@@ -101,6 +108,9 @@ class NetworkPlan(BaseModel):
     """Classes, background included for a segmentation."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
+    droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
+    """Channels that `modality_dropout` takes from training samples."""
+    modality_dropout: float = Field(default=0.0, exclude_if=_nothing)
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     """Halvings (z, y, x) between consecutive levels."""
@@ -138,6 +148,8 @@ def plan_network(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     n_cases: int | None = None,
     gpu_memory_gb: float | None = None,
+    in_channels: int = 1,
+    droppable: Sequence[int] = (),
 ) -> NetworkPlan:
     """Make a candidate definite for images of a shape.
 
@@ -156,6 +168,10 @@ def plan_network(
         Training cases; limits the batch to 5 % of all voxels.
     gpu_memory_gb : float, optional
         Overrides the candidate's.
+    in_channels : int
+        Channels of the prepared images.
+    droppable : sequence of int
+        Those of them that a case may lack.
 
     Raises
     ------
@@ -180,7 +196,10 @@ def plan_network(
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
     return NetworkPlan(
-        network=candidate.network, task=task, dims=dims, n_classes=n_classes, patch=patch,
+        network=candidate.network, task=task, dims=dims, in_channels=in_channels,
+        n_classes=n_classes, patch=patch,
+        droppable=tuple(droppable) if candidate.modality_dropout else (),
+        modality_dropout=candidate.modality_dropout if droppable else 0.0,
         channels=channels, strides=strides, dropout=settings["dropout"], batch=batch,
         epochs=settings["epochs"], steps_per_epoch=candidate.steps_per_epoch, lr=settings["lr"],
         optimizer=candidate.optimizer, schedule=candidate.schedule,
