@@ -111,7 +111,9 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         for line in report.lines():
             say(f"  {line}")
         found = cases(desk.catalog, kind=body.cohort.kind, source=source)
-        chosen, _ = narrow(found, body.cohort)
+        chosen, _, refused = narrow(found, body.cohort)
+        for one in refused:
+            say(f"  {one.case_id[:12]} is no case, {one.reason}: {one.detail}")
         if not chosen:
             msg = (
                 f"source {source} holds no case that scenario {scenario} is about "
@@ -121,6 +123,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
             raise RadloopError(msg)
         dicom = dicom_desk(home, desk, body.outputs, facts, model.spec, chosen)
         rows = list(_answers(home, desk, body, model, champion, chosen, out, dicom))
+        rows += [PredictionRow(r.case_id, status=FAILED, reason=r.reason) for r in refused]
         rows += _unreadable(desk, rows)
         origin = origins(home, desk, home.source(source), chosen) if sources else None
     write_predictions(out, rows, facts, origin, page=body.outputs.page)
@@ -222,11 +225,9 @@ def _row(model: Any, one: Judgement, seen: str | None, body: Any, out: Path) -> 
     if one.prepared is not None and body.outputs.overlays:
         shown = int(one.probability.argmax()) if positive is None else positive
         heat = model.heatmap(one.prepared, shown)
-        middle = one.prepared.shape[0] // 2
+        middle = one.shown.shape[0] // 2
         overlay = f"overlays/{one.case_id}.png"
-        overlay_png(
-            out / overlay, one.prepared[middle], heat=None if heat is None else heat[middle]
-        )
+        overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
     score = one.probability.max() if positive is None else one.probability[positive]
     return replace(
         row,
@@ -312,7 +313,7 @@ def origins(
         return [(c.case_id, f"{source.location} line {lines[c.case_id]}") for c in chosen]
     found = []
     for case in chosen:
-        locators = locators_of(desk.catalog, case.case_id)
+        locators = locators_of(desk.catalog, case.lead.case_id)
         ref = file_refs(desk.vault, locators[:1])[locators[0]]
         found.append((case.case_id, ref.path if ref.member is None else f"{ref.path}!{ref.member}"))
     return found

@@ -92,6 +92,18 @@ class Case:
     source: str
     n_instances: int
     facts: Mapping[str, object]
+    series: tuple[tuple[str, "Case"], ...] = ()
+    """(channel, series) of a case of several series, the reference first; else empty."""
+
+    @property
+    def lead(self) -> "Case":
+        """The series on whose grid the case lies."""
+        return self.series[0][1] if self.series else self
+
+    @property
+    def members(self) -> tuple["Case", ...]:
+        """The series the case is made of."""
+        return tuple(one for _, one in self.series) or (self,)
 
 
 def open_catalog(url: str) -> Engine:

@@ -40,7 +40,7 @@ def classify(
     networks : sequence of Module
         In evaluation mode, on ``device``.
     plan : NetworkPlan
-    images : n arrays (z, y, x)
+    images : n arrays ([c,] z, y, x)
         Read a few at a time.
     device : torch.device
 
@@ -67,12 +67,18 @@ def _image_batches(plan: NetworkPlan, images: Sequence[np.ndarray]) -> Iterator[
     for start in range(0, len(images), IMAGES_AT_ONCE):
         stop = min(start + IMAGES_AT_ONCE, len(images))
         few = [np.asarray(images[i], dtype=np.float32) for i in range(start, stop)]
-        if wrong := [image.shape for image in few if image.shape != tuple(plan.patch)]:
+        if wrong := [image.shape for image in few if image.shape[-3:] != tuple(plan.patch)]:
             raise ValueError(
                 f"an image has shape {wrong[0]}, the network was trained on {plan.patch}; "
                 "apply the model's own recipe first"
             )
-        yield torch.from_numpy(np.stack(few))[:, None]
+        yield torch.cat([as_input(image) for image in few])
+
+
+def as_input(image: np.ndarray) -> Tensor:
+    """Return an image ([c,] z, y, x) as a batch of one (1, c, z, y, x), float32."""
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    return x[None] if x.ndim == 4 else x[None, None]
 
 
 def _mean_softmax(
@@ -105,14 +111,14 @@ def segment(
 
     Parameters
     ----------
-    image : (z, y, x) array
+    image : ([c,] z, y, x) array
 
     Returns
     -------
     (k, z, y, x) float32
         Sums to 1 over the classes, background first.
     """
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
+    x = as_input(image).to(device)
     total: Tensor | float = 0.0
     mirrors = mirrorings(plan)
     with torch.inference_mode(), mixed_precision(device):
@@ -124,7 +130,7 @@ def segment(
 
 
 def _maps(network: nn.Module, plan: NetworkPlan, x: Tensor) -> Tensor:
-    """Return probabilities (1, k, z, y, x) of one image (1, 1, z, y, x)."""
+    """Return probabilities (1, k, z, y, x) of one image (1, c, z, y, x)."""
     if plan.dims == 2:
         slices = x[0].movedim(1, 0)
         chunks = slices.split(SLICES_AT_ONCE)
@@ -168,7 +174,7 @@ def label_map(probability: np.ndarray) -> np.ndarray:
 def features(
     network: nn.Module, plan: NetworkPlan, images: Sequence[np.ndarray], device: torch.device
 ) -> np.ndarray | None:
-    """Return pooled features (n, f) of images (z, y, x), None if the network does not offer them.
+    """Return pooled features (n, f) of images ([c,] z, y, x), None if the network offers none.
 
     A volume larger than the patch is looked at in its middle, padded where it is smaller.
     """
@@ -177,20 +183,21 @@ def features(
     rows = []
     with torch.inference_mode():
         for image in images:
-            x = torch.from_numpy(middle(image, plan.patch))[None, None].to(device)
+            x = as_input(middle(image, plan.patch)).to(device)
             rows.append(network.pooled_features(to_network(x, plan.dims)).float().cpu().numpy())
     return np.concatenate(rows)
 
 
 def middle(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return the middle of an image (z, y, x) as float32 of a size, padded where it is smaller."""
-    cut, margin = [], []
-    for n, p in zip(image.shape, size, strict=True):
+    """Return the middle of an image ([c,] z, y, x) as float32 of a size, padded where it is
+    smaller."""
+    cut, margin = [], [(0, 0) for _ in image.shape[:-3]]
+    for n, p in zip(image.shape[-3:], size, strict=True):
         start = max(0, (n - p) // 2)
         cut.append(slice(start, start + min(n, p)))
         before = max(0, (p - n) // 2)
         margin.append((before, max(0, p - n) - before))
-    inside = np.asarray(image[tuple(cut)], dtype=np.float32)
+    inside = np.asarray(image[(..., *cut)], dtype=np.float32)
     return np.pad(inside, margin, constant_values=PAD_VALUE)
 
 
@@ -205,7 +212,7 @@ def heatmap(
 
     Parameters
     ----------
-    image : (z, y, x) array
+    image : ([c,] z, y, x) array
     class_index : int
 
     Returns
@@ -214,7 +221,7 @@ def heatmap(
     """
     if not all(isinstance(network, Classifier) for network in networks):
         return None
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
+    x = as_input(image).to(device)
     x = to_network(x, plan.dims)
     total: Tensor | float = 0.0
     for network in networks:
@@ -226,4 +233,4 @@ def heatmap(
         total = total + seen / seen.max().clamp_min(torch.finfo(seen.dtype).tiny)
     mode = "bilinear" if plan.dims == 2 else "trilinear"
     large = interpolate(total[:, None], size=x.shape[2:], mode=mode, align_corners=False)[0, 0]
-    return (large / large.max().clamp_min(1e-12)).reshape(image.shape).cpu().numpy()
+    return (large / large.max().clamp_min(1e-12)).reshape(image.shape[-3:]).cpu().numpy()

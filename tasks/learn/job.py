@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.cohort.channels import ChannelSet
 from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -100,6 +101,7 @@ class TrainingJob:
             n_classes=len(self.classes) + background,
             spacing=self.spacing,
             n_cases=len(self.on("train")),
+            **channels_of(self.recipe),
         )
 
     def save(self, folder: Path) -> Path:
@@ -119,6 +121,15 @@ def load_job(place: Path) -> TrainingJob:
         body[name] = tuple(body[name])
     body["cases"] = tuple(JobCase(**case) for case in body["cases"])
     return TrainingJob(**body)
+
+
+def channels_of(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what planning a network has to know of the channels of prepared images."""
+    if not recipe or not recipe.get("channels"):
+        return {}
+    chosen = ChannelSet.from_dict(recipe["channels"])
+    droppable = [chosen.names.index(name) for name in chosen.optional]
+    return {"in_channels": len(chosen.names), "droppable": droppable}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ _COMMON: dict[str, Any] = {
 """Settings that networks share unless `_DEFAULTS` says otherwise."""
 
 
+def _nothing(value: Any) -> bool:
+    # Not told where it is not said: what knows no channels keeps its hashes.
+    return not value
+
+
 class NetworkCandidate(BaseModel):
     """One network of a scenario; what is left out takes the default of its ``network``."""
 
@@ -107,6 +112,8 @@ class NetworkCandidate(BaseModel):
     """Memory the plan may use; smaller makes smaller patches and batches."""
     flip_tta: tuple[str, ...] = ()
     """Axes over whose mirrorings predictions are averaged."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1, exclude_if=_nothing)
+    """Probability with which a training sample loses a channel that the cohort lets be missing."""
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""
@@ -149,6 +156,9 @@ class NetworkPlan(BaseModel):
     """Classes, background included for a segmentation."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
+    droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
+    """Channels that `modality_dropout` takes from training samples."""
+    modality_dropout: float = Field(default=0.0, exclude_if=_nothing)
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     """Halvings (z, y, x) between consecutive levels."""
@@ -195,6 +205,8 @@ def plan_network(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     n_cases: int | None = None,
     gpu_memory_gb: float | None = None,
+    in_channels: int = 1,
+    droppable: Sequence[int] = (),
 ) -> NetworkPlan:
     """Make a candidate definite for images of a shape.
 
@@ -213,6 +225,10 @@ def plan_network(
         Training cases; limits the batch to 5 % of all voxels.
     gpu_memory_gb : float, optional
         Overrides the candidate's.
+    in_channels : int
+        Channels of the prepared images.
+    droppable : sequence of int
+        Those of them that a case may lack.
 
     Raises
     ------
@@ -263,7 +279,10 @@ def plan_network(
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
     return NetworkPlan(
-        network=candidate.network, task=task, dims=dims, n_classes=n_classes, patch=patch,
+        network=candidate.network, task=task, dims=dims, in_channels=in_channels,
+        n_classes=n_classes, patch=patch,
+        droppable=tuple(droppable) if candidate.modality_dropout else (),
+        modality_dropout=candidate.modality_dropout if droppable else 0.0,
         channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],
         deep_supervision=candidate.deep_supervision and candidate.network in NNUNETS,
         batch=batch, accumulate=candidate.accumulate,

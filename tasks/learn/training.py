@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasks.learn import checkpoint
 from tasks.learn.augment_batch import apply
+from tasks.learn.channels import without_missing
 from tasks.learn.device import half_type, mixed_precision
 from tasks.learn.fold import Fold
 from tasks.learn.loader import Loader
@@ -105,6 +106,7 @@ class Training:
 
     def _step(self, batch: Batch, rate: float, place: tuple[int, int] = (0, 1)) -> Tensor:
         image, mask = apply(batch.params, *batch.on(self.device))
+        image = without_missing(image, batch.kept)
         number, many = place
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)

@@ -19,6 +19,7 @@ from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.plan import NetworkCandidate
+from tasks.scenario.channels import channel_misfits
 from tasks.serve.gate import GateConfig
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -147,6 +148,7 @@ def _misfits(scenario: Scenario) -> list[str]:
     if not rows and not scenario.recipe:
         found.append("recipe: images need at least one step, e.g. normalise")
     found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
+    found += channel_misfits(scenario.cohort.channel_set, scenario.recipe, scenario.candidates)
     found += _label_misfits(scenario)
     return found
 
