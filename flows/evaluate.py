@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tasks.archive.commits import use_edition
 from tasks.errors import RadloopError
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.intervals import Interval
+from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import rows_of
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
@@ -33,11 +34,15 @@ from tasks.learn.model import read_spec
 from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
 from tasks.serve.gate import Scored
-from tasks.serve.outcome import figure_rows, named
+from tasks.serve.outcome import draw, figure_rows, named
+from tasks.serve.probes import worth
 from tasks.serve.registry import fetch, get_alias
 
 OTHER = "other tool"
 CHAMPION = "champion"
+
+USUAL_THRESHOLD = 0.5
+"""Calls need a threshold, which another tool does not bring."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def evaluate(
     uses = use_edition(home.catalog, ready.split, ready.edition, flow_run.id, "evaluate")
     said = _comparison(ready, ours, champion) if ours else None
     facts = _facts(ready, job, ours, champion, uses, said)
-    run_id, report = _record(home, ready, job, tracker, first, facts)
+    with tempfile.TemporaryDirectory() as scratch:
+        run_id, report = _record(home, ready, job, tracker, first, facts, Path(scratch))
     rows = [
         {"metric": n, "value": i.value, "from": i.lo, "to": i.hi} for n, i in first.figures.items()
     ]
@@ -130,8 +136,7 @@ def _comparison(ready: Ready, ours: Measured, champion: Measured | None) -> str:
         return "There is no champion to compare with."
     theirs, mine = shared_cases(champion.scored, ours.scored)
     config = ready.scenario.evaluate
-    # Calls need a threshold, which another tool does not bring: one half is the usual one.
-    thresholds = (mine.threshold or 0.5, theirs.threshold or 0.5)
+    thresholds = (mine.threshold or USUAL_THRESHOLD, theirs.threshold or USUAL_THRESHOLD)
     found = paired_metric(
         mine.predictions,
         theirs.predictions,
@@ -191,8 +196,15 @@ def _record(
     tracker: tracking.Tracker,
     first: Measured,
     facts: ReportFacts,
+    scratch: Path,
 ) -> tuple[str, Path]:
     """Write the run and the report; return the run's id and where the report is."""
+    scores, threshold = first.scored.predictions, first.scored.threshold
+    if threshold is None and isinstance(scores, Predictions) and scores.binary:
+        threshold = USUAL_THRESHOLD
+    probe = worth(scratch, scores, threshold, ready.scenario.evaluate, first.what)
+    figures = (*draw(scratch, "test", scores, threshold, first.what), *probe.figures)
+    facts = replace(facts, figures=figures)
     tags, params = run_facts(ready, job)
     tags |= {"edition_uses": facts.edition["uses"], "note": first.what}
     run_id = tracking.start_training(
@@ -202,11 +214,13 @@ def _record(
     write_report(report, facts)
     runlog.log_metrics(tracker, run_id, named("test", first.figures, tracker.names))
     runlog.log_table(tracker, run_id, "test_figures", figure_rows(first.figures))
-    runlog.log_table(tracker, run_id, "test_cases", first.scored.predictions.to_table())
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / REPORT_HTML
-        copy.write_bytes(report.read_bytes())
-        runlog.log_file(tracker, run_id, copy)
+    runlog.log_table(tracker, run_id, "test_cases", scores.to_table())
+    for name, rows in probe.tables.items():
+        runlog.log_table(tracker, run_id, name, rows)
+    runlog.log_figures(tracker, run_id, [Path(one["path"]) for one in figures])
+    copy = scratch / REPORT_HTML
+    copy.write_bytes(report.read_bytes())
+    runlog.log_file(tracker, run_id, copy)
     tracking.end(tracker, run_id)
     reports.link("report", report.as_uri(), f"report of {ready.scenario.name}")
     say(f"  {facts.header_sentence}" if facts.header_sentence else f"  {first.what} scored")

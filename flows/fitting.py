@@ -52,7 +52,8 @@ def fitted_recipe(
     whose steps stand is never refitted by itself, since parts and models rest on the fit.  With
     ``refit`` it is, and becomes a new generation unless the fit is the very one there was.
     """
-    steps, volume = ready.scenario.recipe, ready.scenario.cohort.volume
+    steps, cohort = ready.scenario.recipe, ready.scenario.cohort
+    entry = cohort.volume, cohort.channels_said
     newest = recipe_for(home.catalog, ready.scenario.name)
     patients: dict[str, str] | None = {}
     kept = None if refit else kept_recipe(home, ready.scenario)
@@ -63,13 +64,13 @@ def fitted_recipe(
         if needs_fit(steps):
             recipe, patients = _fitted(home, ready, address)
         else:
-            recipe = fit(steps, None, volume=volume)
+            recipe = fit(steps, None, None, *entry)
         key = recipe_id(recipe)
     if newest and newest[0] == key:
         body = newest[1]
     else:
         # Where the store's format changed, the same fit is a new generation with its own parts.
-        body = {"asked": asked_for(steps, volume), "recipe": recipe.to_dict()}
+        body = {"asked": asked_for(steps, *entry), "recipe": recipe.to_dict()}
     put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on, patients)
     return key, recipe
 
@@ -94,7 +95,8 @@ def _fitted(home: Home, ready: Ready, address: str) -> tuple[FittedRecipe, dict[
         say(f"  {step.step if step else 'recipe'} fitted on {len(found)} training cases")
         return found
 
-    return learnt(ready.scenario.recipe, ready.scenario.cohort.volume, ask), measured
+    cohort = ready.scenario.cohort
+    return learnt(ready.scenario.recipe, cohort.volume, ask, cohort.channels_said), measured
 
 
 def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:

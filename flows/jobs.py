@@ -6,6 +6,7 @@ from typing import Any
 from flows.cohorts import Ready
 from flows.fitting import current_recipe
 from flows.home import Home
+from flows.starting import candidate_body
 from tasks.archive.commits import PartRow, features, part_of_case, parts
 from tasks.errors import ScenarioError
 from tasks.evaluate.config import EvaluateConfig, MaskConfig
@@ -65,7 +66,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         classes=tuple(scenario.labels.classes),
         positive=scenario.labels.positive,
         primary=scenario.evaluate.primary,
-        candidates=tuple(c.model_dump(mode="json") for c in scenario.candidates),
+        candidates=tuple(candidate_body(home, c) for c in scenario.candidates),
         cases=tuple(cases),
         shape=shape,
         spacing=spacing,

@@ -71,7 +71,7 @@ def _judge_classes(
         case = truth[order.case_id]
         heat = model.heatmap(one.prepared, int(one.probability.argmax()))
         path = pictures / f"case-{order.case_id[:12]}.png"
-        overlay_png(path, one.prepared[0], heat=None if heat is None else heat[0])
+        overlay_png(path, one.shown[0], heat=None if heat is None else heat[0])
         text = (
             f"truth {model.spec.classes[case.target]}, called {called(model.spec, one.probability)}"
         )

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.archive.catalog import Case, locators_of
-from tasks.archive.orders import OrderCase
+from tasks.archive.catalog import Case, files_of
+from tasks.archive.orders import OrderCase, OrderSeries
 from tasks.archive.vault import file_refs
 
 LOOKED_UP_TOGETHER = 1000
@@ -14,7 +14,7 @@ LOOKED_UP_TOGETHER = 1000
 def orders_of(
     place: Any, cases: Sequence[Case], masks: Mapping[str, int] | None = None
 ) -> Iterator[OrderCase]:
-    """Give each case with its files, its modality and, where there is one, its mask.
+    """Give each case with the files of its series, its modality and, where there is one, its mask.
 
     Parameters
     ----------
@@ -26,11 +26,20 @@ def orders_of(
     masks = masks or {}
     for at in range(0, len(cases), LOOKED_UP_TOGETHER):
         chunk = cases[at : at + LOOKED_UP_TOGETHER]
-        located = {case.case_id: locators_of(place.catalog, case.case_id) for case in chunk}
+        members = [one.case_id for case in chunk for one in case.members]
+        located = files_of(place.catalog, members)
         wanted = {locator for found in located.values() for locator in found}
-        wanted |= {masks[case_id] for case_id in located if case_id in masks}
+        wanted |= {masks[case.case_id] for case in chunk if case.case_id in masks}
         refs = file_refs(place.vault, sorted(wanted))
         for case in chunk:
-            files = tuple(refs[locator] for locator in located[case.case_id])
+            files = {
+                one.case_id: tuple(refs[locator] for locator in located[one.case_id])
+                for one in case.members
+            }
+            series = tuple(
+                OrderSeries(name, files[one.case_id], one.facts.get("modality"))
+                for name, one in case.series
+            )
             mask = refs[masks[case.case_id]] if case.case_id in masks else None
-            yield OrderCase(case.case_id, case.kind, files, mask, case.facts.get("modality"))
+            own, modality = files[case.lead.case_id], case.facts.get("modality")
+            yield OrderCase(case.case_id, case.kind, own, mask, modality, series)

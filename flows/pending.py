@@ -10,8 +10,8 @@ from flows.recipes import kept_recipe
 from flows.workload import known_memory, need_of
 from tasks.archive.aside import cases_aside, set_aside
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case
-from tasks.archive.commits import settled_cases, want_cases
+from tasks.archive.catalog import Case, add_quarantine
+from tasks.archive.commits import STAGES, settled_cases, want_cases
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
 from tasks.store.outlook import describe_aside, memory_detail
@@ -28,6 +28,8 @@ def take_up(
     home: Home, ready: Ready, recipe_key: str, recipe: FittedRecipe, memory: int
 ) -> tuple[list[Case], int]:
     """Want the cases that are left, and set those aside that the smallest worker cannot hold.
+
+    Studies whose series do not make a case go into quarantine with their reason.
 
     Parameters
     ----------
@@ -53,6 +55,15 @@ def take_up(
     left = cases_left(home, ready, recipe_key)
     ids = [case.case_id for case in left]
     want_cases(home.catalog, recipe_key, ids)
+    for one in ready.cohort.refused:
+        add_quarantine(
+            home.catalog,
+            stage=STAGES["image"],
+            reason=one.reason,
+            detail=one.detail,
+            case_id=one.case_id,
+            recipe_id=recipe_key,
+        )
     large = too_large(map(need_of, left), recipe, memory)
     details = {case_id: memory_detail(needed, memory) for case_id, needed in large.items()}
     set_aside(home.catalog, recipe_key, ids, details)

@@ -1,34 +1,31 @@
 """The champion on new images: loaded once, asked case by case, every answer on record."""
 
-import os
-import shutil
-import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from prefect import flow
 
 from flows import reports
 from flows.console import progress, say
+from flows.desk import Desk
+from flows.dicom import DicomDesk, dicom_desk
 from flows.evidence import tracker_for
 from flows.home import Home
 from flows.orders import orders_of
 from flows.policy import task
-from flows.settings import Settings, load_settings
+from flows.settings import load_settings
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case, cases, locators_of, open_catalog, quarantine
+from tasks.archive.catalog import Case, cases, locators_of, quarantine
 from tasks.archive.commits import assignments
 from tasks.archive.deidentify import is_placeholder
 from tasks.archive.intake import ingest as take_in
 from tasks.archive.nifti import write_nifti
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
-from tasks.archive.vault import file_refs, get_source, keys_behind, open_vault, recall
+from tasks.archive.vault import file_refs, get_source, keys_behind, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.judge import POSITIVE, Judgement, called, judge_files, judge_rows, needs_files
@@ -91,25 +88,6 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
     folder = fetch(tracker, champion, home.settings.home / "models")
     model = load_model(folder, trusted=body.networks)
     say(f"  champion: version {champion.version}, {model.spec.candidate}")
-    batch = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    out = home.settings.home / "predictions" / scenario / batch
-    out.mkdir(parents=True)
-    with Desk(home) as desk:
-        report = take_in(get_source(home.vault, source), desk.catalog, desk.vault, home.names)
-        for line in report.lines():
-            say(f"  {line}")
-        found = cases(desk.catalog, kind=body.cohort.kind, source=source)
-        chosen, _ = narrow(found, body.cohort)
-        if not chosen:
-            msg = (
-                f"source {source} holds no case that scenario {scenario} is about "
-                f"({len(found)} of kind {body.cohort.kind}); see its cohort with "
-                f"`radloop check {scenario}`"
-            )
-            raise RadloopError(msg)
-        rows = list(_answers(home, desk, body, model, champion, chosen, out))
-        rows += _unreadable(desk, rows)
-        origin = origins(home, desk, home.source(source), chosen) if sources else None
     facts = ModelFacts(
         scenario=scenario,
         title=body.title,
@@ -125,6 +103,29 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         intended_use=body.intended_use,
         not_for=body.not_for,
     )
+    batch = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+    out = home.settings.home / "predictions" / scenario / batch
+    out.mkdir(parents=True)
+    with Desk(home) as desk:
+        report = take_in(get_source(home.vault, source), desk.catalog, desk.vault, home.names)
+        for line in report.lines():
+            say(f"  {line}")
+        found = cases(desk.catalog, kind=body.cohort.kind, source=source)
+        chosen, _, refused = narrow(found, body.cohort)
+        for one in refused:
+            say(f"  {one.case_id[:12]} is no case, {one.reason}: {one.detail}")
+        if not chosen:
+            msg = (
+                f"source {source} holds no case that scenario {scenario} is about "
+                f"({len(found)} of kind {body.cohort.kind}); see its cohort with "
+                f"`radloop check {scenario}`"
+            )
+            raise RadloopError(msg)
+        dicom = dicom_desk(home, desk, body.outputs, facts, model.spec, chosen)
+        rows = list(_answers(home, desk, body, model, champion, chosen, out, dicom))
+        rows += [PredictionRow(r.case_id, status=FAILED, reason=r.reason) for r in refused]
+        rows += _unreadable(desk, rows)
+        origin = origins(home, desk, home.source(source), chosen) if sources else None
     write_predictions(out, rows, facts, origin, page=body.outputs.page)
     flagged = sum(bool(row.flags) for row in rows)
     failed = sum(row.status == FAILED for row in rows)
@@ -136,43 +137,14 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         version=champion.version,
         cases=len(rows),
     )
+    for line in dicom.told(rows):
+        say(f"  {line}")
     counts = {"cases": len(rows), "flagged": flagged, "failed": failed}
     reports.table("predictions", [counts | {"version": champion.version}])
     return counts | {"batch": batch, "version": champion.version, "folder": str(out)}
 
 
 predict_source = task(_predict_source, name="judge a source")
-
-
-class Desk:
-    """A catalog and vault for one prediction, gone when it ends.
-
-    Images to judge are not taken into the archive's own catalog: they have no label, and their
-    patients have given no more than these images.
-    """
-
-    def __init__(self, home: Home) -> None:
-        host = socket.gethostname()
-        for left in home.settings.home.glob(f"predict-*-{host}-*"):
-            # A killed prediction leaves its desk, vault and all; its process is in the name. Of
-            # another host, or container, on the same home nobody here can say whether it lives.
-            if not psutil.pid_exists(int(left.name.split("-")[1])):
-                shutil.rmtree(left, ignore_errors=True)
-        prefix = f"predict-{os.getpid()}-{host}-"
-        self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=home.settings.home))
-        inside: Settings = home.settings.model_copy(
-            update={"home": self._folder, "catalog_url": "", "vault_url": ""}
-        )
-        self.catalog = open_catalog(inside.catalog)
-        self.vault = open_vault(inside.vault)
-
-    def __enter__(self) -> "Desk":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.catalog.dispose()
-        self.vault.dispose()
-        shutil.rmtree(self._folder)
 
 
 def _answers(
@@ -183,8 +155,9 @@ def _answers(
     champion: ModelVersionInfo,
     chosen: Sequence[Case],
     out: Path,
+    dicom: DicomDesk,
 ) -> Iterator[PredictionRow]:
-    """Judge the cases, write pictures and masks, and keep the ledger."""
+    """Judge the cases, write pictures, masks and DICOM, and keep the ledger."""
     kept: list[LedgerEntry] = []
     ledger = home.settings.home / "ledger.jsonl"
     seen = trained_on(home, desk, chosen, model.spec.hashes.get("split_hash"))
@@ -193,7 +166,7 @@ def _answers(
             if isinstance(one, BadCase):
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
-                row = _row(model, one, seen.get(case_id), body, out)
+                row = dicom.written(_row(model, one, seen.get(case_id), body, out), one.mask, out)
             kept.append(_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)
@@ -252,11 +225,9 @@ def _row(model: Any, one: Judgement, seen: str | None, body: Any, out: Path) -> 
     if one.prepared is not None and body.outputs.overlays:
         shown = int(one.probability.argmax()) if positive is None else positive
         heat = model.heatmap(one.prepared, shown)
-        middle = one.prepared.shape[0] // 2
+        middle = one.shown.shape[0] // 2
         overlay = f"overlays/{one.case_id}.png"
-        overlay_png(
-            out / overlay, one.prepared[middle], heat=None if heat is None else heat[middle]
-        )
+        overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
     score = one.probability.max() if positive is None else one.probability[positive]
     return replace(
         row,
@@ -342,7 +313,7 @@ def origins(
         return [(c.case_id, f"{source.location} line {lines[c.case_id]}") for c in chosen]
     found = []
     for case in chosen:
-        locators = locators_of(desk.catalog, case.case_id)
+        locators = locators_of(desk.catalog, case.lead.case_id)
         ref = file_refs(desk.vault, locators[:1])[locators[0]]
         found.append((case.case_id, ref.path if ref.member is None else f"{ref.path}!{ref.member}"))
     return found

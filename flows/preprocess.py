@@ -244,9 +244,8 @@ def _arrived(home: Home, record: PartRecord) -> dict[str, dict[str, float | None
     RadloopError
         When it is not: the catalog must not name what only another host can see.
     """
-    root = home.settings.store_root
     try:
-        open_part(root, record.path, record.digest)
+        part = open_part(home.settings.store_root, record.path, record.digest)
     except StoreError:
         msg = (
             "the coordinator does not see a part where its worker wrote it: give RADLOOP_STORE of "
@@ -255,7 +254,7 @@ def _arrived(home: Home, record: PartRecord) -> dict[str, dict[str, float | None
         raise RadloopError(msg) from None
     if record.kind != "image" or not record.case_ids:
         return {}
-    return measured_in(root, record.path, record.digest)
+    return measured_in(part)
 
 
 def _row(record: PartRecord) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from tasks.serve.registry import (
     tag_version,
     write_mlmodel,
 )
+from tasks.serve.trials import trial_table
 
 
 def decide_and_register(
@@ -56,6 +57,7 @@ def decide_and_register(
     header: str | None,
     guards: Guarded,
     left_out: Sequence[Group],
+    sections: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
     """Compare with the present champion on the same edition, register, and move the aliases."""
     scenario = ready.scenario
@@ -85,18 +87,21 @@ def decide_and_register(
             }
             for outcome in outcomes
         ),
+        trials=trial_table(outcomes),
         test={"challenger": test, "champion": champion_test},
         gate=verdict.to_dict(),
         operating_point=operating_point(ready, spec),
         subgroups=rows_of(
             [*groups_of_test(ready, scores, chosen.threshold), *left_out], scenario.evaluate.primary
         ),
+        sections=sections,
         figures=tuple(figures),
         model={
             "name": scenario.name,
             "candidate": spec.candidate,
             "kind": spec.kind,
             "folds": spec.n_folds,
+            **start_of(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -276,6 +281,14 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
         "threshold": spec.thresholds[POSITIVE],
         "chosen on": "out-of-fold predictions of the training side",
     }
+
+
+def start_of(spec: ModelSpec) -> dict[str, str]:
+    """Return what a network started from, when it was a file of the user's."""
+    if spec.plan is None or spec.plan.weights_sha256 is None:
+        return {}
+    trained = "head only" if spec.plan.freeze else "all layers"
+    return {"started from weights, SHA-256": spec.plan.weights_sha256, "trained": trained}
 
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:

@@ -14,8 +14,9 @@ def kept_recipe(home: Home, scenario: Scenario) -> tuple[str, FittedRecipe] | No
     The id is the one that today's store format gives the recipe; parts of an older format bear
     another.
     """
-    kept = recipe_for(home.catalog, scenario.name)
-    if kept is None or kept[1]["asked"] != asked_for(scenario.recipe, scenario.cohort.volume):
+    kept, cohort = recipe_for(home.catalog, scenario.name), scenario.cohort
+    asked = asked_for(scenario.recipe, cohort.volume, cohort.channels_said)
+    if kept is None or kept[1]["asked"] != asked:
         return None
     recipe = FittedRecipe.from_dict(kept[1]["recipe"])
     return recipe_id(recipe), recipe

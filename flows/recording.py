@@ -12,6 +12,7 @@ from tasks.learn.job import TrainingJob
 from tasks.scenario import public_copy, scenario_hash, to_yaml
 from tasks.serve import runlog, tracking
 from tasks.serve.outcome import CandidateOutcome, epochs, figure_rows, named
+from tasks.serve.trials import MOST_RUNS, score_curve, trial_table
 
 
 def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -94,7 +95,27 @@ def log_candidates(
                 )
                 runlog.log_epochs(tracker, fold, epochs(record, primary))
                 tracking.end(tracker, fold)
+        log_trials(tracker, child, outcome)
         tracking.end(tracker, child)
+
+
+def log_trials(tracker: tracking.Tracker, child: str, outcome: CandidateOutcome) -> None:
+    """Write a table of a candidate's trials, and a run below it for each of not too many."""
+    rows = trial_table([outcome])
+    if not rows:
+        return
+    runlog.log_table(tracker, child, "search_trials", rows)
+    if len(rows) > MOST_RUNS:
+        return
+    for record in outcome.records:
+        for one in record.trials:
+            name = f"{outcome.name} fold {record.fold} trial {one['trial']}"
+            tags = {"fold": record.fold, "trial": one["trial"], "trial_state": one["state"]}
+            params = {f"trial/{k.lower()}": v for k, v in one["params"].items()}
+            key = f"{outcome.name}-{record.fold}-{one['trial']}"
+            run = tracking.start_child(tracker, child, name, "trial", tags, params, key=key)
+            runlog.log_epochs(tracker, run, score_curve(one))
+            tracking.end(tracker, run)
 
 
 def mean_epochs(outcome: CandidateOutcome, primary: str) -> list[dict[str, Any]]:

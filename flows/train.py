@@ -16,15 +16,19 @@ from flows import reports
 from flows.cohorts import Ready, settle
 from flows.console import progress, say
 from flows.evidence import code_hash, tracker_for
+from flows.explaining import explained
 from flows.guarding import Guarded, guard
 from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
 from flows.policy import TRAIN_TAG, task
+from flows.probing import stressed
 from flows.promote import decide_and_register
 from flows.recording import candidate_row, log_candidates, open_run, words
 from flows.runners import listening, offered, runner, tell, workers
+from flows.searching import search_networks
 from flows.settings import load_settings
+from flows.starting import check_weights
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
@@ -51,6 +55,7 @@ from tasks.serve.outcome import (
     named,
     sum_up,
 )
+from tasks.serve.probes import sections_of, tables_of, worth
 
 EPOCHS = "radloop-epochs"
 """Topic on which workers tell each epoch's figures."""
@@ -65,7 +70,7 @@ def _fit(scenario: str, key: str, candidate: str, fold: int) -> FoldRecord:
     def on_epoch(record: dict[str, Any]) -> None:
         tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
 
-    return fit_fold(place, settings.store_root, candidate, fold, on_epoch)
+    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home)
 
 
 class EpochLines:
@@ -115,6 +120,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
     primary = ready.scenario.evaluate.primary
     with lease(home, f"train {scenario}", "train"), ExitStack() as run:
         job = write_job(home, ready)
+        check_weights(home, job)
         tracker = tracker_for(home, scenario)
         with workers(home.settings) as address:
             guards = guard(home, ready, job, address)
@@ -155,6 +161,7 @@ def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
     """Fit every fold of every candidate of a job that has been saved."""
     # A worker may say GPU=0: what nobody offers once would be waited for for ever.
     whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
+    search_networks(job, address, whole)
     wave = train_wave.with_options(task_runner=runner(address))
     return wave(job.scenario, job.key, whole)
 
@@ -244,9 +251,18 @@ def conclude(
         runlog.log_metrics(tracker, run_id, named("test", test, tracker.names))
         runlog.log_table(tracker, run_id, "test_figures", figure_rows(test))
         runlog.log_table(tracker, run_id, "test_cases", scores.to_table())
+        title = f"{chosen_name}, test edition"
+        probes = [
+            worth(pictures, scores, chosen.threshold, ready.scenario.evaluate, title),
+            stressed(home, ready, job, folder, pictures),
+            explained(home, ready, job, folder, pictures),
+        ]
+        for name, rows in tables_of(probes).items():
+            runlog.log_table(tracker, run_id, name, rows)
         figures = [
             *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),
-            *draw(pictures, "test", scores, chosen.threshold, f"{chosen_name}, test edition"),
+            *draw(pictures, "test", scores, chosen.threshold, title),
+            *(figure for probe in probes for figure in probe.figures),
             *draw_learning(pictures, chosen),
             *shown,
         ]
@@ -267,6 +283,7 @@ def conclude(
             header=header_sentence(outcomes, chosen_name, primary),
             guards=guards,
             left_out=left_out,
+            sections=sections_of(probes),
         )
     reports.table("candidates", [candidate_row(o, primary, chosen_name) for o in outcomes])
     return result

@@ -24,9 +24,13 @@ def need_of(case: Any) -> CaseNeed:
 
 def voxels_of(case: Any) -> int:
     """Return the voxels a case's header promises."""
-    facts = case.facts
+    return sum(_voxels_of(series) for series in case.members)
+
+
+def _voxels_of(series: Any) -> int:
+    facts = series.facts
     # Other formats hold all their slices in one file; the others of the case are not images.
-    slices = max(case.n_instances, 1) if case.kind == "dicom" else 1
+    slices = max(series.n_instances, 1) if series.kind == "dicom" else 1
     frames = (facts.get("frames") or 1) * slices
     return (facts.get("rows") or 0) * (facts.get("cols") or 0) * frames
 
@@ -48,7 +52,8 @@ def plan_in_words(home: Home, scenario: Scenario, new: Sequence[Any]) -> list[st
     elif needs_fit(scenario.recipe):
         return ["bytes, memory and hours are known once the recipe is fitted, by the first run"]
     else:
-        recipe = fit(scenario.recipe, None, volume=scenario.cohort.volume)
+        cohort = scenario.cohort
+        recipe = fit(scenario.recipe, None, None, cohort.volume, cohort.channels_said)
     settings, needs = home.settings, [need_of(case) for case in new]
     memory = known_memory(settings)
     large = too_large(needs, recipe, memory)

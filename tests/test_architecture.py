@@ -12,11 +12,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 
 OWNERS = {
-    "pydicom": ("tasks/archive", "tasks/labels", "tasks/phantom", "tasks/serve/dicom_out.py"),
+    "pydicom": ("tasks/archive", "tasks/labels", "tasks/phantom", "tasks/serve/dicom_"),
     "pynetdicom": ("tasks/archive",),
     "sqlalchemy": ("tasks/archive",),
     "alembic": ("tasks/archive",),
-    "highdicom": ("tasks/labels", "tasks/phantom", "tasks/serve/dicom_out.py"),
+    "highdicom": ("tasks/labels", "tasks/phantom", "tasks/serve/dicom_"),
     "zarr": ("tasks/store",),
     "tensorstore": ("tasks/store",),
     "torch": (

@@ -56,9 +56,8 @@ def _recipe(home: Home, scenario: Any, cohort: Any, place: str | None) -> tuple[
     if kept := kept_recipe(home, scenario):
         return kept[1], f"Recipe {kept[0][:12]} of the store."
     if not needs_fit(scenario.recipe):
-        return fit(
-            scenario.recipe, None, volume=scenario.cohort.volume
-        ), "Nothing in it is learnt from data."
+        entry = scenario.cohort.volume, scenario.cohort.channels_said
+        return fit(scenario.recipe, None, None, *entry), "Nothing in it is learnt from data."
     cases = _training(home, scenario, cohort, place)[:FIT_CASES]
     if not cases:
         raise ScenarioError(f"scenario {scenario.name} has no training case to fit its recipe on")
@@ -79,6 +78,7 @@ def _fit_here(home: Home, scenario: Any, cases: Sequence[Any], masks: Any) -> An
         lambda before, step: (
             measure_order(order, before, step) if step else fingerprint_order(order, before)
         ),
+        scenario.cohort.channels_said,
     )
 
 

@@ -52,6 +52,7 @@ __all__ = [
     "cases_of_sops",
     "clear_quarantine",
     "drop_instances",
+    "files_of",
     "label_rows",
     "label_sets",
     "latest_label_set",
@@ -91,6 +92,18 @@ class Case:
     source: str
     n_instances: int
     facts: Mapping[str, object]
+    series: tuple[tuple[str, "Case"], ...] = ()
+    """(channel, series) of a case of several series, the reference first; else empty."""
+
+    @property
+    def lead(self) -> "Case":
+        """The series on whose grid the case lies."""
+        return self.series[0][1] if self.series else self
+
+    @property
+    def members(self) -> tuple["Case", ...]:
+        """The series the case is made of."""
+        return tuple(one for _, one in self.series) or (self,)
 
 
 def open_catalog(url: str) -> Engine:
@@ -303,14 +316,26 @@ def locators_of(catalog: Engine, case_id: str) -> list[int]:
     KeyError
         There is no such case, or it has no files.
     """
-    query = (
-        select(instances.c.locator)
-        .join_from(instances, series)
-        .where(series.c.case_id == case_id)
-        .order_by(func.coalesce(instances.c.position, float("-1e300")), instances.c.locator)
-    )
+    return files_of(catalog, [case_id])[case_id]
+
+
+def files_of(catalog: Engine, case_ids: Iterable[str]) -> dict[str, list[int]]:
+    """Return the files of image cases by case, each in the order of `locators_of`.
+
+    Raises
+    ------
+    KeyError
+        There is no such case, or it has no files.
+    """
+    wanted = sorted(set(case_ids))
+    query = select(series.c.case_id, instances.c.locator).join_from(instances, series)
+    in_order = func.coalesce(instances.c.position, float("-1e300")), instances.c.locator
+    found: dict[str, list[int]] = {}
     with catalog.connect() as connection:
-        found = list(connection.scalars(query))
-    if not found:
-        raise KeyError(f"there is no case {case_id} with files")
+        for chunk in chunks(wanted, LOOKUP_ROWS):
+            rows = connection.execute(query.where(series.c.case_id.in_(chunk)).order_by(*in_order))
+            for case_id, locator in rows:
+                found.setdefault(case_id, []).append(locator)
+    if missing := set(wanted) - found.keys():
+        raise KeyError(f"there is no case {min(missing)} with files")
     return found

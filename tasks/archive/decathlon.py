@@ -5,7 +5,7 @@ import io
 import json
 import posixpath
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ MAX_INDEX_BYTES = 64 << 20
 """Largest dataset.json read: hundreds of thousands of cases."""
 
 _MODALITIES = {"mri": "MR", "mr": "MR", "ct": "CT", "pet": "PT", "pt": "PT", "us": "US"}
-_MR_CONTRASTS = {"t1", "t1w", "t1gd", "t2", "t2w", "flair", "adc", "dwi", "pd"}
+_MR_CONTRASTS = {
+    "t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t2", "t2w", "t2f", "flair", "adc", "dwi", "pd",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def read_index(root: Path) -> DecathlonIndex:
         training, test = content["training"], content.get("test") or []
         masks = {_inside(pair["label"]): _inside(pair["image"]) for pair in training}
         images = [_inside(pair["image"]) for pair in training] + [_inside(path) for path in test]
-        modality = _modality(content.get("modality"))
+        modality = modality_of((content.get("modality") or {}).values())
     except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
         raise ValueError(
             "The folder's dataset.json cannot be read: it must list images and labels under "
@@ -130,8 +132,9 @@ def _inside(path: str) -> str:
     return plain
 
 
-def _modality(listed: Any) -> str | None:
-    names = [str(name).strip().lower() for name in (listed or {}).values()]
+def modality_of(listed: Iterable[Any]) -> str | None:
+    """Return the DICOM modality that names of channels tell, by the first of them."""
+    names = [str(name).strip().lower() for name in listed]
     if not names:
         return None
     first = names[0]

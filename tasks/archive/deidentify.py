@@ -48,7 +48,9 @@ KEPT_FIELDS: tuple[str, ...] = (
 )
 """All that is kept of a header, in the order of the catalog's columns."""
 
-KEY_KINDS = frozenset({"patient", "study", "series", "sop", "accession", "site", "device", "case"})
+KEY_KINDS = frozenset(
+    {"patient", "study", "series", "sop", "accession", "site", "device", "case", "frame", "result"}
+)
 
 KEY_BYTES = 16
 """128 bits of HMAC-SHA256 (RFC 2104 allows truncation to half the output)."""

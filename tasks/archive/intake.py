@@ -6,13 +6,14 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from tasks.archive.database import writing
-from tasks.archive.decathlon import DecathlonIndex, nifti_facts, read_index, stem
+from tasks.archive.decathlon import nifti_facts, stem
 from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
 from tasks.archive.elements import Elements, quiet
 from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.intake_items import Image, Item
 from tasks.archive.intake_run import STAGE, Intake
 from tasks.archive.labelsets import LabelRow, put_label_set
+from tasks.archive.layouts import Layout, read_layout
 from tasks.archive.mapped_intake import mapped_item, prepare
 from tasks.archive.nameless import with_uids
 from tasks.archive.quarantine import insert_quarantine, quarantine_values
@@ -101,9 +102,9 @@ def ingest(
             )
         )
         return run.report()
-    index = read_index(Path(source.location))
-    run.take(lambda entry, data: _nifti_item(run, index, entry, data))
-    return run.report(label_set=_put_masks(run, index))
+    layout = read_layout(Path(source.location))
+    run.take(lambda entry, data: _nifti_item(run, layout, entry, data))
+    return run.report(label_set=_put_masks(run, layout))
 
 
 def _dicom_item(run: Intake, entry: Entry, data: bytes) -> Item:
@@ -167,22 +168,25 @@ def _other_item(entry: Entry, data: bytes) -> Item:
     raise BadCase("not_dicom", "neither the DICOM mark nor a first element of a data set")
 
 
-def _nifti_item(run: Intake, index: DecathlonIndex, entry: Entry, data: bytes) -> Item:
-    if entry.path not in index.images and entry.path not in index.masks:
+def _nifti_item(run: Intake, layout: Layout, entry: Entry, data: bytes) -> Item:
+    listed = layout.images.get(entry.path)
+    if listed is None and entry.path not in layout.masks:
         if is_dicom(data):
             raise BadCase("not_listed", "DICOM in a Decathlon folder: ingest it as its own folder")
         return _other_item(entry, data)
-    facts = nifti_facts(data, index.modality)
-    if entry.path in index.masks:
+    facts = nifti_facts(data, listed and listed.modality)
+    if listed is None:
         return Item(entry, None, b"", "label")
-    names, alias, patient = run.names, run.source.alias, stem(entry.path)
-    patient_key = names.patient(patient, alias, entry.path)
-    series_key = _series_key(run, entry.path)
-    run.identify("patient", patient_key, patient)
-    run.identify("series", series_key, patient)
+    if listed.sequence:
+        facts["sequence"] = listed.sequence
+    names, alias = run.names, run.source.alias
+    patient_key = names.patient(listed.patient, alias, entry.path)
+    series_key = _key(run, "series", entry.path)
+    run.identify("patient", patient_key, listed.patient)
+    run.identify("series", series_key, stem(entry.path))
     image = Image(
         series_key=series_key,
-        study_key=names.key("study", f"{alias}|{entry.path}"),
+        study_key=_key(run, "study", listed.study or entry.path),
         patient_key=patient_key,
         accession_key=None,
         kind="nifti",
@@ -193,14 +197,14 @@ def _nifti_item(run: Intake, index: DecathlonIndex, entry: Entry, data: bytes) -
     return Item(entry, None, b"", "instance", image=image)
 
 
-def _series_key(run: Intake, path: str) -> str:
-    return run.names.key("series", f"{run.source.alias}|{path}")
+def _key(run: Intake, kind: str, place: str) -> str:
+    return run.names.key(kind, f"{run.source.alias}|{place}")
 
 
-def _put_masks(run: Intake, index: DecathlonIndex) -> str | None:
+def _put_masks(run: Intake, layout: Layout) -> str | None:
     """Make the label set of all masks that are there; a listed file that is not is quarantined."""
     files = {path: known for (path, _), known in known_files(run.vault, run.source.alias).items()}
-    missing = {p for p in (*index.images, *index.masks) if p not in files}
+    missing = {p for p in (*layout.images, *layout.masks) if p not in files}
     if missing:
         with writing(run.catalog) as connection:
             row = quarantine_values(
@@ -211,11 +215,11 @@ def _put_masks(run: Intake, index: DecathlonIndex) -> str | None:
             )
             insert_quarantine(connection, [row])
     rows, digests = [], []
-    for mask, image in sorted(index.masks.items()):
+    for mask, image in sorted(layout.masks.items()):
         known, of = files.get(mask), files.get(image)
         if known and of and known.outcome == "label" and of.outcome == "instance":
-            key = _series_key(run, image)
-            rows.append(LabelRow("series", key, None, known.locator))
+            key = _key(run, layout.join, layout.images[image].study or image)
+            rows.append(LabelRow(layout.join, key, None, known.locator))
             digests.append([key, known.digest.hex()])
     if not rows:
         return None
@@ -223,7 +227,7 @@ def _put_masks(run: Intake, index: DecathlonIndex) -> str | None:
         run.catalog,
         name=DECATHLON_LABELS,
         source=run.source.alias,
-        author="dataset.json",
+        author="names" if layout.name == "brats" else "dataset.json",
         digest=digest_json(digests),
         rows=rows,
     )

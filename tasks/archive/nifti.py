@@ -14,6 +14,7 @@ import numpy as np
 
 from tasks.archive import geometry
 from tasks.archive.grey import exact
+from tasks.archive.layouts import mask_values
 from tasks.archive.pixel_format import MAX_DECODED_BYTES
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
@@ -70,7 +71,7 @@ def read_mask(ref: FileRef, like: "Volume") -> np.ndarray:
     """Read a label map onto the grid of `like`.
 
     Another voxel order of the same grid (flipped or exchanged axes) is turned; any other grid is
-    refused.
+    refused.  Masks of BraTS until 2021 get the label values of later years.
 
     Returns
     -------
@@ -85,6 +86,8 @@ def read_mask(ref: FileRef, like: "Volume") -> np.ndarray:
     """
     array, affine, _ = _load(ref)
     labels = _labels(array)
+    for value, other in mask_values(ref.member or ref.path).items():
+        labels = np.where(labels == value, labels.dtype.type(other), labels)
     turned = _onto_grid(labels, affine, like.array.shape, np.asarray(like.affine))
     return np.ascontiguousarray(turned)
 

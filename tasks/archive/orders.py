@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tasks.archive.sources import FileRef
 from tasks.errors import RadloopError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """First byte of a sealed order."""
 
 WORKER_KEY_BYTES = 32
@@ -28,15 +28,32 @@ MAX_ORDER_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
+class OrderSeries:
+    """One channel of a case: its files in order, and its modality."""
+
+    channel: str
+    files: tuple[FileRef, ...]
+    modality: str | None = None
+
+
+@dataclass(frozen=True)
 class OrderCase:
     """One case of an order: its files in order, its mask file for label parts, its modality."""
 
     case_id: str
     kind: str
     files: tuple[FileRef, ...]
+    """Of a case of several series those of its reference."""
     mask: FileRef | None
     modality: str | None = None
     """As catalogued: NIfTI, NRRD, MetaImage and pictures do not state theirs."""
+    series: tuple[OrderSeries, ...] = ()
+    """Of a case of several series all of them, the reference first."""
+
+    @property
+    def all_files(self) -> tuple[FileRef, ...]:
+        """Every file that the images of the case lie in."""
+        return tuple(ref for one in self.series for ref in one.files) or self.files
 
 
 @dataclass(frozen=True)
@@ -119,10 +136,15 @@ def _packed(order: WorkOrder) -> dict:
         number = folders.setdefault(folder + slash, len(folders))
         return [number, name, ref.member, ref.digest, ref.size]
 
+    def series(one: OrderSeries) -> list:
+        return [one.channel, [file(ref) for ref in one.files], one.modality]
+
     cases = [
-        [c.case_id, c.kind, [file(ref) for ref in c.files], file(c.mask), c.modality]
+        # The files of a case of several series are those of the first of them.
+        [c.case_id, c.kind, [] if c.series else [file(ref) for ref in c.files], file(c.mask),
+         c.modality, [series(one) for one in c.series]]
         for c in order.cases
-    ]
+    ]  # fmt: skip
     return {
         "part": order.part_id,
         "recipe": order.recipe_id,
@@ -140,8 +162,14 @@ def _unpacked(values: dict) -> WorkOrder:
         number, name, member, digest, size = item
         return FileRef(folders[number] + name, member, digest, size)
 
-    cases = tuple(
-        OrderCase(case_id, kind, tuple(file(item) for item in items), file(mask), modality)
-        for case_id, kind, items, mask, modality in values["cases"]
-    )
+    def case(item: list) -> OrderCase:
+        case_id, kind, items, mask, modality, several = item
+        series = tuple(
+            OrderSeries(channel, tuple(file(one) for one in files), its)
+            for channel, files, its in several
+        )
+        files = series[0].files if series else tuple(file(one) for one in items)
+        return OrderCase(case_id, kind, files, file(mask), modality, series)
+
+    cases = tuple(case(item) for item in values["cases"])
     return WorkOrder(values["part"], values["recipe"], cases)

@@ -89,6 +89,11 @@ _GEOMETRY = {
     "no_such_volume": "name one of the volumes in the detail under the scenario's "
     "cohort (docs/geometry.md)",
     "secondary_capture": "nothing to do: pictures of a screen are not part of a volume",
+    "several_series": "narrow the `where` of that channel under the scenario's cohort, or say "
+    "`several: finest`",
+    "missing_channel": "take the channel out of `required` under the scenario's cohort, or ask for "
+    "the series",
+    "no_overlap": "say `align: rigid` under the cohort: by their headers they lie apart",
     "several_images": "write each with `radloop export`; a scenario reads one image a series",
     "several_volumes": "say which with `volume` under the scenario's cohort, or use "
     "`radloop export`",

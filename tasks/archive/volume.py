@@ -51,6 +51,8 @@ class Volume:
         of what is read in shown grey values, else window (see `window.window_of`).
     key : str
         Which volume of its series it is; empty for the only one.
+    frame : str
+        Frame of Reference UID, to compare two series of one study by; it is never stored.
     """
 
     array: np.ndarray
@@ -58,6 +60,7 @@ class Volume:
     certificate: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     key: str = ""
+    frame: str = field(default="", repr=False)
 
 
 def read_volume(
@@ -159,12 +162,14 @@ def _other_kind(kind: str, files: Sequence[FileRef]) -> Volume | None:
 def _built(group: Group, notes: tuple[str, ...], straighten: bool, leaning: bool = False) -> Volume:
     with guarded():
         frames, modality = group.frames, modality_of(group.frames[0])
+        frame = "" if group.picture else _frame_of_reference(frames[0])
         if group.picture:
             volume = _picture(frames, modality)
         else:
             volume = _stack(frames, modality, straighten, leaning)
         noted = [*volume.certificate["notes"], *notes]
-        return replace(volume, key=group.key, certificate={**volume.certificate, "notes": noted})
+        certificate = {**volume.certificate, "notes": noted}
+        return replace(volume, key=group.key, certificate=certificate, frame=frame)
 
 
 def _refuse_mixed(frames: list[Frame]) -> None:

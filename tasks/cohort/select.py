@@ -4,12 +4,13 @@ The funnel counts what is left after every condition, so that nobody has to gues
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.archive.choice import parse_choice
+from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
 
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
@@ -26,6 +27,11 @@ KEPT_FIELDS = (
 """Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
 
 
+def _nothing(value: Any) -> bool:
+    # Not told where it is not said: scenarios without channels keep their hashes.
+    return not value
+
+
 _SAID_VOLUME = {"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}
 """What an editor may let pass as `volume`: its forms are one mapping once they are read."""
 
@@ -37,6 +43,9 @@ class CohortConfig(BaseModel):
     ``{min: .., max: ..}`` with both ends included.  ``volume`` says which volume of a DICOM series
     that holds several is meant, see `tasks.archive.choice.parse_choice`.  ``without`` leaves cases
     out by the first 12 or more characters of their ids, e.g. one image that stands there twice.
+
+    With ``channels`` a study is a case, its series are told apart by the ``where`` of each channel;
+    see `tasks.cohort.channels` for ``required``, ``reference``, ``align`` and ``several``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +57,13 @@ class CohortConfig(BaseModel):
     where: dict[str, Any] = {}
     volume: Annotated[dict[str, Any] | None, WithJsonSchema(_SAID_VOLUME)] = None
     without: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")], ...] = ()
+    channels: tuple[ChannelConfig, ...] = Field(default=(), exclude_if=_nothing)
+    required: tuple[str, ...] = Field(default=(), exclude_if=_nothing)
+    reference: str | None = Field(default=None, exclude_if=_nothing)
+    align: Align = Field(default="auto", exclude_if=lambda value: value == "auto")
+    several: Literal["refuse", "finest"] = Field(
+        default="refuse", exclude_if=lambda value: value == "refuse"
+    )
 
     @field_validator("volume", mode="before")
     @classmethod
@@ -70,19 +86,39 @@ class CohortConfig(BaseModel):
             raise ValueError("rows of a table have no modality or body part: use `where`")
         if self.volume and self.kind != "dicom":
             raise ValueError(f"cohort kind {self.kind} with volume: only DICOM series hold several")
-        for name, wanted in self.where.items():
-            if self.kind != "row" and name not in KEPT_FIELDS:
-                raise ValueError(_unknown_field(name))
-            if isinstance(wanted, dict) and not set(wanted) <= {"min", "max"}:
-                raise ValueError(f"where {name} has {sorted(wanted)}: a range has min and max only")
-            if isinstance(wanted, dict) and not wanted:
-                raise ValueError(f"where {name} is an empty range: give min, max or both")
+        _check_where(self.where, headers=self.kind != "row")
+        chosen = channel_set(self.channels, self.required, self.reference, self.align)
+        if chosen and self.kind in ("row", "picture"):
+            raise ValueError(f"cohort kind {self.kind} with channels: they are series of a volume")
+        for channel in self.channels:
+            _check_where(channel.where, headers=True)
         return self
+
+    @property
+    def channel_set(self) -> ChannelSet | None:
+        """What is said of channels; None where a series is a case."""
+        return channel_set(self.channels, self.required, self.reference, self.align)
+
+    @property
+    def channels_said(self) -> dict[str, Any] | None:
+        """The same as a recipe holds it."""
+        chosen = self.channel_set
+        return chosen and chosen.to_dict()
 
     def predicates(self) -> dict[str, Any]:
         """Return all predicates as one mapping, modality and body part first."""
         named = {"modality": list(self.modality), "body_part": list(self.body_part)}
         return {name: value for name, value in named.items() if value} | self.where
+
+
+def _check_where(where: Mapping[str, Any], *, headers: bool) -> None:
+    for name, wanted in where.items():
+        if headers and name not in KEPT_FIELDS:
+            raise ValueError(_unknown_field(name))
+        if isinstance(wanted, dict) and not set(wanted) <= {"min", "max"}:
+            raise ValueError(f"where {name} has {sorted(wanted)}: a range has min and max only")
+        if isinstance(wanted, dict) and not wanted:
+            raise ValueError(f"where {name} is an empty range: give min, max or both")
 
 
 def _unknown_field(name: str) -> str:
@@ -109,6 +145,8 @@ class Cohort:
     """Label rows that belong to no case of the cohort."""
     unlabelled: tuple["Case", ...] = ()
     """Cases that meet the predicates and have no usable label."""
+    refused: tuple[Refused, ...] = ()
+    """Studies whose series do not make a case."""
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -162,7 +200,7 @@ def select(
     from tasks.archive import catalog as archive
 
     found = archive.cases(catalog, kind=config.kind, source=source, table=config.table)
-    chosen, funnel = narrow(found, config, source)
+    chosen, funnel, refused = narrow(found, config, source)
     if labels.format == "column":
         said = {case.case_id: _column_values(case, labels.column) for case in chosen}
         return label_cases(chosen, said, {}, labels, funnel, unmatched=0)
@@ -178,13 +216,22 @@ def select(
         said |= said_here
         masks |= masks_here
         unmatched += left
-    return label_cases(chosen, said, masks, labels, funnel, unmatched)
+    cohort = label_cases(chosen, said, masks, labels, funnel, unmatched)
+    return replace(cohort, refused=refused)
 
 
 def narrow(
     found: Iterable["Case"], config: CohortConfig, source: str | None = None
-) -> tuple[list["Case"], list[tuple[str, int]]]:
-    """Apply the predicates one after the other and count what is left."""
+) -> tuple[list["Case"], list[tuple[str, int]], tuple[Refused, ...]]:
+    """Apply the predicates one after the other and count what is left.
+
+    Returns
+    -------
+    cases : list of Case
+    funnel : list of (what was asked, how many are left)
+    refused : tuple of Refused
+        Studies whose series do not make a case.
+    """
     chosen = sorted(found, key=lambda case: case.case_id)
     what = f"rows of table {config.table}" if config.kind == "row" else f"{config.kind} cases"
     place = f"source {source}" if source else "the catalog"
@@ -192,13 +239,18 @@ def narrow(
     for name, wanted in config.predicates().items():
         chosen = [case for case in chosen if meets(case.facts, name, wanted)]
         funnel.append((f"with {name} {_in_words(wanted)}", len(chosen)))
+    refused: tuple[Refused, ...] = ()
+    if of := config.channel_set:
+        together = gather(chosen, config.channels, of, meets, config.several)
+        chosen, refused = list(together.cases), together.refused
+        funnel += together.funnel
     if config.without:
         chosen = [case for case in chosen if not case.case_id.startswith(config.without)]
         funnel.append((f"without {len(config.without)} named ones", len(chosen)))
     if config.volume:
         # A series is not left out for it here: its volumes are known when it is read.
         funnel.append((f"of each the volume {parse_choice(config.volume)}", len(chosen)))
-    return chosen, funnel
+    return chosen, funnel, refused
 
 
 def _in_words(wanted: object) -> str:
@@ -234,16 +286,16 @@ def match_rows(
     by_key: dict[tuple[str, str], list[str]] = {}
     for join in asked - {"sop"}:
         for case in cases:
-            key = case.case_id if join == "case" else getattr(case, f"{join}_key")
-            if key:
+            for key in _keys(case, join):
                 by_key.setdefault((join, key), []).append(case.case_id)
-    chosen = {case.case_id for case in cases} if "sop" in asked else set()
+    owner = {one.case_id: case.case_id for case in cases for one in case.members}
     said: dict[str, set[str]] = {}
     masks: dict[str, set[int]] = {}
     unmatched = 0
     for row in rows:
         if row.join == "sop":
-            names = [case_of_sop[row.key]] if case_of_sop.get(row.key) in chosen else []
+            series = case_of_sop.get(row.key)
+            names = [owner[series]] if series in owner else []
         else:
             names = by_key.get((row.join, row.key), [])
         unmatched += not names
@@ -253,6 +305,13 @@ def match_rows(
             if row.locator is not None:
                 masks.setdefault(name, set()).add(row.locator)
     return said, masks, unmatched
+
+
+def _keys(case: "Case", join: str) -> set[str]:
+    """Return the keys under which a label may name a case: those of any of its series."""
+    if join == "case":
+        return {case.case_id}
+    return {key for one in case.members if (key := getattr(one, f"{join}_key"))}
 
 
 def label_cases(

@@ -6,6 +6,15 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from tasks.evaluate.intervals import REPLICATES
 from tasks.evaluate.known import DETECTION_FIGURES, LESION_FIGURES, MASK_FIGURES, METRICS
+from tasks.evaluate.stress import CORRUPTIONS
+
+STRESSED_IMAGES = 48
+STRESSED_MASKS = 8
+"""Test cases that are corrupted: about 2,400 answers of a classifier, 280 of a segmenter."""
+
+EXPLAINED_IMAGES = 8
+EXPLAINED_ROWS = 60
+"""Test cases that are explained: each image takes some thousand answers, each row some hundred."""
 
 
 class OperatingPoint(BaseModel):
@@ -60,6 +69,40 @@ class MaskConfig(BaseModel):
     """Score lesions one by one as well."""
 
 
+class RobustnessConfig(BaseModel):
+    """On how many test cases, and by which corruptions, a registered model is stressed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int | None = Field(None, ge=0, le=10_000)
+    """One a patient, as many of each class; by default `STRESSED_IMAGES`, or `STRESSED_MASKS` of a
+    segmentation. 0 turns it off."""
+    kind: Literal["radiograph", "ct", "mr", "ultrasound", "any"] | None = None
+    """Whose corruptions; by default those of the images' modality."""
+    corruptions: tuple[str, ...] = ()
+    """Only these of the list, by name."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        rows = CORRUPTIONS.values() if self.kind is None else [CORRUPTIONS[self.kind]]
+        names = list(dict.fromkeys(one.name for row in rows for one in row))
+        if unknown := [name for name in self.corruptions if name not in names]:
+            raise ValueError(
+                f"corruption {unknown[0]!r} is not known; choose of {', '.join(names)}"
+            )
+        return self
+
+
+class ExplainConfig(BaseModel):
+    """On how many test cases a registered model is explained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cases: int | None = Field(None, ge=0, le=1_000)
+    """One a patient, as many of each class; by default `EXPLAINED_IMAGES`, or `EXPLAINED_ROWS` of a
+    table. 0 turns it off."""
+
+
 class EvaluateConfig(MaskConfig):
     """What is measured, how, and by which figure candidates are ranked."""
 
@@ -74,6 +117,10 @@ class EvaluateConfig(MaskConfig):
     """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
     leave_one_out: str | None = None
     """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
+
+    robustness: RobustnessConfig = RobustnessConfig()
+    explain: ExplainConfig = ExplainConfig()
+    """Both of every model that is registered."""
 
     @field_validator("primary")
     @classmethod

@@ -163,7 +163,14 @@ def _square_bounds(params: PadSquareParameters, bounds: Bounds) -> Bounds:
 
 
 _GEOMETRY = {"replay": _replay, "invert": _invert, "move": _move}
-CROP = Step(version=1, parameters=CropParameters, apply=_crop, bounds=_crop_bounds, **_GEOMETRY)
+CROP = Step(
+    version=1,
+    parameters=CropParameters,
+    apply=_crop,
+    by_voxels=lambda params: params.shape == "foreground",
+    bounds=_crop_bounds,
+    **_GEOMETRY,
+)
 PAD = Step(version=1, parameters=PadParameters, apply=_pad, bounds=_pad_bounds, **_GEOMETRY)
 PAD_SQUARE = Step(
     version=1,

@@ -17,7 +17,12 @@ from tasks.imaging.steps import StepConfig, find_step, needs_fingerprint
 Ask = Callable[[FittedRecipe, StepConfig | None], Sequence[Any]]
 
 
-def learnt(steps: Sequence[StepConfig], volume: dict[str, Any] | None, ask: Ask) -> FittedRecipe:
+def learnt(
+    steps: Sequence[StepConfig],
+    volume: dict[str, Any] | None,
+    ask: Ask,
+    channels: dict[str, Any] | None = None,
+) -> FittedRecipe:
     """Fit a recipe, asking for what its steps learn from as it is needed.
 
     Parameters
@@ -28,6 +33,8 @@ def learnt(steps: Sequence[StepConfig], volume: dict[str, Any] | None, ask: Ask)
     ask : callable (before, step) -> sequence
         With the entry of the recipe and None the `CaseFingerprint` of every training case; with
         the fitted recipe before a step and that step the `CaseMeasure` of every training case.
+    channels : dict, optional
+        Which channels a case has; what is learnt is learnt from the reference of each case.
     """
     entry = entry_of(steps, volume)
     fingerprint = merge(ask(entry, None)) if needs_fingerprint(steps) else None
@@ -35,7 +42,7 @@ def learnt(steps: Sequence[StepConfig], volume: dict[str, Any] | None, ask: Ask)
     while (index := next_to_measure(steps, measured)) is not None:
         before = fit(steps[:index], fingerprint, measured, volume)
         measured[index] = ask(before, steps[index])
-    return fit(steps, fingerprint, measured, volume)
+    return fit(steps, fingerprint, measured, volume, channels)
 
 
 def next_to_measure(

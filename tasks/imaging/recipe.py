@@ -34,6 +34,8 @@ class FittedRecipe:
     fitted_on: str = ""
     volume: dict[str, Any] | None = None
     """Which volume of a series that holds several: `choice.VolumeChoice.to_dict`."""
+    channels: dict[str, Any] | None = None
+    """Which series make a case of several channels: `channelset.ChannelSet.to_dict`."""
 
     @property
     def straightens(self) -> bool:
@@ -41,19 +43,20 @@ class FittedRecipe:
         return bool(self.steps) and self.steps[0].name == STRAIGHTEN
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able copy; where no volume is chosen nothing is said of it."""
+        """Return a JSON-able copy; of what is not chosen, volume or channels, nothing is said."""
         steps = [
             {"name": step.name, "version": step.version, "params": step.params}
             for step in self.steps
         ]
-        chosen = {"volume": self.volume} if self.volume else {}
+        chosen = {"volume": self.volume, "channels": self.channels}
+        chosen = {name: said for name, said in chosen.items() if said}
         return {"steps": steps, "fitted_on": self.fitted_on, **chosen}
 
     @classmethod
     def from_dict(cls, body: dict[str, Any]) -> "FittedRecipe":
         """Rebuild a recipe from `to_dict`."""
         steps = tuple(FittedStep(**step) for step in body["steps"])
-        return cls(steps, body["fitted_on"], body.get("volume"))
+        return cls(steps, body["fitted_on"], body.get("volume"), body.get("channels"))
 
 
 def fit(
@@ -61,6 +64,7 @@ def fit(
     fingerprint: Fingerprint | None,
     measured: Mapping[int, Sequence[CaseMeasure]] | None = None,
     volume: dict[str, Any] | None = None,
+    channels: dict[str, Any] | None = None,
 ) -> FittedRecipe:
     """Freeze the recipe.
 
@@ -74,6 +78,8 @@ def fit(
         The order of the cases does not matter.
     volume : dict, optional
         Which volume of a series it is for: another volume is another recipe.
+    channels : dict, optional
+        Which channels a case has: other ones, or another order, are another recipe.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def fit(
                 params = step.fit(params, fingerprint)
                 learnt_on.add(fingerprint.case_hash)
         fitted.append(FittedStep(config.step, step.version, params.model_dump(mode="json")))
-    return FittedRecipe(tuple(fitted), _one_hash(learnt_on), volume)
+    return FittedRecipe(tuple(fitted), _one_hash(learnt_on), volume, channels)
 
 
 def _measured(name: str, cases: Sequence[CaseMeasure] | None) -> list[CaseMeasure]:
@@ -114,7 +120,14 @@ def _one_hash(learnt_on: set[str]) -> str:
     return digest_json(sorted(learnt_on))
 
 
-def _ready(fitted: FittedStep) -> tuple[Step, BaseModel]:
+def ready(fitted: FittedStep) -> tuple[Step, BaseModel]:
+    """Return a step and its parameters.
+
+    Raises
+    ------
+    ValueError
+        When it has another version than the recipe was fitted with.
+    """
     step = find_step(fitted.name)
     if step.version != fitted.version:
         msg = (
@@ -171,7 +184,7 @@ def walk(steps: Iterable[FittedStep], image: Image) -> Iterator[tuple[FittedStep
         As `apply`; the steps before have been given by then.
     """
     for fitted in steps:
-        step, params = _ready(fitted)
+        step, params = ready(fitted)
         done, trace = step.apply(image, params)
         check_measured(fitted.name, step.features(params), trace)
         masks = {**_carried(step, image, trace), **done.masks}
@@ -247,7 +260,7 @@ def fixed_shape(recipe: FittedRecipe) -> Shape | None:
     """Return the one shape (z, y, x) every image has after the recipe, or None."""
     bounds = ((1, UNBOUNDED),) * 3
     for fitted in recipe.steps:
-        step, params = _ready(fitted)
+        step, params = ready(fitted)
         bounds = step.bounds(params, bounds)
     if any(low != high for low, high in bounds):
         return None

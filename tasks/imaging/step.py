@@ -104,6 +104,11 @@ def next_to_nothing(params: Any) -> int:
     return 0
 
 
+def by_grid(params: Any) -> bool:
+    """Say that a step's geometry hangs on the grid and the masks of the image alone."""
+    return False
+
+
 def same_bounds(params: Any, bounds: Bounds) -> Bounds:
     """Return the bounds unchanged: the step keeps the shape."""
     return bounds
@@ -168,6 +173,9 @@ class Step:
         one training case, few and no voxels, since they leave the worker.
     learn : callable (parameters, sequence of such mappings) -> parameters, optional
         Goes with ``measure`` and takes the place of ``fit``.
+    by_voxels : callable (parameters) -> bool
+        Whether the new grid hangs on what the image shows, not on its grid and masks alone; then
+        `replay` must move any voxels without interpolation.
     bounds : callable (parameters, Bounds) -> Bounds
         Sizes the output can have.
     voxel_ns : callable (parameters) -> int
@@ -193,6 +201,7 @@ class Step:
     fit: Callable[[Any, Fingerprint], BaseModel] | None = None
     measure: Callable[[Image, Any], Mapping[str, Any]] | None = None
     learn: Callable[[Any, Sequence[Mapping[str, Any]]], BaseModel] | None = None
+    by_voxels: Callable[[Any], bool] = by_grid
     bounds: Callable[[Any, Bounds], Bounds] = same_bounds
     voxel_ns: Callable[[Any], int] = next_to_nothing
     copies: int = 0

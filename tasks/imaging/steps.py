@@ -104,10 +104,15 @@ def parse_steps(steps: Sequence[dict[str, Any]]) -> tuple[StepConfig, ...]:
     return tuple(StepConfig.model_validate(step) for step in steps)
 
 
-def asked_for(steps: Sequence[StepConfig], volume: dict[str, Any] | None = None) -> str:
+def asked_for(
+    steps: Sequence[StepConfig],
+    volume: dict[str, Any] | None = None,
+    channels: dict[str, Any] | None = None,
+) -> str:
     """Return the hash of what a scenario's recipe asks for; spelt-out defaults do not count."""
     lines: list[Any] = [[s.step, s.parameters().model_dump(mode="json")] for s in steps]
-    return digest_json(lines + ([{"volume": volume}] if volume else []))
+    said = {"volume": volume, "channels": channels}
+    return digest_json(lines + [{name: value} for name, value in said.items() if value])
 
 
 def needs_fit(steps: Sequence[StepConfig]) -> bool:

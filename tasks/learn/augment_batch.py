@@ -20,8 +20,8 @@ _BLUR_REACH = 3.0
 _MIN_SPREAD = 1e-6
 """Least intensity range of an image that gamma is applied to; a constant image stays as it is."""
 
-_VOXELS = (1, 2, 3, 4)
-"""Axes over which a sample of a batch is one image."""
+_VOXELS = (2, 3, 4)
+"""Axes over which a channel of a sample is one image."""
 
 
 def apply(
@@ -33,7 +33,8 @@ def apply(
     ----------
     params : sequence of dict
         One record of :func:`tasks.learn.augment.draw_params` a sample.
-    image : Tensor, (n, 1, z, y, x) float
+    image : Tensor, (n, c, z, y, x) float
+        Channels move together; intensities change by the same amounts in each.
     mask : Tensor, (n, z, y, x) int, optional
         Moved with the image, nearest neighbour, 0 where it came from outside.
 
@@ -107,9 +108,11 @@ def _brightness(image: Tensor, params: Params) -> Tensor:
 
 
 def _blur(image: Tensor, params: Params) -> Tensor:
-    """Convolve each sample with its own Gaussian: a sample is a group of the convolution."""
-    sigmas = [float(one["blur"]) for one in params]
-    out = image[:, 0][None]
+    """Convolve each sample with its own Gaussian: a channel of a sample is a group of the
+    convolution."""
+    channels = image.shape[1]
+    sigmas = [float(one["blur"]) for one in params for _ in range(channels)]
+    out = image.flatten(0, 1)[None]
     for axis, size in enumerate(image.shape[2:]):
         kernels = [_kernel(sigma, size) for sigma in sigmas]
         reach = max(len(kernel) for kernel in kernels) // 2
@@ -123,7 +126,7 @@ def _blur(image: Tensor, params: Params) -> Tensor:
         margin[2 * (2 - axis)] = margin[2 * (2 - axis) + 1] = reach
         padded = pad(out, margin, mode="replicate")
         out = conv3d(padded, weights.reshape(-1, 1, *extent), groups=len(sigmas))
-    return out[0][:, None]
+    return out[0].unflatten(0, (len(params), channels))
 
 
 def _kernel(sigma: float, size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.learn.estimators import ESTIMATORS
+from tasks.learn.space import Span
 
 Score = Literal["auroc", "average_precision", "balanced_accuracy", "accuracy", "brier", "log_loss"]
 """What a search may optimise; the same names as in the table of metrics."""
@@ -30,7 +31,7 @@ class TabularCandidate(BaseModel):
     kind: Literal["tabular", "header"] = "tabular"
     estimator: str
     params: dict[str, Any] = {}
-    search: dict[str, list[Any]] = {}
+    search: dict[str, list[Any] | Span] = {}
     inner_folds: int = Field(default=5, ge=2, le=20)
     max_trials: int = Field(default=60, ge=1)
     features: tuple[str, ...] = ()

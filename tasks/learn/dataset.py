@@ -37,13 +37,14 @@ class TrainingCase:
 
 
 class CaseSource(Protocol):
-    """Where samples come from: arrays (z, y, x)."""
+    """Where samples come from: images ([c,] z, y, x) and masks (z, y, x)."""
 
     def shape(self, case_id: str) -> tuple[int, ...]: ...
     def nbytes(self, case_id: str, *, label: bool = False) -> int: ...
     def image(self, case_id: str) -> np.ndarray: ...
     def label(self, case_id: str) -> np.ndarray: ...
     def spacing(self, case_id: str) -> tuple[float, float, float]: ...
+    def present(self, case_id: str) -> tuple[bool, ...]: ...
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray: ...
     def label_patch(
         self, case_id: str, start: Sequence[int], stop: Sequence[int]
@@ -58,17 +59,19 @@ class ArrayCases:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     spacings: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     """mm of the axes z, y, x; 1 mm unless told."""
+    channels: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
+    """Which channels a case of several has; all of them unless told."""
 
     def shape(self, case_id: str) -> tuple[int, ...]:
         """Return (z, y, x)."""
-        return self.images[case_id].shape
+        return self.images[case_id].shape[-3:]
 
     def nbytes(self, case_id: str, *, label: bool = False) -> int:
         """Return the bytes of an image or a mask."""
         return (self.labels if label else self.images)[case_id].nbytes
 
     def image(self, case_id: str) -> np.ndarray:
-        """Return the image (z, y, x)."""
+        """Return the image ([c,] z, y, x)."""
         return self.images[case_id]
 
     def label(self, case_id: str) -> np.ndarray:
@@ -79,9 +82,14 @@ class ArrayCases:
         """Return the voxel's sides (z, y, x) in mm."""
         return self.spacings.get(case_id, (1.0, 1.0, 1.0))
 
+    def present(self, case_id: str) -> tuple[bool, ...]:
+        """Return which channels a case has; empty where images have none."""
+        every = tuple(True for _ in self.images[case_id]) if self.images[case_id].ndim > 3 else ()
+        return self.channels.get(case_id, every)
+
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
-        """Return a box of the image."""
-        return self.images[case_id][_box(start, stop)]
+        """Return a box of the image, of every channel."""
+        return self.images[case_id][(..., *_box(start, stop))]
 
     def label_patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the mask."""
@@ -118,14 +126,15 @@ class StoreCases:
     def nbytes(self, case_id: str, *, label: bool = False) -> int:
         """Return the bytes of an image or a mask in memory, without reading it."""
         part = self._part(case_id, label=label)
-        return math.prod(part.shape(case_id)) * np.dtype(part.dtype).itemsize
+        voxels = math.prod(part.shape(case_id)) * max(1, len(part.channels))
+        return voxels * np.dtype(part.dtype).itemsize
 
     def shape(self, case_id: str) -> tuple[int, ...]:
         """Return (z, y, x)."""
         return self._part(case_id).shape(case_id)
 
     def image(self, case_id: str) -> np.ndarray:
-        """Return the image (z, y, x)."""
+        """Return the image ([c,] z, y, x)."""
         return self._part(case_id).read(case_id)
 
     def label(self, case_id: str) -> np.ndarray:
@@ -135,6 +144,10 @@ class StoreCases:
     def spacing(self, case_id: str) -> tuple[float, float, float]:
         """Return the voxel's sides (z, y, x) in mm."""
         return spacing_of(self._part(case_id).info(case_id).affine)
+
+    def present(self, case_id: str) -> tuple[bool, ...]:
+        """Return which channels a case has; empty where images have none."""
+        return self._part(case_id).info(case_id).present
 
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray:
         """Return a box of the image."""
@@ -168,7 +181,9 @@ def preload(
             return source
     images = {case_id: source.image(case_id) for case_id in case_ids}
     masks = {case_id: source.label(case_id) for case_id in case_ids} if labels else {}
-    return ArrayCases(images, masks, {case_id: source.spacing(case_id) for case_id in case_ids})
+    spacings = {case_id: source.spacing(case_id) for case_id in case_ids}
+    channels = {case_id: source.present(case_id) for case_id in case_ids}
+    return ArrayCases(images, masks, spacings, channels)
 
 
 class Images(Sequence[np.ndarray]):

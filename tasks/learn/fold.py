@@ -39,6 +39,8 @@ class Fold:
     seed: int
     masks: MaskConfig = field(default_factory=MaskConfig)
     """How the validation side's masks are measured."""
+    weights: Path | None = None
+    """File a classifier starts from; the plan holds its SHA-256."""
 
     @property
     def identity(self) -> str:

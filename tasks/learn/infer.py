@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from tasks.learn.classifiers import Classifier
 from tasks.learn.device import mixed_precision
-from tasks.learn.networks import SmallCNN, to_network
+from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.samples import PAD_VALUE
 from tasks.learn.sliding import Slab, slabs
@@ -39,7 +40,7 @@ def classify(
     networks : sequence of Module
         In evaluation mode, on ``device``.
     plan : NetworkPlan
-    images : n arrays (z, y, x)
+    images : n arrays ([c,] z, y, x)
         Read a few at a time.
     device : torch.device
 
@@ -66,12 +67,18 @@ def _image_batches(plan: NetworkPlan, images: Sequence[np.ndarray]) -> Iterator[
     for start in range(0, len(images), IMAGES_AT_ONCE):
         stop = min(start + IMAGES_AT_ONCE, len(images))
         few = [np.asarray(images[i], dtype=np.float32) for i in range(start, stop)]
-        if wrong := [image.shape for image in few if image.shape != tuple(plan.patch)]:
+        if wrong := [image.shape for image in few if image.shape[-3:] != tuple(plan.patch)]:
             raise ValueError(
                 f"an image has shape {wrong[0]}, the network was trained on {plan.patch}; "
                 "apply the model's own recipe first"
             )
-        yield torch.from_numpy(np.stack(few))[:, None]
+        yield torch.cat([as_input(image) for image in few])
+
+
+def as_input(image: np.ndarray) -> Tensor:
+    """Return an image ([c,] z, y, x) as a batch of one (1, c, z, y, x), float32."""
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    return x[None] if x.ndim == 4 else x[None, None]
 
 
 def _mean_softmax(
@@ -104,14 +111,14 @@ def segment(
 
     Parameters
     ----------
-    image : (z, y, x) array
+    image : ([c,] z, y, x) array
 
     Returns
     -------
     (k, z, y, x) float32 or float16
         Sums to 1 over the classes, background first.
     """
-    shape = (plan.n_classes, *image.shape)
+    shape = (plan.n_classes, *image.shape[-3:])
     if math.prod(shape) * np.dtype(np.float32).itemsize > SPILL_BYTES:
         with tempfile.TemporaryFile() as file:
             maps = np.memmap(file, np.float16, "w+", shape=shape)
@@ -126,7 +133,7 @@ def outline(
     networks: Sequence[nn.Module], plan: NetworkPlan, image: np.ndarray, device: torch.device
 ) -> np.ndarray:
     """Return the most probable class (z, y, x) uint8, found while the slabs pass."""
-    found = np.empty(image.shape, np.uint8)
+    found = np.empty(image.shape[-3:], np.uint8)
     for slab in slabs_of(networks, plan, image, device):
         found[slab.start : slab.start + slab.maps.shape[1]] = label_map(slab.maps.numpy())
     return found
@@ -140,19 +147,21 @@ def slabs_of(
     The image, or of a 2-D network each plane, is asked for whole when it is at most
     ``WHOLE_IMAGE_FACTOR`` patches large, else in overlapping tiles (`tasks.learn.sliding`).
     """
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
+    x, shape = as_input(image)[0], image.shape[-3:]
     mirrors = mirrorings(plan)
 
     def ask(tiles: Tensor) -> Tensor:
         total: Tensor | float = 0.0
-        for network, axes in itertools.product(networks, mirrors):
-            seen = to_network(tiles.flip(axes) if axes else tiles, plan.dims)
-            maps = network(seen).float().softmax(1)
-            maps = maps[:, :, None] if plan.dims == 2 else maps
-            total = total + (maps.flip(axes) if axes else maps)
+        # Here and not around the loop: who takes the slabs must not be in this mode.
+        with torch.inference_mode(), mixed_precision(device):
+            for network, axes in itertools.product(networks, mirrors):
+                seen = to_network(tiles.flip(axes) if axes else tiles, plan.dims)
+                maps = network(seen).float().softmax(1)
+                maps = maps[:, :, None] if plan.dims == 2 else maps
+                total = total + (maps.flip(axes) if axes else maps)
         return total / (len(networks) * len(mirrors))
 
-    extent = (1, *image.shape[1:]) if plan.dims == 2 else image.shape
+    extent = (1, *shape[1:]) if plan.dims == 2 else shape
     whole = math.prod(extent) <= WHOLE_IMAGE_FACTOR * math.prod(plan.patch)
     # A network whose normalisation is over space wants the surroundings it was trained with.
     size = [
@@ -165,15 +174,14 @@ def slabs_of(
         margin += [b, s - n - b]
     inside = (..., *(slice(b, b + n) for b, n in zip(before, extent, strict=True)))
     step = extent[0]
-    for start in range(0, image.shape[0], step):
+    for start in range(0, shape[0], step):
         padded = pad(x[:, start : start + step], margin, value=PAD_VALUE)
-        with torch.inference_mode(), mixed_precision(device):
-            for slab in slabs(padded, size if whole else plan.patch, plan.n_classes, ask, device):
-                if whole or size[0] != extent[0]:
-                    # One row of tiles covers all planes, some of them padding.
-                    yield Slab(start, slab.maps[inside])
-                else:
-                    yield Slab(start + slab.start, slab.maps[(..., *inside[-2:])])
+        for slab in slabs(padded, size if whole else plan.patch, plan.n_classes, ask, device):
+            if whole or size[0] != extent[0]:
+                # One row of tiles covers all planes, some of them padding.
+                yield Slab(start, slab.maps[inside])
+            else:
+                yield Slab(start + slab.start, slab.maps[(..., *inside[-2:])])
 
 
 def label_map(probability: np.ndarray) -> np.ndarray:
@@ -184,7 +192,7 @@ def label_map(probability: np.ndarray) -> np.ndarray:
 def features(
     network: nn.Module, plan: NetworkPlan, images: Sequence[np.ndarray], device: torch.device
 ) -> np.ndarray | None:
-    """Return pooled features (n, f) of images (z, y, x), None if the network does not offer them.
+    """Return pooled features (n, f) of images ([c,] z, y, x), None if the network offers none.
 
     A volume larger than the patch is looked at in its middle, padded where it is smaller.
     """
@@ -193,20 +201,21 @@ def features(
     rows = []
     with torch.inference_mode():
         for image in images:
-            x = torch.from_numpy(middle(image, plan.patch))[None, None].to(device)
+            x = as_input(middle(image, plan.patch)).to(device)
             rows.append(network.pooled_features(to_network(x, plan.dims)).float().cpu().numpy())
     return np.concatenate(rows)
 
 
 def middle(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return the middle of an image (z, y, x) as float32 of a size, padded where it is smaller."""
-    cut, margin = [], []
-    for n, p in zip(image.shape, size, strict=True):
+    """Return the middle of an image ([c,] z, y, x) as float32 of a size, padded where it is
+    smaller."""
+    cut, margin = [], [(0, 0) for _ in image.shape[:-3]]
+    for n, p in zip(image.shape[-3:], size, strict=True):
         start = max(0, (n - p) // 2)
         cut.append(slice(start, start + min(n, p)))
         before = max(0, (p - n) // 2)
         margin.append((before, max(0, p - n) - before))
-    inside = np.asarray(image[tuple(cut)], dtype=np.float32)
+    inside = np.asarray(image[(..., *cut)], dtype=np.float32)
     return np.pad(inside, margin, constant_values=PAD_VALUE)
 
 
@@ -217,20 +226,20 @@ def heatmap(
     class_index: int,
     device: torch.device,
 ) -> np.ndarray | None:
-    """Return where the small CNN sees a class: mean Grad-CAM over the networks (Selvaraju 2017).
+    """Return where a classifier sees a class: mean Grad-CAM over the networks (Selvaraju 2017).
 
     Parameters
     ----------
-    image : (z, y, x) array
+    image : ([c,] z, y, x) array
     class_index : int
 
     Returns
     -------
-    (z, y, x) float32 in [0, 1], or None if a network is not a ``small_cnn``
+    (z, y, x) float32 in [0, 1], or None if a network is not a `Classifier`
     """
-    if not all(isinstance(network, SmallCNN) for network in networks):
+    if not all(isinstance(network, Classifier) for network in networks):
         return None
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
+    x = as_input(image).to(device)
     x = to_network(x, plan.dims)
     total: Tensor | float = 0.0
     for network in networks:
@@ -242,4 +251,4 @@ def heatmap(
         total = total + seen / seen.max().clamp_min(torch.finfo(seen.dtype).tiny)
     mode = "bilinear" if plan.dims == 2 else "trilinear"
     large = interpolate(total[:, None], size=x.shape[2:], mode=mode, align_corners=False)[0, 0]
-    return (large / large.max().clamp_min(1e-12)).reshape(image.shape).cpu().numpy()
+    return (large / large.max().clamp_min(1e-12)).reshape(image.shape[-3:]).cpu().numpy()

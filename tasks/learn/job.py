@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.cohort.channels import ChannelSet
 from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -19,6 +20,7 @@ from tasks.hashing import digest_json
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.header import header_frame
 from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.weights import find_weights
 
 JOB_FILE = "job.json"
 
@@ -99,6 +101,7 @@ class TrainingJob:
             n_classes=len(self.classes) + background,
             spacing=self.spacing,
             n_cases=len(self.on("train")),
+            **channels_of(self.recipe),
         )
 
     def save(self, folder: Path) -> Path:
@@ -118,6 +121,15 @@ def load_job(place: Path) -> TrainingJob:
         body[name] = tuple(body[name])
     body["cases"] = tuple(JobCase(**case) for case in body["cases"])
     return TrainingJob(**body)
+
+
+def channels_of(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what planning a network has to know of the channels of prepared images."""
+    if not recipe or not recipe.get("channels"):
+        return {}
+    chosen = ChannelSet.from_dict(recipe["channels"])
+    droppable = [chosen.names.index(name) for name in chosen.optional]
+    return {"in_channels": len(chosen.names), "droppable": droppable}
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,8 @@ class FoldRecord:
     seconds: float = 0.0
     device: str = "cpu"
     resumed: int = 0
+    trials: tuple[Mapping[str, Any], ...] = ()
+    """Of the search inside this fold, see `tasks.learn.trial.rows`."""
 
 
 def fit_fold(
@@ -148,6 +162,7 @@ def fit_fold(
     name: str,
     fold: int,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    home: Path | None = None,
 ) -> FoldRecord:
     """Fit one fold of one candidate, or go on with it where a killed run left it.
 
@@ -161,11 +176,13 @@ def fit_fold(
     fold : int
     on_epoch : callable, optional
         Gets each epoch's record of a network.
+    home : Path, optional
+        Where the file of a candidate's ``weights`` is looked for, see `tasks.learn.weights`.
     """
     job = load_job(place)
     candidate = job.candidate(name)
     if candidate.kind == "network":
-        return _fit_network(job, candidate, place, store_root, fold, on_epoch)
+        return _fit_network(job, candidate, place, store_root, fold, on_epoch, home)
     return _fit_table(job, candidate, fold)
 
 
@@ -176,9 +193,15 @@ def _fit_network(
     store_root: str,
     fold: int,
     on_epoch: Callable[[dict[str, Any]], None] | None,
+    home: Path | None,
 ) -> FoldRecord:
     from tasks.learn.train import train_fold
+    from tasks.learn.trial import read_found, with_params
 
+    found: dict[str, Any] = {"params": {}, "trials": ()}
+    if candidate.search:
+        found = read_found(place, candidate.name, fold)
+        candidate = with_params(candidate, found["params"])
     training = job.on("train")
     result = train_fold(
         job.plan(candidate),
@@ -190,6 +213,7 @@ def _fit_network(
         seed=candidate.seed + job.seed,
         on_epoch=on_epoch,
         masks=None if job.masks is None else MaskConfig.model_validate(dict(job.masks)),
+        weights=find_weights(candidate.weights, home or place) if candidate.weights else None,
     )
     values = result.val_probability if job.task == "classification" else result.val_dice
     return FoldRecord(
@@ -201,15 +225,17 @@ def _fit_network(
         others={name: _rows(values) for name, values in result.val_others.items()},
         ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
         history=result.history,
-        params={"best_epoch": result.best_epoch, "batch": result.batch},
+        params={**found["params"], "best_epoch": result.best_epoch, "batch": result.batch},
         weights=str(Path(result.weights_path).relative_to(place)),
         seconds=result.seconds,
         device=result.device,
         resumed=result.resumed,
+        trials=tuple(found["trials"]),
     )
 
 
 def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> FoldRecord:
+    from tasks.learn.search import table_rows
     from tasks.learn.tabular import fit_fold as fit_table_fold
 
     training = job.on("train")
@@ -231,6 +257,7 @@ def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> Fold
         values=_rows(found.probability),
         params=dict(found.params),
         seconds=found.seconds,
+        trials=() if found.trials is None else tuple(table_rows(found.trials)),
     )
 
 

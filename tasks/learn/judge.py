@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
 from tasks.hashing import digest_json
+from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
-from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, invert
-from tasks.imaging.source import read_source, source_image
+from tasks.imaging.recipe import FittedRecipe, fixed_shape, invert
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
 
@@ -44,7 +43,11 @@ class Judgement:
     """(z, y, x) the source in real units."""
     affine: np.ndarray | None = None
     prepared: np.ndarray | None = None
-    """(z, y, x) what the model saw."""
+    """([c,] z, y, x) what the model saw."""
+    shown: np.ndarray | None = None
+    """(z, y, x) of what the model saw the channel that is shown in pictures."""
+    present: tuple[bool, ...] = ()
+    """Which channels the case had; empty where the model sees one series."""
     traces: tuple[Mapping[str, Any], ...] = ()
     distance: float | None = None
     unlike: bool | None = None
@@ -97,7 +100,7 @@ def judge_images(
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
         ready = [_prepare(recipe, case) for case in chunk]
-        seen = [one[1].array for one in ready if not isinstance(one, BadCase)]
+        seen = [one.image.array for one in ready if not isinstance(one, BadCase)]
         answers = iter(model.predict_many(seen) if seen else ())
         for case, one in zip(chunk, ready, strict=True):
             if isinstance(one, BadCase):
@@ -114,39 +117,37 @@ def _recipe_of(spec: ModelSpec) -> FittedRecipe:
     return recipe
 
 
-def _prepare(
-    recipe: FittedRecipe, case: OrderCase
-) -> tuple[Volume, Image, tuple[dict, ...]] | BadCase:
+def _prepare(recipe: FittedRecipe, case: OrderCase) -> PreparedCase | BadCase:
     try:
-        volume = read_source(recipe, case)
-        image, traces = apply(recipe, source_image(volume))
+        return prepare(recipe, case)
     except BadCase as error:
         return error
     except Exception as error:
         # As when a part is made; without the message, which could hold an identifier.
         return BadCase(f"failed:{type(error).__name__}")
-    return volume, image, traces
 
 
 def _judgement(
     model: Model,
     recipe: FittedRecipe,
     case: OrderCase,
-    prepared: tuple[Volume, Image, tuple[dict, ...]],
+    prepared: PreparedCase,
     answer: np.ndarray,
 ) -> Judgement:
-    volume, image, traces = prepared
+    volume, image, traces = prepared.volume, prepared.image, prepared.traces
     distance = model.ood_score(image.array)
     limit = model.spec.ood_threshold
     classifies = model.spec.task == "classification"
     return Judgement(
         case_id=case.case_id,
-        input_hash=digest_json([ref.digest for ref in case.files]),
+        input_hash=digest_json([ref.digest for ref in case.all_files]),
         probability=calibrated(model.spec, answer[None])[0] if classifies else None,
         mask=None if classifies else source_mask(recipe, traces, answer),
         image=volume.array,
         affine=volume.affine,
         prepared=image.array,
+        shown=reference_plane(image.array, recipe),
+        present=prepared.present,
         traces=traces,
         distance=distance,
         unlike=None if distance is None or limit is None else distance > limit,
@@ -207,18 +208,20 @@ def judge_measured(
         if isinstance(ready, BadCase):
             yield case, ready
             continue
-        volume, image, traces = ready
+        volume, image, traces = ready.volume, ready.image, ready.traces
         frame = table_frame([numbers_of(traces)])
         answer = predict_table(model.pipeline, frame, len(model.spec.classes))
         yield (
             case,
             Judgement(
                 case_id=case.case_id,
-                input_hash=digest_json([ref.digest for ref in case.files]),
+                input_hash=digest_json([ref.digest for ref in case.all_files]),
                 probability=calibrated(model.spec, answer)[0],
                 image=volume.array,
                 affine=volume.affine,
                 prepared=image.array,
+                shown=reference_plane(image.array, recipe),
+                present=ready.present,
                 traces=traces,
             ),
         )

@@ -234,6 +234,16 @@ class Model:
         self.spec, self._plan, self.device = spec, plan, device
         self._networks, self._oods = tuple(networks), tuple(oods)
 
+    @property
+    def networks(self) -> tuple["nn.Module", ...]:
+        """The folds' networks, in evaluation mode on the device."""
+        return self._networks
+
+    @property
+    def plan(self) -> NetworkPlan:
+        """What the networks are built by."""
+        return self._plan
+
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Return the mean probability over the folds for an image that passed the recipe.
 

@@ -1,4 +1,4 @@
-"""Networks a plan can ask for: a small CNN, MONAI's U-Net, nnU-Net's, or one the user names."""
+"""Networks a plan can ask for: our own, known ones, nnU-Net's, or one the user names."""
 
 from importlib import import_module
 from itertools import pairwise
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tasks.learn.plan import NETWORKS, STAGED
+from tasks.learn.classifiers import Classifier, Slices, build_staged
 from tasks.learn.unet import StagedUNet
+from tasks.learn.zoo import CLASSIFIERS, NETWORKS, NNUNETS, TRUNKS
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -18,7 +19,7 @@ _GROUP_CHANNELS = 8
 statistics."""
 
 
-class SmallCNN(nn.Module):
+class SmallCNN(Classifier):
     """Convolution blocks, each halving the image, then global pooling and one linear layer.
 
     Parameters
@@ -51,15 +52,10 @@ class SmallCNN(nn.Module):
             out.append(x)
         return out
 
-    def classify(self, last: Tensor) -> Tensor:
-        """Return logits (n, k) of the last block's maps."""
+    def pool(self, last: Tensor) -> Tensor:
+        """Return mean and maximum of the last block's maps, (n, 2 f)."""
         # The maximum keeps a small finding that the mean over the image would drown.
-        pooled = torch.cat([last.flatten(2).mean(-1), last.flatten(2).amax(-1)], dim=1)
-        return self.head(self.dropout(pooled))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (n, k) of images (n, c, y, x) or (n, c, z, y, x)."""
-        return self.classify(self.maps(x)[-1])
+        return torch.cat([last.flatten(2).mean(-1), last.flatten(2).amax(-1)], dim=1)
 
     def pooled_features(self, x: Tensor) -> Tensor:
         """Return the mean of every map of every block, (n, f): what an input looks like to us."""
@@ -139,11 +135,11 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     ValueError
         If there is no such network.
     """
-    if plan.network == "small_cnn":
-        return SmallCNN(plan.dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
+    if plan.network in CLASSIFIERS:
+        return _classifier(plan)
     if plan.network in ("unet2d", "unet3d"):
         return SegmentationUNet(plan)
-    if plan.network in STAGED:
+    if plan.network in NNUNETS:
         return StagedUNet(plan, residual=plan.network.startswith("resenc"))
     function = _foreign(plan.network)
     options: dict[str, Any] = dict(plan.options)
@@ -163,6 +159,19 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     return network
 
 
+def _classifier(plan: "NetworkPlan") -> Classifier:
+    dims = 2 if plan.slices else plan.dims
+    if plan.network in TRUNKS:
+        network: Classifier = build_staged(plan, dims)
+    else:
+        network = SmallCNN(dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
+    if plan.slices:
+        network = Slices(network, plan.slices)
+    if plan.freeze:
+        network.freeze()
+    return network
+
+
 def _foreign(name: str) -> Any:
     module_name, _, function_name = name.partition(":")
     try:
@@ -170,7 +179,7 @@ def _foreign(name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"network {name!r} cannot be imported ({error}); "
-            f"install its package or use {', '.join(NETWORKS)}"
+            f"install its package or use one of {', '.join(NETWORKS)}"
         ) from error
 
 

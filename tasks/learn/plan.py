@@ -6,26 +6,28 @@ Light to import: no torch. The shape of MONAI's residual U-Net comes from
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.learn.augment import AugmentConfig, parse_augment
 from tasks.learn.nnunet import plan_shape
+from tasks.learn.space import Span
 from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
-
-STAGED = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
-"""nnU-Net's networks, plain and with a residual encoder."""
-
-SEGMENTERS = ("unet2d", "unet3d", *STAGED)
-NETWORKS = ("small_cnn", *SEGMENTERS)
-
-_NNUNET: dict[str, Any] = {
-    "epochs": 100, "steps_per_epoch": 250, "batch": None, "lr": 1e-2, "features": None,
-    "dropout": 0.0, "augment": "nnunet", "patience": 100, "monitor": "dice", "optimizer": "sgd",
-    "schedule": "poly", "weight_decay": 3e-5,
-}  # fmt: skip
-"""nnU-Net's own, with a tenth of its epochs: they cost a Dice point or so, and a GPU's night."""
+from tasks.learn.zoo import (
+    BATCH_2D,
+    BATCH_3D,
+    CLASSIFIERS,
+    NETWORKS,
+    NNUNET_DEFAULTS,
+    NNUNETS,
+    SEGMENTERS,
+    TRUNK_DEFAULTS,
+    TRUNKS,
+    least_size,
+    misfit,
+    stem_of,
+)
 
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "small_cnn": {
@@ -40,7 +42,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 80, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
         "dropout": 0.0, "augment": "volume", "patience": 20, "monitor": "dice",
     },
-    **dict.fromkeys(STAGED, _NNUNET),
+    **dict.fromkeys(NNUNETS, NNUNET_DEFAULTS),
+    **dict.fromkeys(TRUNKS, TRUNK_DEFAULTS),
 }  # fmt: skip
 """Settings a candidate gets when it does not say; measured on two CPU cores, but nnU-Net's."""
 
@@ -48,6 +51,11 @@ _COMMON: dict[str, Any] = {
     "steps_per_epoch": None, "optimizer": "adamw", "schedule": "one_cycle", "weight_decay": 0.01,
 }  # fmt: skip
 """Settings that networks share unless `_DEFAULTS` says otherwise."""
+
+
+def _nothing(value: Any) -> bool:
+    # Not told where it is not said: what knows no channels keeps its hashes.
+    return not value
 
 
 class NetworkCandidate(BaseModel):
@@ -58,7 +66,17 @@ class NetworkCandidate(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     kind: Literal["network"] = "network"
     network: str = "small_cnn"
-    """One of `NETWORKS`, or ``module:function``."""
+    """One of `NETWORKS` or ``module:function``."""
+    slices: Literal["attention", "max"] | None = None
+    """2-D network over the slices of a volume, and how the slices become one answer (2.5-D)."""
+    stem: Literal["auto", "small", "full"] = "auto"
+    """First layers of a `TRUNKS` network; ``auto`` is small for small images without weights."""
+    weights: str | None = None
+    """File to start from: safetensors or a torch state dict, see :mod:`tasks.learn.weights`."""
+    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Of that file; where it is given, another file is refused."""
+    freeze: bool = False
+    """Train the head alone on top of the weights."""
     epochs: int | None = Field(None, ge=1)
     batch: int | None = Field(None, ge=1)
     steps_per_epoch: int | None = Field(None, ge=1)
@@ -94,9 +112,15 @@ class NetworkCandidate(BaseModel):
     """Memory the plan may use; smaller makes smaller patches and batches."""
     flip_tta: tuple[str, ...] = ()
     """Axes over whose mirrorings predictions are averaged."""
+    modality_dropout: float = Field(0.0, ge=0, lt=1, exclude_if=_nothing)
+    """Probability with which a training sample loses a channel that the cohort lets be missing."""
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""
+    search: dict[str, list[Any] | Span] = {}
+    """Settings of `SEARCHABLE` to choose, each a list or a span; searched fold by fold."""
+    max_trials: int = Field(20, ge=1)
+    """Trials of one fold's search."""
 
     @field_validator("augment", mode="before")
     @classmethod
@@ -112,6 +136,12 @@ class NetworkCandidate(BaseModel):
             )
         return value
 
+    @model_validator(mode="after")
+    def _fit_the_network(self) -> Self:
+        if wrong := misfit(self):
+            raise ValueError(wrong)
+        return self
+
 
 class NetworkPlan(BaseModel):
     """Everything needed to build and train a network: a candidate made definite by the images."""
@@ -126,6 +156,9 @@ class NetworkPlan(BaseModel):
     """Classes, background included for a segmentation."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
+    droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
+    """Channels that `modality_dropout` takes from training samples."""
+    modality_dropout: float = Field(default=0.0, exclude_if=_nothing)
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     """Halvings (z, y, x) between consecutive levels."""
@@ -151,6 +184,11 @@ class NetworkPlan(BaseModel):
     flip_tta: tuple[str, ...]
     seed: int
     options: dict[str, Any] = {}
+    slices: Literal["attention", "max"] | None = None
+    stem: Literal["small", "full"] = "full"
+    weights_sha256: str | None = None
+    """Of the file that training started from."""
+    freeze: bool = False
 
     @property
     def divisor(self) -> tuple[int, int, int]:
@@ -167,6 +205,8 @@ def plan_network(
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     n_cases: int | None = None,
     gpu_memory_gb: float | None = None,
+    in_channels: int = 1,
+    droppable: Sequence[int] = (),
 ) -> NetworkPlan:
     """Make a candidate definite for images of a shape.
 
@@ -185,6 +225,10 @@ def plan_network(
         Training cases; limits the batch to 5 % of all voxels.
     gpu_memory_gb : float, optional
         Overrides the candidate's.
+    in_channels : int
+        Channels of the prepared images.
+    droppable : sequence of int
+        Those of them that a case may lack.
 
     Raises
     ------
@@ -200,7 +244,9 @@ def plan_network(
         shape = (1, shape[1], shape[2])
     dims = 2 if shape[0] == 1 or candidate.network.endswith("2d") else 3
     features = tuple(settings["features"] or ())
-    if candidate.network in STAGED:
+    if candidate.slices and dims == 2:
+        raise ValueError(f"{candidate.name}: slices need volumes, the images have one slice")
+    if candidate.network in NNUNETS:
         planned = plan_shape(
             shape, spacing, n_classes, dims=dims, gb=gb, n_cases=n_cases, patch=candidate.patch,
             features=settings["features"], residual=candidate.network.startswith("resenc"),
@@ -209,9 +255,23 @@ def plan_network(
         channels = planned.features
         # nnU-Net fills the memory with planes; an epoch of small images would be a step or two.
         batch = settings["batch"] or min(MAX_BATCH, planned.batch)
+    elif candidate.network in TRUNKS:
+        patch, channels, strides = shape, (), ()
+        batch = settings["batch"] or (BATCH_2D if dims == 2 else BATCH_3D)
+        settings["augment"] = settings["augment"] or ("radiograph" if dims == 2 else "volume")
+        flat, stem = dims == 2 or bool(candidate.slices), stem_of(candidate, shape)
+        least = least_size(candidate.network, 2 if flat else 3, stem)
+        if min(shape[1:] if flat else shape) < least:
+            raise ValueError(
+                f"{candidate.name}: {candidate.network} needs at least {least} along every axis, "
+                f"the images are {shape}; resample them, say slices, or use resnet18"
+            )
+        if batch < 2 and not candidate.freeze:
+            raise ValueError(f"{candidate.name}: batch statistics need a batch of at least 2")
     elif task == "classification":
         # Each block halves every axis, so the shortest one says how many there can be.
-        blocks = max(1, int(math.log2(min(n for n in shape[3 - dims :]))))
+        first = 1 if candidate.slices else 3 - dims
+        blocks = max(1, int(math.log2(min(n for n in shape[first:]))))
         channels = features[:blocks]
         patch, strides = shape, tuple((2,) * 3 for _ in channels)
         batch = settings["batch"]
@@ -219,9 +279,12 @@ def plan_network(
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
     return NetworkPlan(
-        network=candidate.network, task=task, dims=dims, n_classes=n_classes, patch=patch,
+        network=candidate.network, task=task, dims=dims, in_channels=in_channels,
+        n_classes=n_classes, patch=patch,
+        droppable=tuple(droppable) if candidate.modality_dropout else (),
+        modality_dropout=candidate.modality_dropout if droppable else 0.0,
         channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],
-        deep_supervision=candidate.deep_supervision and candidate.network in STAGED,
+        deep_supervision=candidate.deep_supervision and candidate.network in NNUNETS,
         batch=batch, accumulate=candidate.accumulate,
         epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
         optimizer=settings["optimizer"], schedule=settings["schedule"],
@@ -229,7 +292,8 @@ def plan_network(
         monitor=settings["monitor"], augment=parse_augment(settings["augment"]),
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
-        options=candidate.options,
+        options=candidate.options, slices=candidate.slices, stem=stem_of(candidate, shape),
+        weights_sha256=candidate.weights_sha256, freeze=candidate.freeze,
     )  # fmt: skip
 
 
@@ -254,10 +318,10 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
 def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
-    if network == "small_cnn" and task != "classification":
-        raise ValueError(f"small_cnn classifies; use {', '.join(SEGMENTERS)} for a segmentation")
+    if network in CLASSIFIERS and task != "classification":
+        raise ValueError(f"{network} classifies; use {', '.join(SEGMENTERS)} for a segmentation")
     if network in SEGMENTERS and task != "segmentation":
-        raise ValueError(f"{network} segments; use small_cnn for a classification")
+        raise ValueError(f"{network} segments; use {', '.join(CLASSIFIERS)} for a classification")
     if network in SEGMENTERS and network.endswith("3d") and shape[0] == 1:
         flat = network.replace("3d", "2d")
         raise ValueError(f"{network} needs volumes, the images have one slice; use {flat}")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks.learn.augment import draw_params
+from tasks.learn.channels import kept_channels
 from tasks.learn.dataset import CaseSource
 from tasks.learn.foreground import find_foreground
 from tasks.learn.plan import NetworkPlan
@@ -32,13 +33,15 @@ class Batch:
     bytes go to the device, which converts and changes them."""
 
     image: Tensor
-    """(n, 1, z, y, x), of the stored type."""
+    """(n, c, z, y, x), of the stored type."""
     mask: Tensor | None
     """(n, z, y, x), of the stored type."""
     target: Tensor | None
     """(n,) int64."""
     params: tuple[dict[str, Any], ...]
     """What augmentation does to each sample."""
+    kept: Tensor | None = None
+    """(n, c) bool: which channels each sample has and was left; None where none may be missing."""
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Return image (float32) and mask (as stored) on a device, converted there."""
@@ -110,12 +113,20 @@ class Samples:
 
     def batch(self, epoch: int, step: int, batch: int) -> Batch:
         """Return one batch: the same one whenever asked for."""
-        drawn = [self._sample(epoch, step * batch + slot, slot, batch) for slot in range(batch)]
+        numbers = [step * batch + slot for slot in range(batch)]
+        drawn = [self._sample(epoch, n, slot, batch) for slot, n in enumerate(numbers)]
         images, masks, targets, params = zip(*drawn, strict=True)
-        image = torch.from_numpy(_stack(images, self._plan.patch, PAD_VALUE))[:, None]
+        image = torch.from_numpy(_stack(images, self._plan.patch, PAD_VALUE))
+        kept = None
+        if image.ndim > 4:
+            present = [self._source.present(self._case(epoch, n)) for n in numbers]
+            kept = kept_channels(present, self._plan, [(self._seed, epoch, n) for n in numbers])
+        else:
+            image = image[:, None]
         if self._segments:
-            return Batch(image, torch.from_numpy(_stack(masks, self._plan.patch, 0)), None, params)
-        return Batch(image, None, torch.tensor(targets, dtype=torch.int64), params)
+            mask = torch.from_numpy(_stack(masks, self._plan.patch, 0))
+            return Batch(image, mask, None, params, kept)
+        return Batch(image, None, torch.tensor(targets, dtype=torch.int64), params, kept)
 
     def _sample(
         self, epoch: int, number: int, slot: int, batch: int
@@ -129,7 +140,7 @@ class Samples:
             image, mask = self._cut(rng, case_id, forced)
             return image, mask, None, draw_params(rng, self._plan.augment, size)
         image = self._source.image(case_id)
-        if image.shape != tuple(size):
+        if image.shape[-3:] != tuple(size):
             raise ValueError(
                 f"image of case {case_id} has shape {image.shape}, the network was planned for "
                 f"{tuple(size)}; end the recipe with a resize or pad to that shape"
@@ -159,13 +170,17 @@ class Samples:
 
 
 def _stack(arrays: Sequence[np.ndarray], size: tuple[int, ...], fill: float) -> np.ndarray:
-    """Return arrays as one (n, z, y, x); those smaller than the patch stand in its middle."""
-    out = np.empty((len(arrays), *size), np.result_type(*arrays))
+    """Return arrays ([c,] z, y, x) as one (n, [c,] z, y, x); those smaller than the patch stand in
+    its middle."""
+    channels = arrays[0].shape[:-3]
+    out = np.empty((len(arrays), *channels, *size), np.result_type(*arrays))
     for whole, array in zip(out, arrays, strict=True):
-        if array.shape != tuple(size):
+        shape = array.shape[-3:]
+        if shape != tuple(size):
             whole[...] = fill
-        start = [(p - n) // 2 for n, p in zip(array.shape, size, strict=True)]
-        whole[tuple(slice(s, s + n) for s, n in zip(start, array.shape, strict=True))] = array
+        start = [(p - n) // 2 for n, p in zip(shape, size, strict=True)]
+        box = tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))
+        whole[(..., *box)] = array
     return out
 
 

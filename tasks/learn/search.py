@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tasks.learn.optimise import Ask, Search, Told, optimise
+from tasks.learn.space import Space
+
 T = TypeVar("T")
 R = TypeVar("R")
 RunTrials = Callable[[Callable[[T], R], Sequence[T]], list[R]]
@@ -106,6 +109,49 @@ def search(
     )
     best = max(range(len(trials)), key=lambda k: (trials[k].score, -k))
     return SearchResult(dict(trials[best].params), trials)
+
+
+def propose(
+    score_split: Callable[[Mapping[str, Any], np.ndarray, np.ndarray], float],
+    space: Space,
+    trials: int,
+    splits: Sequence[tuple[np.ndarray, np.ndarray]],
+    seed: int,
+    run_trials: RunTrials | None = None,
+) -> SearchResult:
+    """Search a space with spans, as :func:`search` does lists: by `tasks.learn.optimise`."""
+    scored: dict[int, list[float]] = {}
+
+    def run(asked: Sequence[Ask]) -> list[Told]:
+        function = partial(_score_setting, score_split, splits)
+        values = (run_trials or run_here)(function, [ask.params for ask in asked])
+        scored.update({ask.number: one for ask, one in zip(asked, values, strict=True)})
+        return [
+            Told(ask.number, ask.params, (float(np.mean(one)),))
+            for ask, one in zip(asked, values, strict=True)
+        ]
+
+    optuna_search = Search(space, trials, seed)
+    best = optimise(optuna_search, run)
+    found = tuple(
+        Trial(dict(t.params), t.score, float(np.std(scored[t.number])))
+        for t in optuna_search.told()
+    )
+    return SearchResult(dict(best.params), found)
+
+
+def table_rows(result: SearchResult) -> list[dict[str, Any]]:
+    """Return the trials of a table's search as they travel and are shown."""
+    chosen = next(k for k, one in enumerate(result.trials) if one.params == result.best)
+    return [
+        {
+            "trial": k,
+            "state": "chosen" if k == chosen else "done",
+            "score": one.score,
+            "params": dict(one.params),
+        }
+        for k, one in enumerate(result.trials)
+    ]
 
 
 def _score_setting(

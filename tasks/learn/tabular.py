@@ -22,8 +22,16 @@ from tasks.learn.estimators import (
 )
 from tasks.learn.header import header_frame
 from tasks.learn.scoring import RANKED, score
-from tasks.learn.search import RunTrials, SearchResult, grid, patient_folds, search
+from tasks.learn.search import (
+    RunTrials,
+    SearchResult,
+    grid,
+    patient_folds,
+    propose,
+    search,
+)
 from tasks.learn.skops_file import load_skops, save_skops
+from tasks.learn.space import has_span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,9 +193,13 @@ def tune(
     """Search the candidate's space by inner folds over patients; None without a space."""
     if not candidate.search:
         return None
-    settings = grid(candidate.search, candidate.max_trials, seed)
     splits = patient_folds(y, groups, candidate.inner_folds, seed)
     score_split = partial(_score_split, candidate, X, y, groups, seed, primary)
+    if has_span(candidate.search):
+        return propose(
+            score_split, candidate.search, candidate.max_trials, splits, seed, run_trials
+        )
+    settings = grid(candidate.search, candidate.max_trials, seed)
     return search(score_split, settings, splits, run_trials)
 
 

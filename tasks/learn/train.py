@@ -43,6 +43,7 @@ def train_fold(
     readers: int = READERS,
     reader_processes: bool = False,
     masks: MaskConfig | None = None,
+    weights: Path | None = None,
 ) -> FoldResult:
     """Train one fold, or go on with it where a killed run left it.
 
@@ -74,6 +75,8 @@ def train_fold(
         Whether readers are processes, not threads; neither changes the weights.
     masks : MaskConfig, optional
         How the validation side's masks are measured.
+    weights : Path, optional
+        File a classifier starts from.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def train_fold(
     ids = (*train_ids, *val_ids)
     targets = {c: t for c in ids if (t := by_id[c].target) is not None}
     how = masks or MaskConfig()
-    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed, how)
+    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed, how, weights)
     tell = on_epoch or (lambda _record: None)
     if (done := read_fold(Path(out_dir), fold.identity)) is not None:
         for record in done.history:

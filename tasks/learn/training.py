@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasks.learn import checkpoint
 from tasks.learn.augment_batch import apply
+from tasks.learn.channels import without_missing
 from tasks.learn.device import half_type, mixed_precision
 from tasks.learn.fold import Fold
 from tasks.learn.loader import Loader
@@ -24,6 +25,7 @@ from tasks.learn.loss import (
 )
 from tasks.learn.networks import build_network, to_network
 from tasks.learn.samples import Batch
+from tasks.learn.weights import load_weights
 
 GRADIENT_NORM = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
@@ -36,7 +38,10 @@ class Training:
         plan = fold.plan
         torch.manual_seed(_seed(fold.seed, 0))
         self.plan, self.device, self.batch = plan, device, batch
-        self.network = build_network(plan).to(device)
+        self.network = build_network(plan)
+        if fold.weights is not None:
+            load_weights(self.network, fold.weights, plan.weights_sha256)
+        self.network = self.network.to(device)
         if plan.dims == 2:
             # Convolutions over the last axis are a third faster on the CPU, and fit tensor cores.
             self.network = self.network.to(memory_format=torch.channels_last)
@@ -101,6 +106,7 @@ class Training:
 
     def _step(self, batch: Batch, rate: float, place: tuple[int, int] = (0, 1)) -> Tensor:
         image, mask = apply(batch.params, *batch.on(self.device))
+        image = without_missing(image, batch.kept)
         number, many = place
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)

@@ -46,8 +46,8 @@ _SYNTAXES = (
     JPEGLSLossless,
     JPEG2000Lossless,
 )
-_FAMILIES = ("Ahlberg", "Brandt", "Costa", "Duarte", "Ekström", "Fabre", "Grau", "Haugen", "Ibarra")
-_GIVEN = ("Ada", "Bo", "Cleo", "Dag", "Elin", "Finn", "Gro", "Hugo", "Ines", "Jon", "Kaja", "Leo")
+FAMILIES = ("Ahlberg", "Brandt", "Costa", "Duarte", "Ekström", "Fabre", "Grau", "Haugen", "Ibarra")
+GIVEN = ("Ada", "Bo", "Cleo", "Dag", "Elin", "Finn", "Gro", "Hugo", "Ines", "Jon", "Kaja", "Leo")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def draw_studies(seed: int, patient: int) -> list[Study]:
     """Draw all studies of one patient; device, syntax and date know nothing of the truth."""
     rng = np.random.default_rng([seed, patient])
     anatomy = draw_anatomy(rng)
-    name = f"{MARK}-{rng.choice(_FAMILIES)}^{rng.choice(_GIVEN)}"
+    name = f"{MARK}-{rng.choice(FAMILIES)}^{rng.choice(GIVEN)}"
     female = bool(rng.random() < 0.5)
     studies = []
     for number in range(1 + int(rng.random() < SECOND_STUDY)):

@@ -19,6 +19,7 @@ from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.plan import NetworkCandidate
+from tasks.scenario.channels import channel_misfits
 from tasks.serve.gate import GateConfig
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +66,10 @@ class OutputConfig(BaseModel):
     overlays: bool = True
     masks: bool = True
     page: bool = True
+    seg: bool = True
+    """Masks also as DICOM Segmentation, where the images are DICOM."""
+    sr: bool = True
+    """Every answer also as DICOM Structured Report."""
 
 
 class Scenario(BaseModel):
@@ -143,6 +148,7 @@ def _misfits(scenario: Scenario) -> list[str]:
     if not rows and not scenario.recipe:
         found.append("recipe: images need at least one step, e.g. normalise")
     found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
+    found += channel_misfits(scenario.cohort.channel_set, scenario.recipe, scenario.candidates)
     found += _label_misfits(scenario)
     return found
 
@@ -214,6 +220,12 @@ def public_copy(scenario: Scenario) -> Scenario:
     if scenario.split.file:
         alias = _alias("split", scenario.split.file)
         changes["split"] = scenario.split.model_copy(update={"file": alias})
+    changes["candidates"] = tuple(
+        one.model_copy(update={"weights": _alias("weights", one.weights)})
+        if getattr(one, "weights", None)
+        else one
+        for one in scenario.candidates
+    )
     return scenario.model_copy(update=changes)
 
 

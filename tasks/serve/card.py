@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,8 @@ class ReportFacts:
     candidates : sequence of mappings, optional
         ``name``, ``kind``, ``chosen`` (bool), ``metrics`` {metric: figure} from cross-validation,
         optionally ``run_id`` and ``note``.
+    trials : sequence of mappings, optional
+        Rows of what searches tried, all with the same keys.
     test : mapping, optional
         ``challenger`` and ``champion``, or whoever was scored: {metric: figure} or None.
     gate : mapping, optional
@@ -93,6 +95,9 @@ class ReportFacts:
         Text or number by name, such as ``rule``, ``threshold``, ``chosen on``.
     subgroups : sequence of mappings, optional
         Rows of one table, all with the same keys.
+    sections : mapping, optional
+        Heading -> rows of one table, all with the same keys: what a registered model was asked
+        beyond its figures.
     figures : sequence of mappings, optional
         ``path`` of a PNG, ``title``, ``caption``.
     model : mapping, optional
@@ -122,10 +127,12 @@ class ReportFacts:
     edition: Mapping[str, Any] | None = None
     primary: str | None = None
     candidates: tuple[Mapping[str, Any], ...] | None = None
+    trials: tuple[Mapping[str, Any], ...] = ()
     test: Mapping[str, Mapping[str, Any] | None] | None = None
     gate: Mapping[str, Any] | None = None
     operating_point: Mapping[str, Any] | None = None
     subgroups: tuple[Mapping[str, Any], ...] | None = None
+    sections: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     figures: tuple[Mapping[str, Any], ...] = ()
     model: Mapping[str, Any] | None = None
     hashes: Mapping[str, Any] | None = None

@@ -235,7 +235,7 @@ def epochs(record: FoldRecord, primary: str) -> list[dict[str, Any]]:
 def _caption(side: str) -> str:
     if side == "oof":
         return "Out of fold: each patient judged by a model that never saw this patient."
-    return "The test edition, scored once in this training."
+    return "The test edition, which no training saw."
 
 
 def _with(scores: Predictions, probability: np.ndarray) -> Predictions:

@@ -54,8 +54,10 @@ class PredictionRow:
         Further numbers by name, such as ``anterior ml`` of a segmentation.
     flags : sequence of str
         `IN_TRAINING`, `ID_IN_TRAINING`, `UNLIKE_TRAINING` or others.
-    overlay, mask : str, optional
-        Path relative to the output folder.
+    overlay, mask, seg, sr : str, optional
+        Path relative to the output folder; seg and sr are DICOM.
+    no_dicom : str, optional
+        Why its mask, or anything of it, is not there as DICOM.
     reason : str, optional
         Why it failed; holds no identifier.
     novelty : float, optional
@@ -71,6 +73,9 @@ class PredictionRow:
     flags: tuple[str, ...] = ()
     overlay: str | None = None
     mask: str | None = None
+    seg: str | None = None
+    sr: str | None = None
+    no_dicom: str | None = None
     reason: str | None = None
     novelty: float | None = None
 
@@ -146,7 +151,7 @@ def write_predictions(
 
 
 def _check_paths(row: PredictionRow) -> None:
-    for path in (row.overlay, row.mask):
+    for path in (row.overlay, row.mask, row.seg, row.sr):
         pure = PurePosixPath(path or "")
         if pure.is_absolute() or ".." in pure.parts:
             raise ValueError(
@@ -159,7 +164,8 @@ def _write_csv(path: Path, rows: Sequence[PredictionRow], model: ModelFacts) -> 
     classes = list(dict.fromkeys([*model.classes, *(c for r in rows for c in r.probabilities)]))
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     head = ["case_id", "status", "label", "score", "threshold"]
-    tail = ["flags", "novelty", "mask", "overlay", "reason", "model", "version", "digest"]
+    tail = ["flags", "novelty", "mask", "seg", "no_dicom", "sr", "overlay", "reason"]
+    tail += ["model", "version", "digest"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*head, *(f"p_{name}" for name in classes), *measures, *tail])
@@ -168,7 +174,8 @@ def _write_csv(path: Path, rows: Sequence[PredictionRow], model: ModelFacts) -> 
                 [row.case_id, row.status, row.label, row.score, model.threshold]
                 + [row.probabilities.get(name) for name in classes]
                 + [row.measures.get(name) for name in measures]
-                + [" ".join(row.flags), row.novelty, row.mask, row.overlay, row.reason]
+                + [" ".join(row.flags), row.novelty, row.mask, row.seg, row.no_dicom, row.sr]
+                + [row.overlay, row.reason]
                 + [model.name, model.version, model.digest]
             )
 
@@ -201,6 +208,7 @@ def _render(rows: Sequence[PredictionRow], model: ModelFacts, has_sources: bool)
         has_pictures=any(row.overlay for row in rows),
         has_scores=any(row.score is not None for row in rows),
         has_masks=any(row.mask for row in rows),
+        has_dicom=any(row.seg or row.sr for row in rows),
         has_sources=has_sources,
     )
 

@@ -142,12 +142,13 @@ def start_child(
     *,
     key: str | None = None,
 ) -> str:
-    """Start a run below a training (``kind="candidate"``) or below a candidate (``"fold"``).
+    """Start a run below a training (``kind="candidate"``), below a candidate (``"fold"``) or below
+    either (``"trial"`` of a search).
 
     The child inherits its parent's scenario and hashes, so that it can be compared by itself.
     """
-    if kind not in ("candidate", "fold"):
-        raise ValueError(f"A child run is a candidate or a fold, not {kind!r}.")
+    if kind not in ("candidate", "fold", "trial"):
+        raise ValueError(f"A child run is a candidate, a fold or a trial, not {kind!r}.")
     inherited = client_of(tracker).get_run(parent).data.tags
     every: dict[str, Any] = {
         tag: inherited[tag]

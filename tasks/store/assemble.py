@@ -16,12 +16,12 @@ from tasks.store.contents import Contents
 from tasks.store.places import Folder
 from tasks.store.schema import (
     CASES,
-    FORMAT_VERSION,
     MANIFEST,
     MASK_DTYPE,
     MASKS,
     PACKED,
     PART,
+    format_version,
     group_metadata,
     image_array,
     mask_array,
@@ -58,12 +58,14 @@ def assemble(
         case_id: {**header["info"], "masks": list(header["masks"])}
         for case_id, header in headers.items()
     }
-    attributes = {**identity, "format_version": FORMAT_VERSION, "cases": infos}
+    version = format_version("channels" in identity)
+    attributes = {**identity, "format_version": version, "cases": infos}
     write_group(folder, {"radloop": attributes})
     if fixed_shape is None:
         write_group(folder / CASES)
     elif headers:
-        _assemble_packed(staging, folder, headers, fixed_shape, dtype)
+        channels = len(identity.get("channels", ()))
+        _assemble_packed(staging, folder, headers, fixed_shape, dtype, channels)
         read_back(folder, headers)
     return folder
 
@@ -78,16 +80,17 @@ def _keep_only(folder: Path, headers: Headers) -> None:
 
 
 def _assemble_packed(
-    staging: Path, folder: Path, headers: Headers, shape: Shape, dtype: np.dtype
+    staging: Path, folder: Path, headers: Headers, shape: Shape, dtype: np.dtype, channels: int
 ) -> None:
     affine = ngff.common_affine([header["info"]["affine"] for header in headers.values()])
     names = sorted({name for header in headers.values() for name in header["masks"]})
-    image_groups(folder / PACKED, affine, names, packed=True)
+    image_groups(folder / PACKED, affine, names, packed=True, channels=channels > 0)
 
     def image(case_id: str) -> np.ndarray:
         return _take(staging, case_id, headers[case_id])
 
-    _pack(folder / image_array(PACKED), list(headers), shape, dtype, image)
+    whole = (channels, *shape) if channels else shape
+    _pack(folder / image_array(PACKED), list(headers), whole, dtype, image)
     for name in names:
 
         def mask(case_id: str, name: str = name) -> np.ndarray:
@@ -104,7 +107,7 @@ def _assemble_packed(
 def _pack(
     path: Path,
     case_ids: list[str],
-    shape: Shape,
+    shape: tuple[int, ...],
     dtype: np.dtype,
     take: Callable[[str], np.ndarray],
 ) -> None:
@@ -120,11 +123,16 @@ def _pack(
 
 
 def image_groups(
-    folder: Path, affine: np.ndarray | None, names: list[str], *, packed: bool
+    folder: Path,
+    affine: np.ndarray | None,
+    names: list[str],
+    *,
+    packed: bool,
+    channels: bool = False,
 ) -> None:
     """Write the groups of an image and its masks, with NGFF's metadata."""
     own = {} if packed or affine is None else {"radloop": {"affine": affine.tolist()}}
-    write_group(folder, {"ome": ngff.multiscale(affine, packed=packed), **own})
+    write_group(folder, {"ome": ngff.multiscale(affine, packed=packed, channels=channels), **own})
     if names:
         write_group(folder / MASKS, {"ome": ngff.mask_list(names)})
     for name in names:

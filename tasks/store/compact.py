@@ -90,6 +90,7 @@ def merge_parts(root: str, merge: Merge, scratch: str | None = None) -> PartReco
         lambda case_id: _copy(of[case_id], case_id),
         fixed_shape=fixed,
         dtype=opened[0].dtype,
+        channels=opened[0].channels,
         label_set_id=first.label_set_id,
         scratch=scratch,
     )
@@ -108,5 +109,11 @@ def _copy(part: Part, case_id: str) -> Prepared:
         name: part.mask(case_id, name) for name in part.mask_names(case_id)
     }
     return Prepared(
-        part.read(case_id), info.affine, info.traces, info.certificate, info.facts, masks
+        part.read(case_id),
+        info.affine,
+        info.traces,
+        info.certificate,
+        info.facts,
+        masks,
+        info.present,
     )

@@ -7,6 +7,7 @@ from tasks.archive.orders import OrderCase, WorkOrder
 from tasks.archive.volume import read_mask
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
 from tasks.errors import BadCase
+from tasks.imaging.channels import prepare
 from tasks.imaging.learning import measure
 from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output_dtype, replay
 from tasks.imaging.source import read_source, source_image
@@ -27,10 +28,10 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
     BadCase
         When it cannot be read or a step refuses it.
     """
-    volume = read_source(recipe, case)
-    image, traces = apply(recipe, source_image(volume))
+    one = prepare(recipe, case)
+    image, facts = one.image, one.volume.facts
     return Prepared(
-        image.array, image.affine, traces, volume.certificate, volume.facts, image.masks
+        image.array, image.affine, one.traces, one.certificate, facts, image.masks, one.present
     )
 
 
@@ -71,6 +72,7 @@ def write_image_part(
         lambda case_id: prepare_case(cases[case_id], recipe),
         fixed_shape=fixed_shape(recipe),
         dtype=output_dtype(recipe),
+        channels=(recipe.channels or {}).get("names", ()),
         on_case=on_case,
         scratch=scratch,
     )

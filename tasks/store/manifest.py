@@ -8,7 +8,7 @@ from typing import Any
 from tasks.errors import StoreError
 from tasks.hashing import canonical_json, digest_bytes
 from tasks.store.places import Folder, Place
-from tasks.store.schema import FORMAT_VERSION, MANIFEST, check_version
+from tasks.store.schema import MANIFEST, check_version, format_version
 
 
 def write_manifest(
@@ -26,7 +26,8 @@ def write_manifest(
     folder : Path
         The assembled part.
     identity : mapping
-        part_id, kind, recipe_id, label_set_id, dtype, fixed_shape.
+        part_id, kind, recipe_id, label_set_id, dtype, fixed_shape and, where images have an axis
+        of channels, their names as channels.
     cases : mapping
         case_id to voxel digest.
     masks : mapping
@@ -42,7 +43,7 @@ def write_manifest(
     }
     body = {
         **identity,
-        "format_version": FORMAT_VERSION,
+        "format_version": format_version("channels" in identity),
         "files": files,
         "cases": dict(cases),
         "masks": {case_id: dict(own) for case_id, own in masks.items()},

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tasks.store.schema import IMAGE
+from tasks.store.schema import CASE, CHANNEL, IMAGE, SPACE
 
 VERSION = "0.5"
-
-SPACE = ("z", "y", "x")
 
 MASK_COLOUR = {"label-value": 1, "rgba": [220, 60, 40, 255]}
 """How a viewer first shows a mask; other values get colours of its own."""
@@ -19,7 +17,9 @@ ALIGNED_COSINE = 1e-6
 micrometre over half a metre, less than any scanner states."""
 
 
-def multiscale(affine: np.ndarray | None, *, packed: bool = False) -> dict[str, Any]:
+def multiscale(
+    affine: np.ndarray | None, *, packed: bool = False, channels: bool = False
+) -> dict[str, Any]:
     """Return the ``ome`` attribute of an image group.
 
     Parameters
@@ -30,12 +30,18 @@ def multiscale(affine: np.ndarray | None, *, packed: bool = False) -> dict[str, 
         turned nor flipped axes.  None where cases of one array differ: sizes are 1 then.
     packed : bool
         The array has a first axis ``case``.
+    channels : bool
+        The array has an axis of channels before z.
     """
     unit = {} if affine is None else {"unit": "millimeter"}
     axes = [{"name": name, "type": "space", **unit} for name in SPACE]
     scale, translation = _scale_and_translation(affine)
+    if channels:
+        axes.insert(0, {"name": CHANNEL, "type": "channel"})
+        scale.insert(0, 1.0)
+        translation = translation and [0.0, *translation]
     if packed:
-        axes.insert(0, {"name": "case", "type": "case"})
+        axes.insert(0, {"name": CASE, "type": CASE})
         scale.insert(0, 1.0)
         # Cases of one voxel size still lie at places of their own.
         translation = None

@@ -85,7 +85,7 @@ class CaseNeed:
     case_id: str
     source_bytes: int
     voxels: int
-    """Decoded voxels, or 0 when not known."""
+    """Decoded voxels of all its series, or 0 when not known."""
     voxels_ms: int = SLOWEST
     """Voxels one core reads in a millisecond, see `tasks.store.sources`."""
 
@@ -111,9 +111,10 @@ def source_voxels(need: CaseNeed) -> int:
 
 def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the voxels a case has after the recipe: exact when packed, else a generous guess."""
-    shape = fixed_shape(recipe)
+    shape = stored_shape(recipe)
     if shape is not None:
         return prod(shape)
+    # Of a case of several series all of them: a missing one is as large as the others.
     voxels = source_voxels(need)
     for step in recipe.steps:
         if step.name == "resample":
@@ -121,8 +122,19 @@ def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
         elif step.name == "straighten":
             voxels *= STRAIGHTEN_GROWTH
         elif step.name in ("resize", "pad"):
-            voxels = max(voxels, prod(step.params["shape"]))
+            voxels = max(voxels, prod((*channels_of(recipe), *step.params["shape"])))
     return voxels
+
+
+def channels_of(recipe: FittedRecipe) -> tuple[int, ...]:
+    """Return the length of the axis of channels, as a shape; empty where images have none."""
+    return (len(recipe.channels["names"]),) if recipe.channels else ()
+
+
+def stored_shape(recipe: FittedRecipe) -> tuple[int, ...] | None:
+    """Return the one shape ([c,] z, y, x) every image is stored in, or None."""
+    shape = fixed_shape(recipe)
+    return None if shape is None else (*channels_of(recipe), *shape)
 
 
 def measured_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
@@ -218,7 +230,7 @@ def plan_parts(
     for first, second in pairwise(ordered):
         if first.case_id == second.case_id:
             raise ValueError(f"case {first.case_id} is given twice with other sizes: give it once")
-    shape, dtype = fixed_shape(recipe), output_dtype(recipe)
+    shape, dtype = stored_shape(recipe), output_dtype(recipe)
     rows = shard_cases(shape, dtype) if shape is not None else 1
     item = dtype.itemsize + masks_of(recipe)
     costs = [(item * output_voxels(need, recipe), case_ms(need, recipe)) for need in ordered]

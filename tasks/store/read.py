@@ -23,12 +23,15 @@ class CaseInfo:
     traces : tuple of dict
         For replay and invert.
     certificate, facts : dict
+    present : tuple of bool
+        Which channels the case has, the others being zeros; empty where images have no channels.
     """
 
     affine: np.ndarray
     traces: tuple[dict, ...]
     certificate: dict
     facts: dict
+    present: tuple[bool, ...] = ()
 
 
 class Part:
@@ -76,6 +79,11 @@ class Part:
         return tuple(shape) if shape else None
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels; empty where images are (z, y, x)."""
+        return tuple(self._manifest.get("channels", ()))
+
+    @property
     def case_ids(self) -> tuple[str, ...]:
         """Cases in the part, sorted."""
         return tuple(self._manifest["cases"])
@@ -95,17 +103,18 @@ class Part:
         self._require(case_id)
         info = self._infos[case_id]
         affine = np.array(info["affine"], dtype=np.float64)
-        return CaseInfo(affine, tuple(info["traces"]), info["certificate"], info["facts"])
+        traces, present = tuple(info["traces"]), tuple(info.get("present", ()))
+        return CaseInfo(affine, traces, info["certificate"], info["facts"], present)
 
     def read(self, case_id: str) -> np.ndarray:
-        """Return a whole case (z, y, x).  Raises StoreError when it is damaged or not here."""
+        """Return a whole case ([c,] z, y, x).  Raises StoreError when it is damaged or not here."""
         self._require(case_id)
         return self._contents.image(case_id)
 
     def read_patch(
         self, case_id: str, start: tuple[int, int, int], stop: tuple[int, int, int]
     ) -> np.ndarray:
-        """Return the box from index ``start`` to before ``stop`` (z, y, x).
+        """Return the box from index ``start`` to before ``stop`` (z, y, x), of every channel.
 
         Raises
         ------

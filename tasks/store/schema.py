@@ -1,7 +1,7 @@
 """What a part looks like on disk; docs/store-format.md is this module in words."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from tasks.imaging.recipe import FittedRecipe
 
 FORMAT_VERSION = 2
 """Raised when bytes on disk change meaning; in every recipe_id, checked when a part opens."""
+
+CHANNELS_VERSION = 3
+"""Of parts whose images have an axis of channels, which a reader of version 2 cannot know."""
 
 INNER = (16, 32, 64)
 """Voxels (z, y, x) of an inner chunk of an unequal image.  Measured beside 32x32x32: random patches
@@ -44,6 +47,11 @@ MASKS = "labels"
 
 MASK_DTYPE = "uint8"
 
+SPACE = ("z", "y", "x")
+CASE = "case"
+CHANNEL = "c"
+"""NGFF's name for the axis of channels."""
+
 KINDS = ("image", "label")
 DTYPES = ("uint8", "uint16", "int16", "float16", "float32")
 
@@ -55,30 +63,43 @@ class Layout:
     Parameters
     ----------
     shape : tuple of int
-        (z, y, x), or (n, z, y, x) when packed.
+        [case,] [channel,] z, y, x; the first of them when packed, the second where images have
+        channels.
     chunk, shard : tuple of int
         Inner chunk and shard, same axes; a shard is a whole number of chunks.
+    packed : bool
+        Whether the first axis counts cases.
     """
 
     shape: tuple[int, ...]
     chunk: tuple[int, ...]
     shard: tuple[int, ...]
+    packed: bool = False
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        cases = (CASE,) if self.packed else ()
+        return (*cases, *(CHANNEL,) * (len(self.shape) - len(cases) - len(SPACE)), *SPACE)
 
 
-def case_layout(shape: tuple[int, int, int]) -> Layout:
-    """Return one case's own array: small chunks in one shard that covers the image."""
-    chunk = tuple(min(edge, size) for edge, size in zip(INNER, shape, strict=True))
+def case_layout(shape: Sequence[int]) -> Layout:
+    """Return one case's own array ([channel,] z, y, x): small chunks in one shard that covers the
+    image."""
+    inner = (*(1 for _ in shape[:-3]), *INNER)
+    chunk = tuple(min(edge, size) for edge, size in zip(inner, shape, strict=True))
     shard = tuple(-(-size // edge) * edge for size, edge in zip(shape, chunk, strict=True))
     return Layout(tuple(shape), chunk, shard)
 
 
-def packed_layout(n: int, shape: tuple[int, int, int], dtype: np.dtype) -> Layout:
-    """Return the packed array: one case an inner chunk, whole cases a shard."""
+def packed_layout(n: int, shape: Sequence[int], dtype: np.dtype) -> Layout:
+    """Return the packed array: one channel of one case an inner chunk, whole cases a shard."""
     rows = min(n, shard_cases(shape, dtype))
-    return Layout((n, *shape), (1, *shape), (rows, *shape))
+    inner = (*(1 for _ in shape[:-3]), *shape[-3:])
+    return Layout((n, *shape), (1, *inner), (rows, *shape), packed=True)
 
 
-def shard_cases(shape: tuple[int, int, int], dtype: np.dtype) -> int:
+def shard_cases(shape: Sequence[int], dtype: np.dtype) -> int:
     """Return how many cases a packed shard holds."""
     return max(1, SHARD_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
 
@@ -107,7 +128,7 @@ def array_metadata(layout: Layout, dtype: np.dtype) -> dict[str, Any]:
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(layout.shard)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
-        "dimension_names": ["case", "z", "y", "x"][-len(layout.shape) :],
+        "dimension_names": list(layout.axes),
     }
 
 
@@ -115,7 +136,9 @@ def layout_of(metadata: dict[str, Any]) -> tuple[Layout, np.dtype]:
     """Return layout and type out of array metadata as `array_metadata` makes them."""
     shape, shard = metadata["shape"], metadata["chunk_grid"]["configuration"]["chunk_shape"]
     chunk = metadata["codecs"][0]["configuration"]["chunk_shape"]
-    return Layout(tuple(shape), tuple(chunk), tuple(shard)), np.dtype(metadata["data_type"])
+    packed = metadata["dimension_names"][0] == CASE
+    layout = Layout(tuple(shape), tuple(chunk), tuple(shard), packed)
+    return layout, np.dtype(metadata["data_type"])
 
 
 def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:
@@ -126,9 +149,10 @@ def group_metadata(attributes: dict[str, Any] | None = None) -> bytes:
 
 def check_version(version: Any, what: str) -> None:
     """Refuse another format version.  Raises StoreError."""
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, CHANNELS_VERSION):
+        known = f"{FORMAT_VERSION} and {CHANNELS_VERSION}"
         raise StoreError(
-            f"{what} has store format {version} and this radloop reads {FORMAT_VERSION}: "
+            f"{what} has store format {version} and this radloop reads {known}: "
             "preprocess again, or use the radloop that wrote it"
         )
 
@@ -150,7 +174,14 @@ def mask_array(group: str, name: str) -> str:
 
 def recipe_id(recipe: FittedRecipe) -> str:
     """Return the id of a fitted recipe, its step versions and the store format."""
-    return digest_json({"recipe": recipe.to_dict(), "format": FORMAT_VERSION})
+    return digest_json(
+        {"recipe": recipe.to_dict(), "format": format_version(bool(recipe.channels))}
+    )
+
+
+def format_version(channels: bool) -> int:
+    """Return the version of a part, by whether its images have an axis of channels."""
+    return CHANNELS_VERSION if channels else FORMAT_VERSION
 
 
 def part_id(

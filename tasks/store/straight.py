@@ -71,7 +71,9 @@ class ShardedCases(StagedCases):
         part, group = self.folder / PART, image_group(case_id, packed=False)
         names = sorted(masks)
         (part / CASES).mkdir(parents=True, exist_ok=True)
-        image_groups(part / group, np.array(info["affine"]), names, packed=False)
+        image_groups(
+            part / group, np.array(info["affine"]), names, packed=False, channels=array.ndim > 3
+        )
         voxels, shards = _write_array(part, image_array(group), array, case_id)
         digests = {}
         for name in names:
@@ -116,7 +118,7 @@ def _write_array(
         stored = _opened(part, path, shard)
         compared = [
             submit(_compare, stored, array, case_id, first)
-            for first in range(0, array.shape[0], INNER[0])
+            for first in range(0, array.shape[-3], INNER[0])
         ]
         if array.nbytes >= HELPED_BYTES:
             # The commit syncs it again, which is nothing then; small files it syncs all at once.
@@ -133,11 +135,12 @@ def _opened(part: Path, path: str, shard: str) -> StoredArray:
 
 def _compare(stored: StoredArray, array: np.ndarray, case_id: str, first: int) -> None:
     """Read a layer of chunks as a reader would, a row at a time, and compare every bit."""
-    bits, last = f"u{array.itemsize}", min(first + INNER[0], array.shape[0])
-    for top in range(0, array.shape[1], INNER[1]):
-        bottom = min(top + INNER[1], array.shape[1])
-        found = stored.read(f"case {case_id}", 0, (first, top, 0), (last, bottom, array.shape[2]))
-        made = array[first:last, top:bottom]
+    depth, height, width = array.shape[-3:]
+    bits, last = f"u{array.itemsize}", min(first + INNER[0], depth)
+    for top in range(0, height, INNER[1]):
+        bottom = min(top + INNER[1], height)
+        found = stored.read(f"case {case_id}", 0, (first, top, 0), (last, bottom, width))
+        made = array[..., first:last, top:bottom, :]
         # Bits, not values: minus zero is not zero here.
         if found.dtype != array.dtype or not np.array_equal(found.view(bits), made.view(bits)):
             raise StoreError(differs(case_id))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.errors import StoreError
 from tasks.store.places import Place
-from tasks.store.schema import Layout, array_metadata, layout_of
+from tasks.store.schema import CHANNEL, Layout, array_metadata, layout_of
 from tasks.store.shards import Damaged, Each, encode_shard, grid_of, read_box, read_index
 
 INDEXES = 512
@@ -107,6 +107,11 @@ class StoredArray:
         """(z, y, x) of one case."""
         return self.layout.shape[-3:]
 
+    @property
+    def channels(self) -> int:
+        """Length of the axis of channels, 0 without one."""
+        return self.layout.shape[-4] if CHANNEL in self.layout.axes else 0
+
     def read(
         self,
         what: str,
@@ -114,7 +119,7 @@ class StoredArray:
         start: Sequence[int] | None = None,
         stop: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """Read a box of a case; every chunk it touches is checked.
+        """Read a box of a case, of every channel; every chunk it touches is checked.
 
         Parameters
         ----------
@@ -130,15 +135,19 @@ class StoredArray:
         StoreError
             When a chunk is missing, cut short or has another checksum.
         """
-        row = row if len(self.layout.shape) == 4 else 0
+        packed = self.layout.packed
+        row = row if packed else 0
         name = f"{self.path}/{shard_name(self.layout, row)}"
         ranges = partial(self.place.ranges, name)
         start, stop = start or (0, 0, 0), stop or self.shape
         try:
             index = self._index(name)
-            if len(self.layout.shape) == 4:
+            if packed:
                 index = index[row % self.layout.shard[0]]
-            return read_box(ranges, index, self.layout.chunk[-3:], self.dtype, start, stop)
+            box = partial(read_box, ranges, chunk=self.layout.chunk[-3:], dtype=self.dtype)
+            if not self.channels:
+                return box(index, start=start, stop=stop)
+            return np.stack([box(of_channel, start=start, stop=stop) for of_channel in index])
         except FileNotFoundError as error:
             raise StoreError(_damaged(what, "a chunk or its metadata is missing")) from error
         except Damaged as error:

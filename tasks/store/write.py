@@ -4,7 +4,6 @@ Nothing below ``parts/`` exists before the rename, and everything in it is finis
 leaves only its staging folder, and the next one goes on after the last finished case.
 """
 
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,18 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tasks.archive.geometry import FARTHEST_MM
 from tasks.errors import BadCase
 from tasks.store.assemble import assemble
 from tasks.store.commit import plain_faults, publish, standing
 from tasks.store.manifest import read_manifest, write_manifest
 from tasks.store.places import Folder, is_url, part_path
-from tasks.store.schema import (
-    DTYPES,
-    KINDS,
-    MASK_DTYPE,
-    STAGING,
-)
+from tasks.store.prepared import ID, Expected, Prepared, check_prepared
+from tasks.store.schema import DTYPES, KINDS, STAGING
 from tasks.store.spent import Stopwatch
 from tasks.store.staging import RawCases, StagedCases, sole_writer
 from tasks.store.straight import ShardedCases, file_digests
@@ -44,33 +38,6 @@ class CaseDone:
 
 
 OnCase = Callable[[CaseDone], None]
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One case ready to be stored.
-
-    Parameters
-    ----------
-    array : ndarray (z, y, x)
-    affine : ndarray (4, 4)
-        Maps index (z, y, x, 1) to LPS millimetres.
-    traces : tuple of dict
-        What the recipe did, for replay and invert.
-    certificate, facts : dict
-        JSON-able, without identifiers.
-    masks : mapping of name to ndarray (z, y, x), uint8
-        On the image's grid.
-    """
-
-    array: np.ndarray
-    affine: np.ndarray
-    traces: tuple[dict, ...]
-    certificate: dict
-    facts: dict
-    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,6 +74,7 @@ def write_part(
     *,
     fixed_shape: tuple[int, int, int] | None = None,
     dtype: str | np.dtype,
+    channels: Sequence[str] = (),
     label_set_id: str | None = None,
     on_case: OnCase | None = None,
     scratch: str | None = None,
@@ -129,6 +97,8 @@ def write_part(
         (z, y, x) of every case; the part is then packed.
     dtype : numpy type
         Of every case.
+    channels : sequence of str
+        Their names, where images are (c, z, y, x).
     on_case : callable (CaseDone), optional
         Called after each case, those that an interrupted run had finished too.
     scratch : str, optional
@@ -151,7 +121,7 @@ def write_part(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: it must be one of {', '.join(KINDS)}")
     for name in (part_id, *case_ids):
-        if not _ID.fullmatch(name):
+        if not ID.fullmatch(name):
             raise ValueError(f"{name!r} is no id: letters, digits, - and _ only, as in digest_json")
     identity = {
         "part_id": part_id,
@@ -160,7 +130,10 @@ def write_part(
         "label_set_id": label_set_id,
         "dtype": dtype.name,
         "fixed_shape": list(fixed_shape) if fixed_shape else None,
+        # Not said where there are none: such parts keep the bytes they always had.
+        **({"channels": list(channels)} if channels else {}),
     }
+    expected = Expected(dtype, fixed_shape, len(channels))
     staging, path = _staging_root(root, scratch) / STAGING / part_id, part_path(part_id)
     with plain_faults(part_id), sole_writer(staging, part_id):
         manifest = standing(root, path)
@@ -168,7 +141,7 @@ def write_part(
             shutil.rmtree(staging, ignore_errors=True)
             return _record(path, manifest, watch, resumed=0)
         headers, failures, resumed = _produce_all(
-            staging, sorted(set(case_ids)), produce, fixed_shape, dtype, on_case, watch
+            staging, sorted(set(case_ids)), produce, expected, on_case, watch
         )
         with watch.on("assemble"):
             folder = assemble(staging, identity, headers, fixed_shape, dtype)
@@ -203,8 +176,7 @@ def _produce_all(
     staging: Path,
     case_ids: Sequence[str],
     produce: Callable[[str], Prepared],
-    fixed_shape: tuple[int, int, int] | None,
-    dtype: np.dtype,
+    expected: Expected,
     on_case: OnCase | None,
     watch: Stopwatch,
 ) -> tuple[dict[str, dict], list[Failure], int]:
@@ -212,7 +184,7 @@ def _produce_all(
     folder.mkdir(exist_ok=True)
     for leftover in folder.glob("*.tmp"):
         leftover.unlink()
-    kept = ShardedCases(staging) if fixed_shape is None else RawCases(staging)
+    kept = ShardedCases(staging) if expected.fixed_shape is None else RawCases(staging)
     headers: dict[str, dict] = {}
     failures: list[Failure] = []
     resumed = 0
@@ -221,7 +193,7 @@ def _produce_all(
         if header is not None:
             resumed += 1
         else:
-            header = _produce_one(kept, case_id, produce, fixed_shape, dtype, watch)
+            header = _produce_one(kept, case_id, produce, expected, watch)
         if isinstance(header, dict):
             headers[case_id], done = header, CaseDone(case_id, _staged_bytes(header), None)
         else:
@@ -233,22 +205,21 @@ def _produce_all(
 
 
 def _staged_bytes(header: dict) -> int:
-    voxels = int(np.prod(header["shape"]))
-    return voxels * (np.dtype(header["dtype"]).itemsize + len(header["masks"]))
+    image = int(np.prod(header["shape"])) * np.dtype(header["dtype"]).itemsize
+    return image + int(np.prod(header["shape"][-3:])) * len(header["masks"])
 
 
 def _produce_one(
     kept: StagedCases,
     case_id: str,
     produce: Callable[[str], Prepared],
-    fixed_shape: tuple[int, int, int] | None,
-    dtype: np.dtype,
+    expected: Expected,
     watch: Stopwatch,
 ) -> dict | Failure:
     try:
         with watch.on("prepare"):
             prepared = _prepare(produce, case_id)
-            _check(prepared, fixed_shape, dtype)
+            check_prepared(prepared, expected)
     except BadCase as bad:
         return case_id, bad.reason, bad.detail
     except Exception as error:
@@ -258,6 +229,7 @@ def _produce_one(
         "traces": list(prepared.traces),
         "certificate": prepared.certificate,
         "facts": prepared.facts,
+        **({"present": list(prepared.present)} if expected.channels else {}),
     }
     with watch.on("stage"):
         return kept.keep(case_id, prepared.array, info, prepared.masks)
@@ -268,28 +240,6 @@ def _prepare(produce: Callable[[str], Prepared], case_id: str) -> Prepared:
         return produce(case_id)
     except MemoryError as error:
         raise BadCase("out_of_memory", "it takes more memory than its worker has") from error
-
-
-def _check(prepared: Prepared, fixed_shape: tuple[int, int, int] | None, dtype: np.dtype) -> None:
-    array = prepared.array
-    if array.ndim != 3 or 0 in array.shape:
-        raise BadCase("wrong_shape", f"shape {array.shape} is not (z, y, x) with voxels on it")
-    if fixed_shape is not None and array.shape != tuple(fixed_shape):
-        detail = f"shape {array.shape} where the recipe ends in {tuple(fixed_shape)}"
-        raise BadCase("wrong_shape", detail)
-    if array.dtype != dtype:
-        raise BadCase("wrong_dtype", f"voxels are {array.dtype} where the part holds {dtype}")
-    if not (np.abs(prepared.affine) < FARTHEST_MM).all():
-        # Also true of what is no number; a part's metadata could not say it.
-        raise BadCase("invalid_geometry", f"its affine is not within {FARTHEST_MM:.0e} mm")
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadCase("not_finite", "some voxels are not finite after the recipe")
-    for name, mask in prepared.masks.items():
-        if not _ID.fullmatch(name):
-            raise BadCase("wrong_mask", f"{name!r} is no name: letters, digits, - and _ only")
-        if mask.shape != array.shape or mask.dtype != MASK_DTYPE:
-            detail = f"mask {name} is {mask.dtype} {mask.shape} where the image is {array.shape}"
-            raise BadCase("wrong_mask", detail)
 
 
 def _record(path: str, manifest: Mapping[str, Any], watch: Stopwatch, resumed: int) -> PartRecord:

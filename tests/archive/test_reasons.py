@@ -34,6 +34,8 @@ PASSED_ON = {
     ("archive/volume.py", "certificate.reason"),
     ("archive/volume.py", "reason"),
     ("archive/walk.py", "reason"),
+    ("imaging/channels.py", "MISSING"),
+    ("imaging/channels.py", "bad.reason"),
     ("imaging/coregister.py", "bad.reason"),
 }
 """Expressions that only hand on a reason which stands elsewhere in the same wing."""
@@ -45,6 +47,7 @@ TABLED = {
     ),
     "archive/volume.py": ("mixed_matrix mixed_spacing mixed_frame_of_reference"),
     "archive/walk.py": "unreadable_folder unreadable_file not_a_regular_file",
+    "cohort/channels.py": "several_series missing_channel",
 }
 """Reasons written as plain words where no call shows them."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tasks.archive.catalog import open_catalog
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
+from tasks.store import staging
 from tasks.store.commit import remove
 from tasks.store.write import PartRecord
 from tests.store.making import FIXED, RECIPE, case_name, prepared, write
@@ -58,6 +59,8 @@ def row_of(record: PartRecord) -> PartRow:
 
 def main() -> None:
     """Run as ``commit_program FOLDER LAYOUT`` or ``commit_program ROOT remove PATH``."""
+    # strace counts the calls of each thread by itself: the n-th of all is known only in one thread.
+    staging.SYNCERS = 1
     if sys.argv[2] == "remove":
         remove(sys.argv[1], sys.argv[3])
     else:

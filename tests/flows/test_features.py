@@ -29,6 +29,7 @@ from tasks.phantom.write import write_limb_archive
 from tasks.serve.outcome import build_model, sum_up
 from tasks.store.fill import write_image_part
 from tasks.store.measured import measured_in
+from tasks.store.read import open_part
 from tasks.store.schema import part_id, recipe_id
 from tests.flows.conftest import LIMB, LOOP_SECONDS
 from tests.flows.running import Place
@@ -82,7 +83,7 @@ class Measured:
         order = WorkOrder(part_id(ids, self.key, "image"), self.key, self.orders)
         self.root = self.home.settings.store_root
         self.record = write_image_part(self.root, order, self.recipe)
-        self.numbers = measured_in(self.root, self.record.path, self.record.digest)
+        self.numbers = measured_in(open_part(self.root, self.record.path, self.record.digest))
         row = PartRow(
             self.record.part_id, "image", self.key, None, None, self.record.path,
             self.record.case_ids, self.record.bytes, self.record.digest,

@@ -13,7 +13,9 @@ from tasks.learn.infer import (
     label_map,
     middle,
     mirrorings,
+    outline,
     segment,
+    slabs_of,
 )
 from tasks.learn.networks import build_network
 from tasks.learn.plan import NetworkCandidate, plan_network
@@ -54,6 +56,24 @@ def test_every_voxel_gets_its_own_answer(patch, shape, network):
     assert probability.dtype == np.float32
     np.testing.assert_allclose(probability.sum(0), 1, atol=1e-5)
     np.testing.assert_array_equal(label_map(probability), image > 0)
+    np.testing.assert_array_equal(outline([Pointwise()], plan, image, CPU), image > 0)
+
+
+def test_large_maps_lie_in_a_file_and_say_the_same(monkeypatch):
+    image = np.random.default_rng(0).normal(size=(19, 23, 17)).astype(np.float32)
+    plan = _unet_plan((8, 8, 8))
+    held = segment([Pointwise()], plan, image, CPU)
+    monkeypatch.setattr("tasks.learn.infer.SPILL_BYTES", 1000)
+    spilt = segment([Pointwise()], plan, image, CPU)
+    assert isinstance(spilt, np.memmap)
+    np.testing.assert_allclose(spilt, held, atol=1e-3)
+    np.testing.assert_array_equal(label_map(spilt), image > 0)
+
+
+def test_who_takes_slabs_is_not_in_inference_mode():
+    plan, image = _unet_plan((8, 8, 8)), np.zeros((19, 23, 17), np.float32)
+    for _ in slabs_of([Pointwise()], plan, image, CPU):
+        assert not torch.is_inference_mode_enabled()
 
 
 def test_whole_and_tiled_are_chosen_by_size():

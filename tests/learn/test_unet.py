@@ -6,9 +6,10 @@ from torch import nn
 
 from tasks.learn.loss import segmentation_loss, supervised_loss
 from tasks.learn.networks import build_network, to_network
-from tasks.learn.plan import STAGED, NetworkCandidate, plan_network
+from tasks.learn.plan import NetworkCandidate, plan_network
 from tasks.learn.train import train_fold
 from tasks.learn.training import Training
+from tasks.learn.zoo import NNUNETS
 from tests.learn import small_fold
 
 SHAPE, SPACING = (8, 48, 32), (4.0, 1.0, 1.0)
@@ -20,7 +21,7 @@ def _plan(network, **fields):
     return plan_network(candidate, task="segmentation", shape=SHAPE, spacing=SPACING, n_classes=3)
 
 
-@pytest.mark.parametrize("network", STAGED)
+@pytest.mark.parametrize("network", NNUNETS)
 def test_a_network_answers_at_full_size_and_is_supervised_at_smaller_ones(network):
     plan = _plan(network)
     made = build_network(plan)

@@ -55,7 +55,8 @@ def test_boxes_equal_those_of_tensorstore_and_zarr(tmp_path_factory, data, shape
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_shard_that_tensorstore_wrote_is_read(tmp_path, packed):
     shape = (5, 3, 20, 24) if packed else (37, 50, 130)
-    layout = Layout(shape, (1, 3, 20, 24), (2, 3, 20, 24)) if packed else case_layout(shape)
+    whole_cases = Layout(shape, (1, 3, 20, 24), (2, 3, 20, 24), packed=True)
+    layout = whole_cases if packed else case_layout(shape)
     whole = voxels_of(shape, "int16", 1)
     create_array(tmp_path / "a", layout, np.dtype("int16"))
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(tmp_path / "a")}}
@@ -70,7 +71,7 @@ def test_a_shard_that_tensorstore_wrote_is_read(tmp_path, packed):
 
 
 def test_zarr_python_reads_a_packed_array_with_a_short_last_shard(tmp_path):
-    layout = Layout((5, 3, 20, 24), (1, 3, 20, 24), (2, 3, 20, 24))
+    layout = Layout((5, 3, 20, 24), (1, 3, 20, 24), (2, 3, 20, 24), packed=True)
     whole = voxels_of(layout.shape, "float32", 2)
     create_array(tmp_path / "a", layout, np.dtype("float32"))
     for start in (0, 2, 4):

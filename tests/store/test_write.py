@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from dataclasses import replace
 
@@ -283,3 +285,31 @@ def test_every_dtype_is_kept(tmp_path, dtype):
     found = open_part(str(tmp_path), record.path).read(case_name(1))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("syncers", [1, 8])
+def test_every_file_and_folder_of_a_part_is_synced(tmp_path, monkeypatch, syncers):
+    for name in ("a/b/shard", "a/zarr.json", "c/zarr.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    reached, fsync = set(), os.fsync
+
+    def noted(descriptor: int) -> None:
+        reached.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(staging, "SYNCERS", syncers)
+    monkeypatch.setattr(os, "fsync", noted)
+    staging.sync_tree(tmp_path)
+    assert reached == {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))}
+
+
+def test_a_file_that_cannot_be_synced_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "shard").write_text("voxels")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        staging.sync_tree(tmp_path)

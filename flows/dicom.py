@@ -1,0 +1,78 @@
+"""Results as DICOM beside what a prediction writes else."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows.desk import Desk
+from flows.home import Home
+from flows.orders import orders_of
+from tasks.archive.catalog import Case
+from tasks.archive.choice import VolumeChoice, parse_choice
+from tasks.errors import BadCase
+from tasks.serve.results import ModelFacts, PredictionRow
+
+FOLDER = "dicom"
+
+
+@dataclass(frozen=True)
+class DicomDesk:
+    """Who writes the DICOM results of one prediction."""
+
+    home: Home
+    desk: Desk
+    facts: ModelFacts
+    choice: VolumeChoice
+    cases: Mapping[str, Case]
+    seg: bool
+    sr: bool
+
+    def written(self, row: PredictionRow, mask: np.ndarray | None, out: Path) -> PredictionRow:
+        """Write what is wanted of one case and return its row with the files' names."""
+        if not (self.sr or (self.seg and mask is not None)):
+            return row
+        # Here, because a prediction without DICOM need not wait for highdicom.
+        from tasks.archive.standin import stand_ins
+        from tasks.serve.dicom_out import Maker, write_dicom
+
+        case = self.cases[row.case_id]
+        try:
+            files = next(orders_of(self.desk, [case])).files if case.kind == "dicom" else ()
+            images = stand_ins(case, files, self.home.names, self.choice)
+        except BadCase as problem:
+            return replace(row, no_dicom=problem.reason if mask is not None else None)
+        maker = Maker(self.home.names, self.facts, f"radloop {version('radloop')}")
+        folder = out / FOLDER
+        made = write_dicom(folder, row, images, maker, mask=mask, seg=self.seg, sr=self.sr)
+        return replace(
+            row, seg=_inside(made.seg), sr=_inside(made.sr), no_dicom=made.why_no_dicom or None
+        )
+
+    def told(self, rows: Sequence[PredictionRow]) -> list[str]:
+        """Say what was written as DICOM, and for how many cases something was not, and why."""
+        counts = {
+            "segmentations": sum(row.seg is not None for row in rows),
+            "structured reports": sum(row.sr is not None for row in rows),
+        }
+        written = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
+        lines = [f"DICOM: {written}, under pseudonyms, in {FOLDER}/"] if written else []
+        reasons = Counter(row.no_dicom for row in rows if row.no_dicom)
+        return lines + [f"not all DICOM of {n} cases: {why}" for why, n in reasons.items()]
+
+
+def dicom_desk(
+    home: Home, desk: Desk, outputs: Any, facts: ModelFacts, spec: Any, chosen: Sequence[Case]
+) -> DicomDesk:
+    """Return who writes what a scenario's outputs ask for, for these cases."""
+    choice = parse_choice((spec.recipe or {}).get("volume"))
+    known = {case.case_id: case for case in chosen}
+    return DicomDesk(home, desk, facts, choice, known, outputs.seg, outputs.sr)
+
+
+def _inside(path: Path | None) -> str | None:
+    return None if path is None else f"{FOLDER}/{path.name}"

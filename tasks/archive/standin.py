@@ -1,0 +1,172 @@
+"""Stand-ins for the images of a case: what a result may say of them, under pseudonyms.
+
+A result in DICOM names its patient, its study and the very images it was made of. A stand-in holds
+these elements and no other, each made from a pseudonym or a kept field, so that nothing of an
+original header can reach a result by being copied along.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydicom import Dataset
+
+from tasks.archive import geometry
+from tasks.archive.catalog import Case
+from tasks.archive.choice import VolumeChoice
+from tasks.archive.chosen import chosen_group
+from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.frames import Frame
+from tasks.archive.groups import Group
+from tasks.archive.series import groups_of, guarded
+from tasks.archive.sources import FileRef
+from tasks.errors import BadCase
+
+ACCESSION_CHARACTERS = 16
+"""As many as an Accession Number (SH) may have; of 128 bits 64 are left."""
+
+NO_IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
+"""Secondary Capture: what a case without DICOM images stands under; no result refers to it."""
+
+ANY_VOLUME = VolumeChoice()
+
+
+@dataclass(frozen=True)
+class StandIns:
+    """The images of one case."""
+
+    datasets: tuple[Dataset, ...]
+    """One an instance; of a stack whose files are slices, in the order of the volume's slices."""
+    referable: bool
+    """Whether these are DICOM images, which a result may point to."""
+    reason: str = ""
+    """Why slice k of a mask is not image k; empty when it is."""
+
+
+def pseudonymous_uid(key: str) -> str:
+    """Return a pseudonym of 32 hexadecimal characters as a UID (``2.25.``, PS3.5 B.2)."""
+    return f"2.25.{int(key, 16)}"
+
+
+def stand_ins(
+    case: Case,
+    files: Sequence[FileRef],
+    names: Pseudonymiser,
+    choice: VolumeChoice = ANY_VOLUME,
+) -> StandIns:
+    """Return stand-ins for the images of a case.
+
+    Parameters
+    ----------
+    case : Case
+    files : sequence of FileRef
+        Of a DICOM case: its files, in any order.
+    names : Pseudonymiser
+    choice : VolumeChoice
+        Which volume of the series was judged.
+
+    Returns
+    -------
+    StandIns
+        Of a case that did not come from DICOM one, with UIDs made from its id.
+
+    Raises
+    ------
+    BadCase
+        The files cannot be read.
+    """
+    if case.kind != "dicom":
+        return StandIns((_identity(case, names),), False, "the case did not come from DICOM")
+    groups, _ = groups_of(files)
+    with guarded():
+        try:
+            frames = _in_order(chosen_group(groups, choice))
+        except BadCase as problem:
+            # A model that reads headers alone may judge what is no volume.
+            frames = [frame for group in groups for frame in group.frames]
+            return StandIns(_each_file(case, frames, names), True, problem.reason)
+        found = _each_file(case, frames, names)
+    whole = len(found) == len(frames)
+    return StandIns(found, True, "" if whole else "several of its slices are in one file")
+
+
+def _in_order(group: Group) -> list[Frame]:
+    """Return frames as `volume.read_volume` stacks them."""
+    frames = group.frames
+    if group.picture:
+        return frames
+    directions = np.array([frame.orientation for frame in frames])
+    positions = np.array([frame.position for frame in frames])
+    _, order = geometry.certify(positions, directions[:, :3], directions[:, 3:], frames[0].spacing)
+    return [frames[at] for at in order]
+
+
+def _each_file(case: Case, frames: Sequence[Frame], names: Pseudonymiser) -> tuple[Dataset, ...]:
+    depth = _depth(frames)
+    found: dict[str, Dataset] = {}
+    for frame in frames:
+        uid = str(frame.source.dataset.SOPInstanceUID)
+        if uid not in found:
+            found[uid] = _image(case, frame, names, len(found) + 1)
+            found[uid].SliceThickness = f"{depth:.10g}"
+    return tuple(found.values())
+
+
+def _depth(frames: Sequence[Frame]) -> float:
+    """Return how far apart slices lie along their normal, mm: what a voxel of a mask fills.
+
+    Slice Thickness is not asked: it may be less than the distance, or more.
+    """
+    if not all(frame.placed for frame in frames):
+        return geometry.UNKNOWN_SLICE_SPACING_MM
+    normal = np.cross(frames[0].orientation[:3], frames[0].orientation[3:])
+    heights = np.sort([np.dot(frame.position, normal) for frame in frames])
+    steps = np.diff(heights)
+    apart = steps[steps >= geometry.SAME_POSITION_MM]
+    return float(np.median(apart)) if len(apart) else geometry.UNKNOWN_SLICE_SPACING_MM
+
+
+def _image(case: Case, frame: Frame, names: Pseudonymiser, number: int) -> Dataset:
+    original = frame.source.dataset
+    dataset = _identity(case, names)
+    dataset.SOPClassUID = str(original.SOPClassUID)
+    dataset.SOPInstanceUID = pseudonymous_uid(names.key("sop", str(original.SOPInstanceUID)))
+    dataset.InstanceNumber = number
+    dataset.Rows, dataset.Columns = frame.shape
+    dataset.PixelSpacing = list(frame.spacing)
+    if frame.placed:
+        reference = str(original.get("FrameOfReferenceUID") or case.series_key)
+        dataset.FrameOfReferenceUID = pseudonymous_uid(names.key("frame", reference))
+        dataset.ImagePositionPatient = _decimals(frame.position)
+        dataset.ImageOrientationPatient = _decimals(frame.orientation)
+    return dataset
+
+
+def _identity(case: Case, names: Pseudonymiser) -> Dataset:
+    """Return patient, study and series under their pseudonyms."""
+    dataset = Dataset()
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.PatientID = case.patient_key
+    # The caret says that one component is meant.
+    dataset.PatientName = f"{case.patient_key}^"
+    dataset.PatientSex = case.facts.get("sex") or ""
+    dataset.AccessionNumber = (case.accession_key or "")[:ACCESSION_CHARACTERS]
+    dataset.StudyDate = str(case.facts.get("date") or "").replace("-", "")
+    dataset.PatientBirthDate = dataset.StudyTime = ""
+    dataset.StudyID = dataset.ReferringPhysicianName = ""
+    dataset.Modality = case.facts.get("modality") or "OT"
+    for name, key in (("StudyInstanceUID", case.study_key), ("SeriesInstanceUID", case.series_key)):
+        made = key or names.key("case", f"{name}|{case.case_id}")
+        setattr(dataset, name, pseudonymous_uid(made))
+    dataset.SOPClassUID = NO_IMAGE_CLASS
+    dataset.SOPInstanceUID = pseudonymous_uid(names.key("case", f"image|{case.case_id}"))
+    return dataset
+
+
+def _decimals(values: Sequence[float]) -> list[str]:
+    """Return decimal strings of at most 16 characters (PS3.5 6.2), the nearest there are."""
+    found = []
+    for value in values:
+        digits = next(n for n in range(16, 0, -1) if len(f"{value:.{n}g}") <= 16)
+        found.append(f"{value:.{digits}g}")
+    return found

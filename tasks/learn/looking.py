@@ -1,0 +1,138 @@
+"""What a classifier looks at in cases, and whether that says anything of the classifier."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import torch
+
+from tasks.archive.orders import OrderCase
+from tasks.archive.volume import Volume, read_mask
+from tasks.errors import BadCase
+from tasks.evaluate.saliency import (
+    Looked,
+    energy_in,
+    points_into,
+    rank_correlation,
+    structural_similarity,
+)
+from tasks.imaging.recipe import FittedRecipe, apply, replay
+from tasks.imaging.source import read_source, source_image
+from tasks.imaging.step import Image
+from tasks.learn.explain import METHODS, explain, ruined
+from tasks.learn.judge import calibrated
+from tasks.learn.model import Model
+from tasks.learn.networks import to_network
+
+OUTLINE = "outline"
+"""Name of the mask that a reader drew for the case's label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One case and where the model looks in it.
+
+    Parameters
+    ----------
+    case_id : str
+    image : (z, y, x) array
+        After the recipe.
+    probability : (k,) array
+        Calibrated.
+    explained : int
+        The class that is explained: the positive one of two, else the called one.
+    maps : mapping of method to (z, y, x) array
+    masks : mapping of name to (z, y, x) array of bool
+    looked : tuple of Looked
+        One a method.
+    """
+
+    case_id: str
+    image: np.ndarray
+    probability: np.ndarray
+    explained: int
+    maps: Mapping[str, np.ndarray]
+    masks: Mapping[str, np.ndarray]
+    looked: tuple[Looked, ...]
+
+
+def look(model: Model, cases: Iterable[OrderCase], seed: int = 0) -> Iterator[Seen]:
+    """Explain a classifier's answer to cases by all `METHODS`, and try the methods themselves.
+
+    The maps are means over the folds; the first fold's network is the one that is ruined.
+
+    Parameters
+    ----------
+    model : Model
+        A classifier.
+    cases : iterable of OrderCase
+        One that cannot be read, or that the recipe refuses, is left out.
+    seed : int
+        Of the weights drawn anew.
+    """
+    recipe = FittedRecipe.from_dict(model.spec.recipe)
+    for case in cases:
+        try:
+            volume = read_source(recipe, case)
+            image, traces = apply(recipe, source_image(volume))
+        except BadCase:
+            continue
+        masks = _masks(recipe, case, volume, image, traces)
+        yield look_at(model, case.case_id, image.array, masks, seed)
+
+
+def look_at(
+    model: Model, case_id: str, image: np.ndarray, masks: Mapping[str, np.ndarray], seed: int = 0
+) -> Seen:
+    """Explain one prepared image (z, y, x); see `look`."""
+    spec, plan, device = model.spec, model.plan, model.device
+    probability = calibrated(spec, model.predict(image)[None])[0]
+    called = int(probability.argmax())
+    explained = called if spec.positive is None else spec.classes.index(spec.positive)
+
+    def asked(method: str, networks: list) -> np.ndarray:
+        return explain(method, networks, plan, image, explained, device)
+
+    x = to_network(torch.from_numpy(np.array(image, np.float32))[None, None], plan.dims)
+    first = model.networks[0]
+    own = {method: asked(method, [first]) for method in METHODS}
+    rank = {method: [] for method in METHODS}
+    ssim = {method: [] for method in METHODS}
+    # Each case ruins the model in its own way: one draw of weights might resemble it by luck.
+    for wrong in ruined(first, x.to(device), _seed_of(case_id, seed)):
+        for method in METHODS:
+            worse = asked(method, [wrong])
+            rank[method].append(rank_correlation(own[method], worse))
+            ssim[method].append(structural_similarity(own[method], worse))
+    maps = {method: asked(method, list(model.networks)) for method in METHODS}
+    looked = tuple(
+        Looked(
+            case_id,
+            method,
+            tuple(rank[method]),
+            tuple(ssim[method]),
+            {
+                name: (points_into(seen, mask), energy_in(seen, mask), float(mask.mean()))
+                for name, mask in masks.items()
+            },
+        )
+        for method, seen in maps.items()
+    )
+    return Seen(case_id, image, probability, explained, maps, masks, looked)
+
+
+def _seed_of(case_id: str, seed: int) -> int:
+    return int.from_bytes(sha256(f"{seed} {case_id}".encode()).digest()[:7], "big")
+
+
+def _masks(
+    recipe: FittedRecipe, case: OrderCase, volume: Volume, image: Image, traces: tuple[dict, ...]
+) -> dict[str, np.ndarray]:
+    """Return the masks of the recipe's steps and of the label on the prepared grid."""
+    found = {name: mask > 0 for name, mask in image.masks.items()}
+    if case.mask is not None:
+        outline = Image(read_mask(case.mask, volume), volume.affine)
+        found[OUTLINE] = replay(recipe, traces, outline).array > 0
+    # A mask of everything, or of nothing, is no place.
+    return {name: mask for name, mask in found.items() if 0 < mask.mean() < 1}

@@ -1,0 +1,92 @@
+"""The networks radloop knows by name, and which settings go with which; light to import."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from tasks.learn.space import SEARCHABLE, ends
+
+if TYPE_CHECKING:
+    from tasks.learn.plan import NetworkCandidate
+
+TRUNKS = ("resnet18", "resnet50", "densenet121")
+"""Classifiers whose trunk is a known one, in 2-D and 3-D; public weights fit them."""
+
+CLASSIFIERS = ("small_cnn", *TRUNKS)
+
+NNUNETS = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
+"""nnU-Net's networks, plain and with a residual encoder."""
+
+SEGMENTERS = ("unet2d", "unet3d", *NNUNETS)
+
+NETWORKS = (*CLASSIFIERS, *SEGMENTERS)
+
+SMALL_STEM_BELOW = 64
+"""An image with fewer pixels along its shorter side gets the small stem."""
+
+TRUNK_DEFAULTS: dict[str, Any] = {
+    "epochs": 20, "batch": None, "lr": 1e-3, "features": (), "dropout": 0.2, "augment": None,
+    "patience": 10, "monitor": "loss",
+}  # fmt: skip
+"""Settings of a `TRUNKS` network whose candidate does not say."""
+
+NNUNET_DEFAULTS: dict[str, Any] = {
+    "epochs": 100, "steps_per_epoch": 250, "batch": None, "lr": 1e-2, "features": None,
+    "dropout": 0.0, "augment": "nnunet", "patience": 100, "monitor": "dice", "optimizer": "sgd",
+    "schedule": "poly", "weight_decay": 3e-5,
+}  # fmt: skip
+"""nnU-Net's own, with a tenth of its epochs: they cost a Dice point or so, and a GPU's night."""
+
+BATCH_2D, BATCH_3D = 32, 8
+"""Images and volumes a step of a `TRUNKS` network, unless the candidate says."""
+
+
+def misfit(candidate: "NetworkCandidate") -> str:
+    """Say which setting the candidate's network cannot obey, or nothing."""
+    network, known = candidate.network, ", ".join(CLASSIFIERS)
+    if candidate.slices and network not in CLASSIFIERS:
+        return f"slices: {network} does not look slice by slice; use one of {known}"
+    if candidate.weights and network not in CLASSIFIERS:
+        return f"weights: {network} cannot start from a file; use one of {known}"
+    if candidate.weights_sha256 and not candidate.weights:
+        return "weights_sha256: there are no weights; name their file under weights"
+    if candidate.freeze and not candidate.weights:
+        return "freeze: a head on random maps learns nothing; name a file under weights"
+    if network in TRUNKS and candidate.features:
+        return f"features: {network} has fixed widths; remove it or use small_cnn"
+    if candidate.stem != "auto" and network not in TRUNKS:
+        return f"stem: {network} has one stem only; remove it or use one of {', '.join(TRUNKS)}"
+    return _misfit_of_search(candidate)
+
+
+def _misfit_of_search(candidate: "NetworkCandidate") -> str:
+    for name, values in candidate.search.items():
+        if name not in SEARCHABLE:
+            return f"search: {name} cannot be searched; {', '.join(SEARCHABLE)} can"
+        if not ends(values):
+            return f"search: {name} has 0 values: give at least one or remove it"
+        for value in ends(values):
+            # Each value must be one that the candidate could have had.
+            body = candidate.model_dump(mode="json") | {"search": {}, name: value}
+            try:
+                type(candidate).model_validate(body)
+            except ValueError as error:
+                return f"search: {name} cannot be {value!r} ({error})"
+    return ""
+
+
+def least_size(network: str, dims: int, stem: str) -> int:
+    """Return the fewest voxels along an axis that a network can halve as often as it does."""
+    if network != "densenet121":
+        return 1
+    if stem == "full":
+        return 29
+    return 8 if dims == 2 else 15
+
+
+def stem_of(candidate: "NetworkCandidate", shape: tuple[int, ...]) -> Literal["small", "full"]:
+    """Return the first layers a candidate gets for images of a shape (z, y, x)."""
+    if candidate.network not in TRUNKS or candidate.stem == "full":
+        return "full"
+    if candidate.stem == "auto" and candidate.weights:
+        # Weights are of the full stem.
+        return "full"
+    return "small" if candidate.stem == "small" or min(shape[1:]) < SMALL_STEM_BELOW else "full"

@@ -1,0 +1,88 @@
+"""A mask as DICOM Segmentation: binary, one segment a class, on the images' own grid."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom import Dataset
+from pydicom.sr.codedict import Code
+
+from tasks.archive.standin import StandIns
+from tasks.serve.dicom_out import (
+    LONGEST_TEXT,
+    RESEARCH,
+    Maker,
+    coded,
+    common_arguments,
+    foreground,
+)
+from tasks.serve.results import PredictionRow
+
+CATEGORY = Code("309825002", "SCT", "Spatial and Relational Concept")
+"""Of CID 7150 the one that claims neither anatomy nor disease: a scenario's class may be either."""
+
+FAMILY = Code("123109", "DCM", "Artificial Intelligence")
+"""CID 7162."""
+
+
+def why_not(images: StandIns, mask: np.ndarray) -> str:
+    """Say why a mask cannot be a segmentation of the images, or nothing."""
+    if not images.referable or images.reason:
+        return images.reason
+    if len(images.datasets) != len(mask):
+        return f"the mask has {len(mask)} slices and the series {len(images.datasets)} images"
+    first = images.datasets[0]
+    if (first.Rows, first.Columns) != mask.shape[1:]:
+        return f"a slice of the mask is {mask.shape[1:]}, its image {first.Rows, first.Columns}"
+    return ""
+
+
+def segmentation(
+    row: PredictionRow, images: Sequence[Dataset], maker: Maker, mask: np.ndarray
+) -> Segmentation:
+    """Return a mask as a segmentation of its images.
+
+    Parameters
+    ----------
+    row : PredictionRow
+    images : sequence of Dataset
+        Stand-ins; image k is what slice k of the mask lies on.
+    maker : Maker
+    mask : array of integers, shape (z, y, x)
+        Segment number k is class k of the model.
+
+    Notes
+    -----
+    Each frame has the position, orientation and spacing of its image, so a tilted or uneven stack
+    is right as it stands. Slices without any class are left out (PS3.3 C.8.20.2).
+    """
+    algorithm = AlgorithmIdentificationSequence(
+        name=maker.algorithm,
+        family=FAMILY,
+        version=maker.model.version,
+        source=maker.model.scenario,
+        parameters=maker.parameters(),
+    )
+    segments = [
+        SegmentDescription(
+            segment_number=number,
+            segment_label=name[:LONGEST_TEXT],
+            segmented_property_category=CATEGORY,
+            segmented_property_type=coded(name),
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+            tracking_uid=maker.uid(row.case_id, f"class {name}"),
+            tracking_id=f"{row.case_id} {name}"[:LONGEST_TEXT],
+        )
+        for number, name in foreground(maker.model.classes)
+    ]
+    return Segmentation(
+        source_images=list(images),
+        pixel_array=np.ascontiguousarray(mask, dtype=np.uint8),
+        segmentation_type="BINARY",
+        segment_descriptions=segments,
+        content_label="RESEARCH",
+        content_description=f"{RESEARCH}: {maker.model.title}"[:LONGEST_TEXT],
+        **common_arguments(maker, row.case_id, "seg"),
+    )

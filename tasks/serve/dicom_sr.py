@@ -1,0 +1,169 @@
+"""An answer as DICOM Structured Report: TID 1500, one measurement group a finding."""
+
+from collections.abc import Sequence
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    SourceImageForMeasurementGroup,
+    SourceSeriesForSegmentation,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom import Dataset
+from pydicom.sr.codedict import Code
+
+from tasks.archive.standin import StandIns
+from tasks.serve.dicom_out import (
+    LONGEST_TEXT,
+    MAKER,
+    Maker,
+    coded,
+    common_arguments,
+    foreground,
+)
+from tasks.serve.results import FLAG_TEXTS, PredictionRow
+
+DEVICE = Code("121007", "DCM", "Device")
+PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+VOLUME = Code("118565006", "SCT", "Volume")
+MILLILITRE = Code("mL", "UCUM", "milliliter")
+NO_UNITS = Code("1", "UCUM", "no units")
+STATUS = Code("121071", "DCM", "Finding")
+
+SIGNIFICANT = 6
+"""Digits of a number: more than a model is worth, and they fit into a decimal string."""
+
+
+def report(
+    row: PredictionRow, images: StandIns, maker: Maker, segments: Dataset | None
+) -> ComprehensiveSR | None:
+    """Return what a model says of a case; None when it failed and there is nothing to say.
+
+    Parameters
+    ----------
+    row : PredictionRow
+    images : StandIns
+    maker : Maker
+    segments : Dataset, optional
+        The segmentation whose segments the volumes belong to.
+    """
+    findings = _volumes(row, images, maker, segments) if row.measures else []
+    if row.label is not None:
+        findings.append(_answer(row, images, maker))
+    if not findings:
+        return None
+    observer = DeviceObserverIdentifyingAttributes(
+        uid=maker.uid("", "device"),
+        name=maker.algorithm,
+        manufacturer_name=MAKER,
+        model_name=maker.model.name,
+        serial_number=maker.model.digest,
+    )
+    content = MeasurementReport(
+        observation_context=ObservationContext(
+            observer_device_context=ObserverContext(DEVICE, observer)
+        ),
+        procedure_reported=PROCEDURE,
+        imaging_measurements=findings,
+    )
+    arguments = common_arguments(maker, row.case_id, "sr")
+    evidence = [*images.datasets, *([] if segments is None else [segments])]
+    made = ComprehensiveSR(evidence=evidence, content=content[0], is_complete=True, **arguments)
+    if not images.referable:
+        # The stand-in lends its identity; there is no image to point to.
+        del made.CurrentRequestedProcedureEvidenceSequence
+    return made
+
+
+def _volumes(
+    row: PredictionRow, images: StandIns, maker: Maker, segments: Dataset | None
+) -> list[MeasurementsAndQualitativeEvaluations]:
+    found = []
+    for number, name in foreground(maker.model.classes):
+        volume = Measurement(
+            name=VOLUME, value=_number(row.measures[f"{name} ml"]), unit=MILLILITRE
+        )
+        told = {
+            "tracking_identifier": TrackingIdentifier(
+                uid=maker.uid(row.case_id, f"class {name}"),
+                identifier=f"{row.case_id} {name}"[:LONGEST_TEXT],
+            ),
+            "finding_type": coded(name),
+            "algorithm_id": _algorithm(maker),
+            "measurements": [volume],
+            "qualitative_evaluations": _flags(row),
+        }
+        if segments is None:
+            found.append(
+                MeasurementsAndQualitativeEvaluations(source_images=_sources(images), **told)
+            )
+            continue
+        segment = ReferencedSegment(
+            sop_class_uid=segments.SOPClassUID,
+            sop_instance_uid=segments.SOPInstanceUID,
+            segment_number=number,
+            source_series=SourceSeriesForSegmentation(images.datasets[0].SeriesInstanceUID),
+        )
+        found.append(
+            VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **told)
+        )
+    return found
+
+
+def _answer(
+    row: PredictionRow, images: StandIns, maker: Maker
+) -> MeasurementsAndQualitativeEvaluations:
+    numbers = {f"Probability of {name}": p for name, p in row.probabilities.items()}
+    if maker.model.threshold is not None:
+        numbers[f"Operating point for {maker.model.positive}"] = maker.model.threshold
+    label = QualitativeEvaluation(coded("Class at the operating point"), coded(str(row.label)))
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=maker.uid(row.case_id, "class"), identifier=row.case_id[:LONGEST_TEXT]
+        ),
+        finding_type=coded(maker.model.title),
+        algorithm_id=_algorithm(maker),
+        measurements=[
+            Measurement(name=coded(name), value=_number(value), unit=NO_UNITS)
+            for name, value in numbers.items()
+        ],
+        qualitative_evaluations=[label, *_flags(row)],
+        source_images=_sources(images),
+    )
+
+
+def _flags(row: PredictionRow) -> list[QualitativeEvaluation]:
+    """Return what its user must know of the case before he reads the answer."""
+    return [
+        QualitativeEvaluation(coded("Caution"), coded(FLAG_TEXTS.get(flag, flag)))
+        for flag in row.flags
+    ]
+
+
+def _algorithm(maker: Maker) -> AlgorithmIdentification:
+    told = [f"{name}: {value}" for name, value in maker.parameters().items()]
+    return AlgorithmIdentification(
+        name=maker.algorithm, version=maker.model.version, parameters=told, manufacturer=MAKER
+    )
+
+
+def _sources(images: StandIns) -> Sequence[SourceImageForMeasurementGroup] | None:
+    if not images.referable:
+        return None
+    return [
+        SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)
+        for image in images.datasets
+    ]
+
+
+def _number(value: float) -> float:
+    return float(f"{value:.{SIGNIFICANT}g}")
