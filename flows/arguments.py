@@ -140,7 +140,16 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--to", choices=["nifti", "nnunet"], required=True)
+    parser.add_argument(
+        "--to",
+        choices=["nifti", "nnunet", "dicom"],
+        required=True,
+        help="nifti, nnunet: volumes of the archive. dicom: results of `radloop predict`, given "
+        "back the identity of their patients, for the hospital's own archive",
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="with --to dicom: what `radloop predict` wrote"
+    )
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--series", nargs="*", help="series keys; all of the source by default")
     parser.add_argument(

@@ -18,6 +18,10 @@ def export(args: argparse.Namespace) -> int:
     """Write every volume of the chosen series, on its own grid."""
     from flows.console import progress
 
+    if args.to == "dicom":
+        from flows.commands.bring_home import bring_home
+
+        return bring_home(args)
     home = open_home(args)
     chosen = list(_chosen(home, args))
     args.out.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,9 @@ from tasks.errors import BadCase
 ACCESSION_CHARACTERS = 16
 """As many as an Accession Number (SH) may have; of 128 bits 64 are left."""
 
+METHOD = "radloop: made of pseudonyms and kept fields, no header copied"
+"""De-identification Method of results: nothing was removed, it never was in them."""
+
 NO_IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture: what a case without DICOM images stands under; no result refers to it."""
 

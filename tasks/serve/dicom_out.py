@@ -16,8 +16,8 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 
 from tasks.archive.deidentify import Pseudonymiser
-from tasks.archive.reidentify import MARKED, METHOD, SERIES_FROM
-from tasks.archive.standin import StandIns, pseudonymous_uid
+from tasks.archive.reidentify import SERIES_FROM
+from tasks.archive.standin import METHOD, StandIns, pseudonymous_uid
 from tasks.serve.results import ModelFacts, PredictionRow
 
 MAKER = "radloop"
@@ -138,13 +138,15 @@ def series_number(kind: str) -> int:
 def _mark(dataset: Dataset, now: datetime) -> None:
     """Say whose the identity is and when the result was made."""
     dataset.SeriesDescription = RESEARCH
-    dataset.PatientIdentityRemoved = MARKED
+    dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = METHOD
     dataset.LongitudinalTemporalInformationModified = "MODIFIED"
     day, time = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     for name in ("Series", "Content", "InstanceCreation"):
         setattr(dataset, f"{name}Date", day)
         setattr(dataset, f"{name}Time", time)
+    for equipment in dataset.get("ContributingEquipmentSequence") or ():
+        equipment.ContributionDateTime = day + time
 
 
 def _save(path: Path, dataset: Dataset) -> None:

@@ -77,7 +77,7 @@ def segmentation(
         )
         for number, name in foreground(maker.model.classes)
     ]
-    return Segmentation(
+    made = Segmentation(
         source_images=list(images),
         pixel_array=np.ascontiguousarray(mask, dtype=np.uint8),
         segmentation_type="BINARY",
@@ -86,3 +86,8 @@ def segmentation(
         content_description=f"{RESEARCH}: {maker.model.title}"[:LONGEST_TEXT],
         **common_arguments(maker, row.case_id, "seg"),
     )
+    # highdicom draws it; the same result would differ each time.
+    organization = maker.uid(row.case_id, "dimensions")
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
+    return made

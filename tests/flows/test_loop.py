@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from flows.data import data_folder
 from tasks.archive.audit import verify_audit
@@ -390,3 +391,21 @@ def alias_of(place: Place) -> str:
 def sides_in(text: str) -> dict[str, int]:
     found = re.findall(r"^(train|test|reserve) +(\d+) patients", text, re.M)
     return {side: int(count) for side, count in found}
+
+
+def test_every_answer_is_also_a_report_that_its_patient_can_get_back(loop, tmp_path):
+    rows = json.loads((loop.out("judged") / "predictions.json").read_text())["predictions"]
+    told = [row for row in rows if row["status"] == "predicted"]
+    assert len(told) > 50
+    assert all((loop.out("judged") / row["sr"]).stat().st_size for row in told)
+    assert f"DICOM: {len(told)} structured reports" in loop.ran["predict"].err
+    home = tmp_path / "hospital"
+    ran = loop.radloop(
+        "export", "--to", "dicom", "--results", loop.out("judged"), "--source", loop.source,
+        "--out", home,
+    ).ok()  # fmt: skip
+    assert ran.out.startswith(f"{len(told)} results of {len(told)} cases")
+    assert len(list(home.glob("*.dcm"))) == len(told)
+    patients = {str(dcmread(path).PatientID) for path in home.iterdir()}
+    assert {patient for patient in patients if patient.startswith("PHANTOM")}
+    assert verify_audit(loop.home / "audit.jsonl") == []

@@ -1,0 +1,160 @@
+"""Results get their patients back only when they are about these very images."""
+
+import argparse
+import json
+import shutil
+
+import pytest
+from pydicom import dcmread
+
+from flows.commands.bring_home import bring_home
+from tasks.archive.audit import verify_audit
+from tasks.errors import RadloopError
+from tasks.serve.dicom_out import write_dicom
+from tests.serve.dicom_cases import ACCESSION, NAME, PATIENT, errors_of, judged
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return judged(tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture
+def results(one, tmp_path):
+    """What a prediction of the case left."""
+    write_dicom(
+        tmp_path / "results" / "dicom",
+        one.volumes(),
+        one.images,
+        one.maker(),
+        mask=one.mask,
+    )
+    return tmp_path / "results"
+
+
+def export(one, results, out, **more):
+    asked = {"to": "dicom", "results": results, "out": out, "source": "scans"}
+    asked |= {"home": one.home.settings.home, "verbose": True, **more}
+    if asked["source"] == "scans":
+        asked["source"] = str(one.truth.folder)
+    return bring_home(argparse.Namespace(**asked))
+
+
+def last_line(one):
+    path = one.home.settings.audit_path
+    assert verify_audit(path) == []
+    return json.loads(path.read_text().splitlines()[-1])
+
+
+def alter(results, kind, **elements):
+    (path,) = (results / "dicom").glob(f"*_{kind}.dcm")
+    dataset = dcmread(path)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.save_as(path)
+
+
+def test_a_result_is_its_patients_again(one, results, tmp_path, capsys):
+    assert export(one, results, tmp_path / "home") == 0
+    assert "2 results of 1 cases" in capsys.readouterr().out
+    originals = {}
+    for path in one.truth.folder.iterdir():
+        dataset = dcmread(path)
+        originals[str(dataset.SOPInstanceUID)] = dataset
+    original = next(iter(originals.values()))
+    found = {}
+    for path in (tmp_path / "home").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o600
+        dataset = dcmread(path)
+        assert path.stem == dataset.SOPInstanceUID == dataset.file_meta.MediaStorageSOPInstanceUID
+        found[dataset.Modality] = dataset
+        assert errors_of(path) == []
+    assert set(found) == {"SEG", "SR"}
+    assert (tmp_path / "home").stat().st_mode & 0o777 == 0o700
+    for dataset in found.values():
+        assert str(dataset.PatientName) == NAME
+        assert (dataset.PatientID, dataset.PatientSex) == (f"{PATIENT}-0", "F")
+        assert dataset.AccessionNumber == f"{ACCESSION}0"
+        for name in ("StudyInstanceUID", "StudyDate", "PatientBirthDate", "StudyTime"):
+            assert dataset[name].value == original[name].value
+        assert "PatientIdentityRemoved" not in dataset
+        assert dataset.SeriesDescription == "RESEARCH USE ONLY"
+    seg, report = found["SEG"], found["SR"]
+    assert seg.FrameOfReferenceUID == original.FrameOfReferenceUID
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        source = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        place = originals[source.ReferencedSOPInstanceUID].ImagePositionPatient
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == pytest.approx(place)
+    named = {
+        item.ReferencedSOPInstanceUID
+        for study in report.CurrentRequestedProcedureEvidenceSequence
+        for series in study.ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    }
+    assert named == {*originals, seg.SOPInstanceUID}
+    for path in (results / "dicom").iterdir():
+        # Two objects, two UIDs: the pseudonymous one does not lead to the patient.
+        text = "".join(str(dataset) for dataset in found.values())
+        assert str(dcmread(path).SOPInstanceUID) not in text
+        assert one.case.patient_key not in text
+    line = last_line(one)
+    assert (line["event"], line["ids"]["case"]) == ("reidentify", one.case.case_id)
+    log = one.home.settings.audit_path.read_text()
+    assert not any(token in log for token in (PATIENT, ACCESSION, "Zqvogel"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "elements", "reason"),
+    [
+        ("seg", {"PatientID": "0" * 32}, "other_patient"),
+        ("sr", {"PatientSex": "M"}, "other_sex"),
+        ("seg", {"PatientSex": ""}, "other_sex"),
+        ("sr", {"AccessionNumber": "0" * 16}, "other_accession"),
+        ("seg", {"StudyInstanceUID": "2.25.1"}, "other_study"),
+        ("seg", {"FrameOfReferenceUID": "2.25.1"}, "other_images"),
+        ("sr", {"SeriesNumber": 3}, "not_a_result"),
+    ],
+)
+def test_what_is_not_about_these_images_is_refused(
+    one, results, tmp_path, capsys, kind, elements, reason
+):
+    alter(results, kind, **elements)
+    assert export(one, results, tmp_path / "home") == 1
+    # Not the other result of the case either: who swapped one may have swapped both.
+    assert list((tmp_path / "home").iterdir()) == []
+    assert f"refused, {reason}" in capsys.readouterr().err
+    line = last_line(one)
+    assert line["event"] == "reidentify_refused"
+    assert line["ids"] == {"case": one.case.case_id, "reason": reason}
+
+
+def test_a_result_under_another_cases_name_is_refused(one, results, tmp_path, capsys):
+    other = judged(tmp_path / "other", seed=1)
+    folder = tmp_path / "swapped" / "dicom"
+    folder.mkdir(parents=True)
+    for path in (results / "dicom").iterdir():
+        kind = path.name.partition("_")[2]
+        shutil.copyfile(path, folder / f"{other.case.case_id}_{kind}")
+    assert export(other, tmp_path / "swapped", tmp_path / "home") == 1
+    assert "refused, other_patient" in capsys.readouterr().err
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_images_that_changed_since_are_other_images(tmp_path, capsys):
+    one = judged(tmp_path / "one")
+    folder = tmp_path / "results"
+    write_dicom(folder / "dicom", one.volumes(), one.images, one.maker(), mask=one.mask)
+    first = sorted(one.truth.folder.iterdir())[0]
+    dataset = dcmread(first)
+    dataset.PatientName = "Zqandere^Person"
+    dataset.save_as(first)
+    assert export(one, folder, tmp_path / "home") == 1
+    assert "refused, " in capsys.readouterr().err
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_without_results_or_source_it_says_what_is_missing(one, tmp_path):
+    with pytest.raises(RadloopError, match="--results DIR"):
+        export(one, None, tmp_path / "home")
+    with pytest.raises(RadloopError, match="holds no DICOM results"):
+        export(one, tmp_path, tmp_path / "home")
