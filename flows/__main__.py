@@ -48,6 +48,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "look at catalog and labels and write a commented scenario",
         "radloop new lungs --labels labels.csv --source ct-archive",
     ),
+    "map": (
+        "look:map_images",
+        "write the mapping (radloop-images.csv) of a public data set of pictures",
+        "radloop map mura /data/MURA-v1.1",
+    ),
     "check": (
         "look:check",
         "cohort funnel, balance, power, bytes and hours; starts nothing",

@@ -57,6 +57,13 @@ def _new(parser: argparse.ArgumentParser) -> None:
     _optional_source(parser)
 
 
+def _map(parser: argparse.ArgumentParser) -> None:
+    from tasks.labels.config import MAPPED
+
+    parser.add_argument("layout", choices=MAPPED, help="which data set (docs/labels.md)")
+    parser.add_argument("folder", type=Path, help="the folder that holds its tables")
+
+
 def _check(parser: argparse.ArgumentParser) -> None:
     _scenario(parser)
     _optional_source(parser)
@@ -200,6 +207,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "status": _json,
     "quarantine": _quarantine,
     "new": _new,
+    "map": _map,
     "check": _check,
     "preview": _preview,
     "preprocess": _preprocess,

@@ -14,6 +14,7 @@ from tasks.archive.audit import append
 from tasks.archive.intake import ingest as take_in
 from tasks.archive.vault import get_source
 from tasks.labels.attach import attach_labels
+from tasks.labels.config import JOINED
 
 
 def _take_in(source: str, retry: bool) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def _take_in(source: str, retry: bool) -> dict[str, Any]:
 def _attach(source: str, scenario: str) -> dict[str, Any] | None:
     home = Home(load_settings())
     config = home.scenario(scenario).labels
-    if config.format != "table":
+    if config.format not in JOINED:
         return None
     report = attach_labels(
         get_source(home.vault, source), config, home.names, home.catalog, home.vault

@@ -110,6 +110,25 @@ def new(args: argparse.Namespace) -> None:
     say(f"read it, change what is not meant, then `radloop check {args.name}`")
 
 
+def map_images(args: argparse.Namespace) -> None:
+    """Write whose the pictures of a public data set are, beside its tables."""
+    from tasks.archive.sources import MAPPING_NAME
+    from tasks.labels.layouts import mapping_text
+
+    path = args.folder / MAPPING_NAME
+    text, lines = mapping_text(args.layout, args.folder)
+    if path.exists() and path.read_text() != text:
+        raise RadloopError(
+            f"the folder holds another {MAPPING_NAME}; remove it if it is not needed any more"
+        )
+    path.write_text(text)
+    patients = len({line.patient for line in lines})
+    print(f"{path}: {len(lines):,} pictures of {patients:,} patients")
+    if args.layout == "fracatlas":
+        print("FracAtlas names no patients: each picture counts as a patient of its own, so two")
+        print("pictures of one person may stand on both sides of a split; figures may be too good")
+
+
 def check(args: argparse.Namespace) -> int:
     """Say what a run would do; starts nothing and writes nothing."""
     from flows.cohorts import forecast

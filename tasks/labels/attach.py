@@ -21,8 +21,10 @@ from tasks.archive.sources import Source, read_named
 from tasks.archive.tablefile import read_table
 from tasks.errors import BadCase
 from tasks.hashing import digest_bytes
-from tasks.labels.config import LabelConfig, label_set_name
-from tasks.labels.tables import LabelEntry, parse_label_table
+from tasks.labels.config import PUBLIC, LabelConfig, label_set_name
+from tasks.labels.layouts import read_labels
+from tasks.labels.public import FileLabels
+from tasks.labels.tables import LabelEntry, LabelTable, parse_label_table
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -78,10 +80,49 @@ def attach_labels(
         return AttachReport(label_set_id, n, n, ())
     if config.format == "column":
         return _column_report(source, config, catalog)
-    data, file_name = read_beside(source, config.file)
-    table = parse_label_table(
-        read_table(data, file_name), config.join, config.column, key_column=config.key_column
-    )
+    given = _given(source, config)
+    labels: dict[tuple[str, str], LabelRow] = {}
+    problems: list[tuple[int, str]] = []
+    matched = rows = 0
+    for one in given:
+        found, n, left = _join(one.table, source, config, names, catalog)
+        # Of several files a line alone would not say which is meant.
+        prefix = f"{one.file}: " if len(given) > 1 else ""
+        labels |= found
+        problems += [(line, prefix + reason) for line, reason in left]
+        matched += n
+        rows += len(one.table.rows) + len(one.table.problems)
+    label_set_id = None
+    if labels:
+        label_set_id = put_label_set(
+            catalog,
+            name=label_set_name(config),
+            source=source.alias,
+            author=author,
+            digest=digest_bytes(b"".join(one.data for one in given)),
+            rows=labels.values(),
+        )
+    return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
+
+
+def _given(source: Source, config: LabelConfig) -> list[FileLabels]:
+    """Return the labels of the files that a configuration means."""
+    if config.format in PUBLIC:
+        return read_labels(config.format, lambda name: read_beside(source, name)[0])
+    data, name = read_beside(source, config.file)
+    table = read_table(data, name)
+    labels = parse_label_table(table, config.join, config.column, key_column=config.key_column)
+    return [FileLabels(name, data, labels)]
+
+
+def _join(
+    table: LabelTable,
+    source: Source,
+    config: LabelConfig,
+    names: Pseudonymiser,
+    catalog: "Engine",
+) -> tuple[dict[tuple[str, str], LabelRow], int, list[tuple[int, str]]]:
+    """Return labels by key and value, how many rows gave them, and (line, reason) of the rest."""
     keyed, problems = _with_keys(table.rows, source, config, names)
     problems += table.problems
     problems += _conflicts(keyed)
@@ -97,18 +138,7 @@ def attach_labels(
             matched += 1
         else:
             problems.append((entry.line, _UNKNOWN.format(join=config.join)))
-    label_set_id = None
-    if labels:
-        label_set_id = put_label_set(
-            catalog,
-            name=label_set_name(config),
-            source=source.alias,
-            author=author,
-            digest=digest_bytes(data),
-            rows=labels.values(),
-        )
-    rows = len(table.rows) + len(table.problems)
-    return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
+    return labels, matched, problems
 
 
 def read_beside(source: Source, file: str) -> tuple[bytes, str]:

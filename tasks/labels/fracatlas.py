@@ -1,0 +1,62 @@
+"""FracAtlas: 4,083 radiographs, fractured or not, with boxes (Abedeen 2023).
+
+Layout: ``dataset.csv`` with a row an image, ``images/{Fractured,Non_fractured}/*.jpg`` and
+``Annotations/COCO JSON/COCO_fracture_masks.json`` (see `tasks.labels.coco`). The set names no
+patients: each image counts as one, so that two images of one patient may stand on two sides.
+"""
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from tasks.labels.config import PUBLIC
+from tasks.labels.public import FileLabels, ImageLine, ReadFile, flag, records, value_labels
+
+CLASSES = PUBLIC["fracatlas"]["classes"]
+JOIN = PUBLIC["fracatlas"]["join"]
+TABLE = "dataset.csv"
+BOXES = "Annotations/COCO JSON/COCO_fracture_masks.json"
+
+PARTS = ("hand", "leg", "hip", "shoulder")
+VIEWS = {"frontal": "AP", "lateral": "LATERAL", "oblique": "OBLIQUE"}
+
+
+def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
+    """Return whose each image is; files that no row names are left out.
+
+    Raises
+    ------
+    ValueError
+        No image stands where a row names one.
+    """
+    places = {PurePosixPath(file).name: file for file in files if file.startswith("images/")}
+    found = []
+    for line, row in records(read(TABLE), TABLE, ("image_id", "fractured", *PARTS)):
+        file = places.get(row["image_id"])
+        if file is None:
+            raise ValueError(f"{TABLE} line {line}: its image is not below images/; unpack it.")
+        facts = {"modality": "DX"}
+        facts |= _only({part: part.upper() for part in PARTS}, row, "body_part")
+        facts |= _only(VIEWS, row, "view")
+        facts |= {name: row[name] for name in ("hardware", "multiscan") if row.get(name)}
+        key = row["image_id"]
+        found.append(ImageLine(file, key, key, key, facts))
+    return found
+
+
+def class_labels(read: ReadFile) -> list[FileLabels]:
+    """Return the label of each image, joined on its name as accession."""
+    return [
+        value_labels(
+            TABLE,
+            read(TABLE),
+            JOIN,
+            "image_id",
+            lambda row: CLASSES[flag(row.get("fractured", ""))],
+        )
+    ]
+
+
+def _only(words: dict[str, str], row: dict[str, str], fact: str) -> dict[str, str]:
+    """Return the fact when exactly one of its columns is set; several are no one view."""
+    said = [word for column, word in words.items() if row.get(column) in ("1", "1.0")]
+    return {fact: said[0]} if len(said) == 1 else {}
