@@ -21,12 +21,12 @@ SMALL = {"shape": (128, 96), "spacing": 1.0}
 
 @pytest.fixture(scope="module")
 def wrists():
-    return [draw_wrist(seed) for seed in range(3000)]
+    return [draw_wrist(seed) for seed in range(2500)]
 
 
 @pytest.fixture(scope="module")
 def films(wrists):
-    return [[expose(w, view, **SMALL) for view in VIEWS] for w in wrists[:150]]
+    return [[expose(w, view, **SMALL) for view in VIEWS] for w in wrists[:120]]
 
 
 def test_a_film_is_12_bits_and_the_same_each_time(wrists):
@@ -61,14 +61,14 @@ def test_the_constants_are_those_of_the_grazpedwri_table(shared_data):
 
 def test_what_a_fracture_changes_lies_in_its_box():
     inside, outside = [], []
-    for seed in range(40):
+    for seed in range(24):
         wrist = replace(draw_wrist(seed, difficulty="easy", fractured=True), metal=False)
         kinds = {b.kind for b in wrist.breaks}
         if kinds & {"complete", "greenstick", "plate"}:
             # These move the hand, so that much changes beyond the box.
             continue
         for view in VIEWS:
-            film, whole = expose(wrist, view), expose(replace(wrist, breaks=()), view)
+            film, whole = (expose(w, view, **SMALL) for w in (wrist, replace(wrist, breaks=())))
             change = np.abs(film.image.astype(float) - whole.image)
             mask = np.zeros(change.shape, dtype=bool)
             for top, left, bottom, right in film.boxes.astype(int):
@@ -76,7 +76,7 @@ def test_what_a_fracture_changes_lies_in_its_box():
             if mask.any():
                 inside.append(change[mask].mean())
                 outside.append(change[~mask].mean())
-    assert len(inside) > 10
+    assert len(inside) > 8
     assert np.median(np.array(inside) / (np.array(outside) + 1)) > 1.5
 
 
