@@ -9,9 +9,9 @@ a malignant mass may be round and smooth, a benign one may cast a shadow.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from tasks.phantom.fields import centred_axes, check_difficulty, smooth_field, step
+from tasks.phantom.ultrasound import insonate
 
 SHAPE = (256, 256)
 SPACING = (0.17, 0.17)
@@ -20,9 +20,6 @@ SPACING = (0.17, 0.17)
 CLASSES = ("normal", "benign", "malignant")
 SHARES = (0.17, 0.52, 0.31)
 """Shares of the classes, about those of public breast ultrasound sets."""
-
-SNR_RAYLEIGH = 1.91
-"""Mean over standard deviation of the envelope of fully developed speckle: Rayleigh."""
 
 _OVERLAP = {"easy": 0.03, "standard": 0.18, "hard": 0.3}
 """Chance that one feature of a mass is drawn from the other class."""
@@ -118,38 +115,8 @@ def draw_breast(
     if kind != "normal":
         mass = _draw_mass(rng, kind == "malignant", _OVERLAP[difficulty])
         mask = _grow(rng, axes, mass, strength, loss, difficulty)
-    image = _scan(rng, axes, strength, loss, spacing)
+    image = insonate(rng, axes, strength, loss, spacing)
     return Breast(image, mask, mass)
-
-
-def speckle(
-    rng: np.random.Generator, strength: np.ndarray, axial: float, lateral: np.ndarray | float
-) -> np.ndarray:
-    """Return the envelope a scanner sees of many scatterers in each resolution cell.
-
-    Scatterers are complex Gaussian numbers, summed by a Gaussian pulse: where the strength is even,
-    the envelope is Rayleigh (Wagner et al., IEEE Trans Sonics Ultrason 1983).
-
-    Parameters
-    ----------
-    rng : numpy Generator
-    strength : array of float32, shape (rows, columns)
-        Root mean square of the scatterers.
-    axial : float
-        Pulse width along rows, standard deviation in pixels.
-    lateral : float or array, shape (rows, 1)
-        Beam width in pixels: two at least blurred and mixed where it changes with depth.
-    """
-    noise = rng.standard_normal((2, *strength.shape), dtype=np.float32) * strength
-    noise = gaussian_filter1d(noise, axial, axis=1)
-    wide = np.broadcast_to(np.asarray(lateral, dtype=np.float32), (strength.shape[0], 1))
-    low, high = float(wide.min()), float(wide.max())
-    near = gaussian_filter1d(noise, low, axis=2) * np.sqrt(low)
-    if high > low:
-        far = gaussian_filter1d(noise, high, axis=2) * np.sqrt(high)
-        share = (wide - low) / (high - low)
-        near = near * np.sqrt(1 - share) + far * np.sqrt(share)
-    return np.hypot(near[0], near[1]) * np.sqrt(axial)
 
 
 def _layers(rng: np.random.Generator, axes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -298,29 +265,3 @@ def _grow(
                 at = axes[1].ravel()[column]
                 loss += 4.0 * np.exp(-(((axes[1] - at) / 0.5) ** 2)) * (np.abs(y) < 2)
     return depth > 0
-
-
-def _scan(
-    rng: np.random.Generator,
-    axes: list[np.ndarray],
-    strength: np.ndarray,
-    loss: np.ndarray,
-    spacing: tuple[float, float],
-) -> np.ndarray:
-    """Return 8-bit grey of a map of strength and loss: pulse, focus, gain with depth, logarithm."""
-    depth = axes[0] - axes[0].ravel()[0]
-    focus = rng.uniform(12, 24)
-    lateral = (0.20 + 0.014 * np.abs(depth - focus)) / spacing[1]
-    envelope = speckle(rng, strength, rng.uniform(0.09, 0.14) / spacing[0], lateral)
-    # Loss counts there and back; the gain makes up for the usual loss, not for this patient's.
-    lost = np.cumsum(loss, axis=0, dtype=np.float32) * np.float32(2 * spacing[0] / 10)
-    lost = gaussian_filter1d(lost, 0.7 / spacing[1], axis=1)
-    gained = depth * np.float32(2 * rng.uniform(0.55, 0.75) / 10)
-    decibel = 20 * np.log10(envelope + 1e-5) - lost + gained
-    decibel += np.float32(1.5) * smooth_field(rng, axes, (12, 14))
-    noise = 20 * np.log10(np.abs(rng.standard_normal(strength.shape, dtype=np.float32)) + 1e-3)
-    decibel = np.maximum(decibel, noise - 44 + gained * 0.6)
-    span = rng.uniform(46, 56)
-    shown = (decibel - np.percentile(decibel, 99.7)) / span + 1
-    shown = np.clip(shown, 0, 1) ** rng.uniform(1.2, 1.6)
-    return np.rint(shown * 255).astype(np.uint8)

@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import read_mask, read_volume
-from tasks.phantom.breast import CLASSES, SNR_RAYLEIGH, draw_breast, speckle
+from tasks.phantom.breast import CLASSES, draw_breast
+from tasks.phantom.ultrasound import SNR_RAYLEIGH, speckle
 from tasks.phantom.write import MARK
 from tasks.phantom.write_breast import write_breast_archive
 
