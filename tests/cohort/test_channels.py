@@ -93,11 +93,6 @@ def test_labels_find_the_case_by_any_of_its_series():
     (case,), _, _ = narrow(whole(1, "s1"), CONFIG)
     rows = [Row("study", "s1"), Row("series", "series1"), Row("sop", "x"), Row("patient", "p1")]
     for row in rows:
-        Row("study", "s1"),
-        Row("series", "series1"),
-        Row("sop", "x"),
-        Row("patient", "p1"),
-    ):
         _, masks, left = match_rows([case], [row], {"x": f"{3:032x}"})
         assert (masks, left) == ({case.case_id: {7}}, 0)
 
