@@ -19,7 +19,8 @@ from tasks.store.sources import voxels_ms
 def need_of(case: Any) -> CaseNeed:
     """Return what a case costs to prepare, by its header."""
     voxels, fast = voxels_of(case), voxels_ms(case.kind, case.facts.get("transfer_syntax"))
-    return CaseNeed(case.case_id, source_bytes=2 * voxels, voxels=voxels, voxels_ms=fast)
+    reference = voxels_of(case.lead) if case.series else 0
+    return CaseNeed(case.case_id, 2 * voxels, voxels, fast, reference)
 
 
 def voxels_of(case: Any) -> int:

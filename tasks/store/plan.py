@@ -9,7 +9,7 @@ from operator import attrgetter
 from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape, output_dtype
 from tasks.imaging.steps import find_step
-from tasks.store.schema import SHARD_BYTES, part_id, shard_cases
+from tasks.store.schema import SHARD_BYTES, channels_of, part_id, shard_cases, stored_shape
 from tasks.store.sources import SLOWEST
 
 MOST_BYTES = 4 << 30
@@ -63,6 +63,10 @@ STRAIGHTEN_GROWTH = 2
 """Voxels a straightened case may have for each of its own: 30 degrees over a stack as deep as it is
 wide make 1.6; most cases of such a recipe are upright and make 1."""
 
+MULTIPLE_GROWTH = 2
+"""Voxels a case padded to multiples may have for each of its own; more only where an axis is
+shorter than what it is a multiple of."""
+
 CASE_MS = 30
 """Opening, certifying and committing a case, before any voxel."""
 
@@ -88,6 +92,8 @@ class CaseNeed:
     """Decoded voxels of all its series, or 0 when not known."""
     voxels_ms: int = SLOWEST
     """Voxels one core reads in a millisecond, see `tasks.store.sources`."""
+    reference_voxels: int = 0
+    """Of a case of several series those of its reference."""
 
 
 @dataclass(frozen=True)
@@ -114,27 +120,19 @@ def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
     shape = stored_shape(recipe)
     if shape is not None:
         return prod(shape)
-    # Of a case of several series all of them: a missing one is as large as the others.
-    voxels = source_voxels(need)
+    n = channels_of(recipe)
+    # All channels lie on the reference's grid, the missing ones too.
+    voxels = prod(n) * (need.reference_voxels or source_voxels(need))
     for step in recipe.steps:
         if step.name == "resample":
             voxels *= RESAMPLE_GROWTH
         elif step.name == "straighten":
             voxels *= STRAIGHTEN_GROWTH
+        elif step.name == "pad" and "multiple_of" in step.params:
+            voxels = max(MULTIPLE_GROWTH * voxels, prod((*n, *step.params["multiple_of"])))
         elif step.name in ("resize", "pad"):
-            voxels = max(voxels, prod((*channels_of(recipe), *step.params["shape"])))
+            voxels = max(voxels, prod((*n, *step.params["shape"])))
     return voxels
-
-
-def channels_of(recipe: FittedRecipe) -> tuple[int, ...]:
-    """Return the length of the axis of channels, as a shape; empty where images have none."""
-    return (len(recipe.channels["names"]),) if recipe.channels else ()
-
-
-def stored_shape(recipe: FittedRecipe) -> tuple[int, ...] | None:
-    """Return the one shape ([c,] z, y, x) every image is stored in, or None."""
-    shape = fixed_shape(recipe)
-    return None if shape is None else (*channels_of(recipe), *shape)
 
 
 def measured_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tasks.errors import StoreError
 from tasks.hashing import digest_json
-from tasks.imaging.recipe import FittedRecipe
+from tasks.imaging.recipe import FittedRecipe, fixed_shape
 
 FORMAT_VERSION = 2
 """Raised when bytes on disk change meaning; in every recipe_id, checked when a part opens."""
@@ -182,6 +182,17 @@ def recipe_id(recipe: FittedRecipe) -> str:
 def format_version(channels: bool) -> int:
     """Return the version of a part, by whether its images have an axis of channels."""
     return CHANNELS_VERSION if channels else FORMAT_VERSION
+
+
+def channels_of(recipe: FittedRecipe) -> tuple[int, ...]:
+    """Return the length of the axis of channels, as a shape; empty where images have none."""
+    return (len(recipe.channels["names"]),) if recipe.channels else ()
+
+
+def stored_shape(recipe: FittedRecipe) -> tuple[int, ...] | None:
+    """Return the one shape ([c,] z, y, x) every image is stored in, or None."""
+    shape = fixed_shape(recipe)
+    return None if shape is None else (*channels_of(recipe), *shape)
 
 
 def part_id(

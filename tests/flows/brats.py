@@ -1,0 +1,50 @@
+"""Made-up brains in the folders of BraTS: four sequences that show a tumour, and its mask."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tasks.archive.nifti import write_nifti
+
+SHAPE = (16, 26, 24)
+AFFINE = np.array([[0, 0, 2.0, -24], [0, 2.0, 0, -26], [3.0, 0, 0, -24], [0, 0, 0, 1]])
+
+SEQUENCES = ("t1n", "t1c", "t2w", "t2f")
+OLD = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
+
+GREYS = {  # brain, necrosis, oedema, enhancing tumour
+    "t1n": (100, 60, 85, 95),
+    "t1c": (100, 55, 90, 220),
+    "t2w": (100, 180, 190, 150),
+    "t2f": (100, 90, 230, 170),
+}
+
+
+def made(number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return a patient's sequences (z, y, x) int16 and mask: 1 necrosis, 2 oedema, 3 enhancing."""
+    rng = np.random.default_rng(number)
+    at = np.indices(SHAPE).transpose(1, 2, 3, 0) * (3.0, 2.0, 2.0)
+    middle = (np.array(SHAPE) - 1) / 2 * (3.0, 2.0, 2.0)
+    inside = np.linalg.norm((at - middle) / (21, 23, 21), axis=-1) < 1
+    away = np.linalg.norm(at - middle - rng.uniform(-7, 7, 3), axis=-1)
+    mask = np.select([away < 3.5, away < 6.5, away < 11], [1, 3, 2], 0).astype(np.uint8)
+    images = {}
+    for name, greys in GREYS.items():
+        grey = np.array(greys)[mask] + rng.normal(0, 4, SHAPE)
+        images[name] = np.where(inside, grey, 0).astype(np.int16)
+    return images, np.where(inside, mask, 0).astype(np.uint8)
+
+
+def write_patient(root: Path, number: int, missing: tuple[str, ...] = (), old: bool = False) -> str:
+    """Write one case as BraTS 2023 or, ``old``, as BraTS 2021 would; return its name."""
+    images, mask = made(number)
+    case = f"BraTS2021_{number:05d}" if old else f"BraTS-GLI-{number:05d}-000"
+    (root / case).mkdir(parents=True)
+    for name, array in images.items():
+        if name not in missing:
+            file = f"{case}_{OLD[name]}" if old else f"{case}-{name}"
+            write_nifti(root / case / f"{file}.nii.gz", array, AFFINE)
+    if old:
+        mask = np.where(mask == 3, 4, mask).astype(np.uint8)
+    write_nifti(root / case / f"{case}{'_' if old else '-'}seg.nii.gz", mask, AFFINE)
+    return case

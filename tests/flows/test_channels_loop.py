@@ -1,0 +1,249 @@
+"""Four sequences of a brain from their files to a mask, and on without one of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cohorts import settle
+from flows.fitting import fitted_recipe
+from flows.home import Home
+from flows.jobs import write_job
+from flows.orders import orders_of
+from flows.pending import take_up
+from flows.plans import plan_images, plan_labels
+from flows.settings import Settings
+from tasks.archive.catalog import cases, quarantine
+from tasks.archive.commits import PartRow, commit_part
+from tasks.archive.intake import ingest
+from tasks.archive.orders import WorkOrder, seal, unseal
+from tasks.archive.sources import resolve_source
+from tasks.errors import BadCase
+from tasks.evaluate.segmentation import dice_per_class
+from tasks.imaging.recipe import FittedRecipe
+from tasks.learn.job import fit_fold
+from tasks.learn.judge import judge_image
+from tasks.learn.model import ModelSpec, load_model, save_model
+from tasks.scenario.text import parse_scenario
+from tasks.store.fill import write_image_part, write_label_part
+from tasks.store.read import open_part
+from tests.flows.brats import SEQUENCES, made, write_patient
+from tests.flows.running import Place
+
+SCENARIO = """\
+name: tumour
+title: Brain tumour on four made-up sequences
+task: segmentation
+intended_use: Tests of radloop. Research use only.
+not_for: Anything clinical.
+population: Made-up brains.
+synthetic: true
+cohort:
+  kind: nifti
+  channels:
+    - {name: t1n, where: {sequence: t1n}}
+    - {name: t1c, where: {sequence: t1c}}
+    - {name: t2w, where: {sequence: t2w}}
+    - {name: t2f, where: {sequence: t2f}}
+  required: [t1c, t2f]
+labels: {format: decathlon, classes: [necrosis, oedema, enhancing]}
+recipe:
+  - {step: crop, shape: foreground}
+  - {step: normalise, method: nonzero_zscore}
+  - {step: pad, multiple_of: [4, 4, 4], value: 0}
+split: {source: keyed, test: 0.3, folds: 2, key: public, strata: []}
+candidates:
+  - {name: unet, kind: network, network: unet3d, epochs: 1, features: [4, 8], steps_per_epoch: 4,
+     batch: 2, modality_dropout: 0.4}
+evaluate: {primary: dice}
+gate: {margin: 0.1, min_patients: 2, undecidable: promote}
+"""
+
+PATIENTS = 8
+
+
+def write_archive(folder: Path) -> None:
+    """Eight patients: one without T2, one without the T1c that every case needs."""
+    for number in range(PATIENTS):
+        write_patient(folder, number, {3: ("t2w",), 7: ("t1c",)}.get(number, ()), number % 2 == 1)
+
+
+def row_of(record, recipe_id, label=None):
+    return PartRow(
+        record.part_id, record.kind, recipe_id, label and label.label_set_id,
+        label and label.image_part_id, record.path, record.case_ids, record.bytes, record.digest,
+    )  # fmt: skip
+
+
+def preprocessed(home, ready):
+    """Do what the flow does, in this process: plan, seal, unseal, write, commit."""
+    key, recipe = fitted_recipe(home, ready, "")
+    pending, _ = take_up(home, ready, key, recipe, 0)
+    worker_key = home.settings.order_key
+    for part in plan_images(home, "tumour", key, recipe, pending):
+        chosen = [case for case in pending if case.case_id in part.case_ids]
+        token = seal(WorkOrder(part.part_id, key, tuple(orders_of(home, chosen))), worker_key)
+        record = write_image_part(home.settings.store_root, unseal(token, worker_key), recipe)
+        commit_part(home.catalog, row_of(record, key), record.failures)
+    by_id = {case.case_id: case for case in ready.cohort.cases}
+    for part in plan_labels(home, ready, key):
+        chosen = [by_id[case_id] for case_id in part.case_ids]
+        order = WorkOrder(part.part_id, key, tuple(orders_of(home, chosen, ready.cohort.masks)))
+        record = write_label_part(
+            home.settings.store_root, order, recipe, part.image_path, part.label_set_id
+        )
+        assert record.failures == ()
+        commit_part(home.catalog, row_of(record, key, part), record.failures)
+    return key, recipe
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    """A home with the brains in its store."""
+    folder = tmp_path_factory.mktemp("brains")
+    write_archive(folder / "archive")
+    home = Home(Settings(home=folder / "home"))
+    source = resolve_source(str(folder / "archive"), "brats")
+    report = ingest(source, home.catalog, home.vault, home.names)
+    assert (report.accounted, sum((report.quarantined or {}).values())) == (report.seen, 0)
+    scenario = parse_scenario(SCENARIO)
+    ready = settle(home, scenario)
+    key, recipe = preprocessed(home, ready)
+    yield home, ready, key, recipe
+    home.catalog.dispose()
+    home.vault.dispose()
+
+
+def number_of(home, case):
+    """Return which made-up patient a case is of."""
+    from tasks.archive.vault import recall
+
+    return int(recall(home.vault, "patient", case.patient_key).rpartition("-")[2][-5:])
+
+
+def test_the_funnel_and_the_quarantine_say_who_has_which_sequence(brains):
+    home, ready, key, _ = brains
+    funnel = dict(ready.cohort.funnel)
+    assert funnel["studies with such series"] == PATIENTS
+    assert funnel["with t1c and t2f"] == PATIENTS - 1
+    assert len(ready.cohort.cases) == PATIENTS - 1
+    (row,) = [row for row in quarantine(home.catalog) if row.recipe_id == key]
+    assert (row.stage, row.reason) == ("preprocess", "missing_channel")
+    assert "no series for t1c" in row.detail
+
+
+def test_every_sequence_is_stored_on_one_grid_in_the_order_of_the_scenario(brains):
+    home, ready, _, _ = brains
+    job = write_job(home, ready)
+    for case in job.cases:
+        part = open_part(home.settings.store_root, case.part_path, case.part_digest)
+        assert part.channels == SEQUENCES
+        array, info = part.read(case.case_id), part.info(case.case_id)
+        (found,) = [c for c in ready.cohort.cases if c.case_id == case.case_id]
+        number = number_of(home, found)
+        images, mask = made(number)
+        assert info.present == (True, True, number != 3, True)
+        inside = np.argwhere(images["t1c"] > 0)
+        low, high = inside.min(0), inside.max(0) + 1
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        start = [(-(n // -4) * 4 - n) // 2 for n in high - low]
+        for name, stored in zip(SEQUENCES, array, strict=True):
+            if number == 3 and name == "t2w":
+                assert not stored.any()
+                continue
+            cut = images[name][box].astype(np.float64)
+            z = np.where(cut != 0, (cut - cut[cut != 0].mean()) / cut[cut != 0].std(), 0)
+            where = tuple(slice(s, s + n) for s, n in zip(start, cut.shape, strict=True))
+            np.testing.assert_allclose(stored[where], z, atol=1e-4)
+        labels = open_part(home.settings.store_root, case.label_part_path)
+        # Of the years in which the enhancing tumour was 4 as of those in which it is 3.
+        np.testing.assert_array_equal(labels.read(case.case_id)[where], mask[box])
+
+
+@pytest.fixture(scope="module")
+def trained(brains, tmp_path_factory):
+    """One fold of the candidate as a model that is loaded from its files."""
+    home, ready, _, recipe = brains
+    folder = tmp_path_factory.mktemp("trained")
+    job = write_job(home, ready)
+    place = job.save(folder)
+    record = fit_fold(place, home.settings.store_root, "unet", 0)
+    plan = job.plan(job.candidate("unet"))
+    assert (plan.in_channels, plan.droppable) == (4, (0, 2))
+    spec = ModelSpec(
+        name="tumour", candidate="unet", task="segmentation", kind="network",
+        classes=("background", *job.classes), plan=plan, recipe=recipe.to_dict(),
+    )  # fmt: skip
+    save_model(folder / "model", spec, folds=[place / record.weights])
+    return load_model(folder / "model"), record
+
+
+def test_a_network_trains_on_four_channels_and_its_folds_are_judged(trained):
+    _, record = trained
+    assert np.isfinite(record.history[0]["loss"])
+    assert np.array(record.values).shape[1] == 3
+
+
+@pytest.mark.parametrize("missing", [(), ("t2w",), ("t1n", "t2w")])
+def test_a_new_patient_is_judged_with_the_sequences_there_are(trained, brains, tmp_path, missing):
+    model, _ = trained
+    _, ready, _, _ = brains
+    write_patient(tmp_path / "new", 90, missing)
+    home = Home(Settings(home=tmp_path / "home"))
+    ingest(resolve_source(str(tmp_path / "new"), "new"), home.catalog, home.vault, home.names)
+    found, _, refused = narrowed(home, ready.scenario)
+    (order,) = orders_of(home, found)
+    one = judge_image(model, order)
+    assert refused == ()
+    assert one.present == tuple(name not in missing for name in SEQUENCES)
+    images, mask = made(90)
+    assert one.mask.shape == mask.shape
+    np.testing.assert_array_equal(one.image, images["t1c"])
+    assert one.shown.ndim == 3
+    assert 0 <= dice_per_class(mask, one.mask, 3)[0].min() <= 1
+    home.catalog.dispose()
+    home.vault.dispose()
+
+
+def narrowed(home, scenario):
+    from tasks.cohort.select import narrow
+
+    return narrow(cases(home.catalog, kind="nifti"), scenario.cohort)
+
+
+def test_a_patient_without_a_needed_sequence_is_answered_with_the_reason(trained, brains):
+    model, _ = trained
+    home, ready, _, _ = brains
+    (order, *_) = orders_of(home, ready.cohort.cases[:1])
+    lacking = tuple(one for one in order.series if one.channel != "t2f")
+    from dataclasses import replace
+
+    with pytest.raises(BadCase, match="no series for t2f") as refusal:
+        judge_image(model, replace(order, series=lacking))
+    assert refusal.value.reason == "missing_channel"
+
+
+def test_the_recipe_knows_its_channels_again(brains):
+    *_, recipe = brains
+    assert FittedRecipe.from_dict(recipe.to_dict()) == recipe
+    assert recipe.channels["names"] == list(SEQUENCES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_commands_go_from_the_folder_to_the_masks(tmp_path):
+    place = Place(tmp_path)
+    write_archive(tmp_path / "archive")
+    write_patient(tmp_path / "new", 90, ("t2w",))
+    write_patient(tmp_path / "new", 91, ("t1c",))
+    scenario = tmp_path / "tumour.yaml"
+    scenario.write_text(SCENARIO)
+    try:
+        place.radloop("retrain", scenario, "--source", tmp_path / "archive", timeout=1000).ok()
+        told = place.radloop("predict", "tumour", tmp_path / "new", timeout=600).ok()
+    finally:
+        assert not place.close()
+    (table,) = (place.home / "predictions" / "tumour").glob("*/predictions.csv")
+    assert len(list(table.parent.glob("masks/*.nii.gz"))) == 1
+    assert "missing_channel" in table.read_text()
+    assert told.code == 0
