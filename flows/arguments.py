@@ -58,7 +58,7 @@ def _new(parser: argparse.ArgumentParser) -> None:
 
 
 def _map(parser: argparse.ArgumentParser) -> None:
-    from tasks.labels.config import MAPPED
+    from tasks.labels.formats import MAPPED
 
     parser.add_argument("layout", choices=MAPPED, help="which data set (docs/labels.md)")
     parser.add_argument("folder", type=Path, help="the folder that holds its tables")

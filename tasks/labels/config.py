@@ -33,9 +33,6 @@ PUBLIC: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Formats of public data sets, and what follows from each; docs/labels.md describes them."""
 
-MAPPED = ("mura", "fracatlas", "grazpedwri")
-"""Those whose pictures do not say whose they are: `radloop map` writes it down."""
-
 JOINED = ("table", *PUBLIC)
 """Formats whose labels an ingest joins with the cases."""
 

@@ -1,0 +1,4 @@
+"""Names the command line offers; without pydantic, so that `--help` answers at once."""
+
+MAPPED = ("mura", "fracatlas", "grazpedwri")
+"""Public data sets whose pictures do not say whose they are: `radloop map` writes it down."""
