@@ -28,6 +28,7 @@ from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, get_source, keys_behind, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
+from tasks.learn.header_range import outside
 from tasks.learn.judge import POSITIVE, Judgement, called, judge_files, judge_rows, needs_files
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
@@ -35,6 +36,7 @@ from tasks.serve.overlays import most_of, overlay_png
 from tasks.serve.registry import ModelVersionInfo, fetch, get_alias
 from tasks.serve.results import (
     FAILED,
+    HEADER_UNLIKE,
     ID_IN_TRAINING,
     IN_TRAINING,
     UNLIKE_TRAINING,
@@ -97,6 +99,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         task=body.task,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         threshold=model.spec.thresholds.get(POSITIVE),
+        novelty_limit=model.spec.ood_threshold,
         positive=model.spec.positive,
         classes=model.spec.classes,
         synthetic=body.synthetic,
@@ -161,12 +164,15 @@ def _answers(
     kept: list[LedgerEntry] = []
     ledger = home.settings.home / "ledger.jsonl"
     seen = trained_on(home, desk, chosen, model.spec.hashes.get("split_hash"))
+    facts = {case.case_id: case.facts for case in chosen}
     with progress("judging", total=len(chosen), unit="cases") as advance:
         for number, (case_id, one) in enumerate(_judged(desk, model, chosen), start=1):
             if isinstance(one, BadCase):
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
-                row = dicom.written(_row(model, one, seen.get(case_id), body, out), one.mask, out)
+                strange = outside(model.spec.headers, facts[case_id])
+                row = _row(model, one, seen.get(case_id), strange, body, out)
+                row = dicom.written(row, one.mask, out)
             kept.append(_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)
@@ -212,12 +218,16 @@ def trained_on(home: Home, desk: Desk, chosen: Sequence[Case], split: str | None
     return flags
 
 
-def _row(model: Any, one: Judgement, seen: str | None, body: Any, out: Path) -> PredictionRow:
+def _row(
+    model: Any, one: Judgement, seen: str | None, strange: tuple[str, ...], body: Any, out: Path
+) -> PredictionRow:
     spec = model.spec
     flags = [seen] if seen else []
     if one.unlike:
         flags.append(UNLIKE_TRAINING)
-    row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance)
+    if strange:
+        flags.append(HEADER_UNLIKE)
+    row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance, header=strange)
     if one.mask is not None:
         return _mask_row(row, spec, one, body, out)
     positive = None if spec.positive is None else spec.classes.index(spec.positive)

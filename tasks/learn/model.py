@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from tasks.learn.ood import OodModel
 
-MODEL_FORMAT = 1
-"""Version of model.json and of the names in the tensor file; another one is refused."""
+MODEL_FORMAT = 2
+"""Version of model.json and of the names in the tensor file."""
+
+READ_FORMATS = (1, 2)
+"""1 holds another distance to the training cases; any other format is refused."""
 
 SPEC_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -53,6 +56,8 @@ class ModelSpec(BaseModel):
     """Operating points by name, chosen out of fold."""
     ood_threshold: float | None = None
     """Distance above which an input is unlike the training cases."""
+    headers: dict[str, list[Any]] = {}
+    """What the training side's headers say, by `tasks.learn.header_range.seen_headers`."""
     n_folds: int = 1
     weights_sha256: str = ""
     """Of the file of numbers; written by :func:`save_model`."""
@@ -148,9 +153,9 @@ def read_spec(folder: str | Path) -> ModelSpec:
         raise ModelRefused(
             f"{SPEC_FILE} cannot be read ({type(error).__name__}); register the model again"
         ) from error
-    if spec.format != MODEL_FORMAT:
+    if spec.format not in READ_FORMATS:
         raise ModelRefused(
-            f"the model has format {spec.format}, this radloop reads {MODEL_FORMAT}; train it again"
+            f"the model has format {spec.format}, this radloop reads {READ_FORMATS}; train it again"
         )
     return spec
 

@@ -17,6 +17,7 @@ from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.table import metric_table
 from tasks.learn.candidate import search_score
+from tasks.learn.header_range import seen_headers
 from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, save_model
@@ -101,6 +102,7 @@ def build_model(
         recipe=dict(job.recipe) if job.recipe else None,
         calibration=dict(outcome.calibration),
         thresholds=thresholds,
+        headers=seen_headers([case.facts for case in job.on("train")]) if job.recipe else {},
         hashes=dict(hashes),
     )
     if outcome.kind == "network":

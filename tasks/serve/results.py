@@ -19,10 +19,13 @@ IN_TRAINING = "patient_in_training"
 ID_IN_TRAINING = "patient_id_in_training"
 UNLIKE_TRAINING = "unlike_training"
 
+HEADER_UNLIKE = "header_unlike_training"
+
 FLAG_TEXTS = {
     IN_TRAINING: "patient was in training",
     ID_IN_TRAINING: "same patient id, from another source, was in training",
     UNLIKE_TRAINING: "unlike anything seen",
+    HEADER_UNLIKE: "header unlike training",
 }
 """How known flags are shown; another flag is shown by its own name."""
 
@@ -61,7 +64,9 @@ class PredictionRow:
     reason : str, optional
         Why it failed; holds no identifier.
     novelty : float, optional
-        How unlike the training data the input is; the model's scale.
+        How unlike the training data the input is; 1 is typical of them.
+    header : tuple of str
+        Header facts that no training case comes near, such as ``manufacturer``.
     """
 
     case_id: str
@@ -78,6 +83,7 @@ class PredictionRow:
     no_dicom: str | None = None
     reason: str | None = None
     novelty: float | None = None
+    header: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class ModelFacts:
     task: str
     created: str
     threshold: float | None = None
+    novelty_limit: float | None = None
+    """Novelty above which a case is flagged."""
     positive: str | None = None
     classes: tuple[str, ...] = ()
     status: str = "research use only"
@@ -164,8 +172,8 @@ def _write_csv(path: Path, rows: Sequence[PredictionRow], model: ModelFacts) -> 
     classes = list(dict.fromkeys([*model.classes, *(c for r in rows for c in r.probabilities)]))
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     head = ["case_id", "status", "label", "score", "threshold"]
-    tail = ["flags", "novelty", "mask", "seg", "no_dicom", "sr", "overlay", "reason"]
-    tail += ["model", "version", "digest"]
+    tail = ["flags", "novelty", "novelty_limit", "header", "mask", "seg", "no_dicom", "sr"]
+    tail += ["overlay", "reason", "model", "version", "digest"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*head, *(f"p_{name}" for name in classes), *measures, *tail])
@@ -174,8 +182,8 @@ def _write_csv(path: Path, rows: Sequence[PredictionRow], model: ModelFacts) -> 
                 [row.case_id, row.status, row.label, row.score, model.threshold]
                 + [row.probabilities.get(name) for name in classes]
                 + [row.measures.get(name) for name in measures]
-                + [" ".join(row.flags), row.novelty, row.mask, row.seg, row.no_dicom, row.sr]
-                + [row.overlay, row.reason]
+                + [" ".join(row.flags), row.novelty, model.novelty_limit, " ".join(row.header)]
+                + [row.mask, row.seg, row.no_dicom, row.sr, row.overlay, row.reason]
                 + [model.name, model.version, model.digest]
             )
 
@@ -206,6 +214,7 @@ def _render(rows: Sequence[PredictionRow], model: ModelFacts, has_sources: bool)
         failed=sum(row.status == FAILED for row in rows),
         measures=list(dict.fromkeys(name for row in rows for name in row.measures)),
         has_pictures=any(row.overlay for row in rows),
+        has_novelty=any(row.novelty is not None for row in rows),
         has_scores=any(row.score is not None for row in rows),
         has_masks=any(row.mask for row in rows),
         has_dicom=any(row.seg or row.sr for row in rows),

@@ -136,8 +136,7 @@ def test_distances_are_one_for_kin_and_large_for_strangers():
     train = rng.normal(size=(400, 20)) @ mixing
     model = fit_ood(train)
     kin = model.score(rng.normal(size=(400, 20)) @ mixing)
-    # The shrunk covariance is wider than the true one, so kin lie a little below 1.
-    assert 0.8 < kin.mean() < 1.1
+    assert 0.9 < kin.mean() < 1.2
     limit = ood_threshold(kin)
     assert np.mean(kin > limit) == pytest.approx(0.01, abs=0.005)
     # Each feature within its usual range, but not together as they were in training.
@@ -145,6 +144,35 @@ def test_distances_are_one_for_kin_and_large_for_strangers():
     assert np.mean(model.score(strangers) > limit) > 0.9
     np.testing.assert_array_equal(from_arrays(model.arrays()).score(kin[:, None] * train),
                                   model.score(kin[:, None] * train))  # fmt: skip
+
+
+def test_the_distance_is_that_to_the_fifth_nearest_training_case():
+    rng = np.random.default_rng(1)
+    train = rng.normal(size=(60, 3))
+    model, asked = fit_ood(train), rng.normal(size=(7, 3))
+    _, axes = np.linalg.eigh(np.corrcoef(train.T))
+    whitened = [(x - train.mean(0)) / train.std(0) @ axes for x in (train, asked)]
+    size = whitened[0].std(0)
+    apart = np.linalg.norm((whitened[1] / size)[:, None] - (whitened[0] / size)[None], axis=2)
+    own = np.linalg.norm((whitened[0] / size)[:, None] - (whitened[0] / size)[None], axis=2)
+    expected = np.sort(apart, 1)[:, 4] / np.median(np.sort(own, 1)[:, 5])
+    np.testing.assert_allclose(model.score(asked), expected, rtol=1e-6)
+
+
+def test_a_case_between_two_clouds_is_a_stranger():
+    """Their common mean is the likeliest place of all for one covariance."""
+    rng = np.random.default_rng(2)
+    side = np.repeat([-1.0, 1.0], 100)[:, None] * 6
+    train = np.concatenate([side, np.zeros((200, 3))], axis=1) + 0.3 * rng.normal(size=(200, 4))
+    between, beside = fit_ood(train).score(np.array([[0.0, 0, 0, 0], [6.0, 0, 0, 0]]))
+    assert between > 2 * beside
+
+
+def test_a_distance_of_format_1_is_still_read():
+    arrays = {"mean": np.zeros(2), "spread": np.ones(2), "whiten": np.eye(2)}
+    old = from_arrays(arrays)
+    np.testing.assert_allclose(old.score(np.array([[3.0, 4.0]])), 5 / np.sqrt(2))
+    assert old.arrays().keys() == arrays.keys()
 
 
 def test_a_silent_feature_does_not_make_every_case_a_stranger():

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.serve.results import (
     FAILED,
+    HEADER_UNLIKE,
     IN_TRAINING,
     UNLIKE_TRAINING,
     ModelFacts,
@@ -24,6 +25,7 @@ MODEL = ModelFacts(
     task="classification",
     created="2026-01-01",
     threshold=0.32,
+    novelty_limit=1.75,
     positive="pneumonia",
     classes=("normal", "pneumonia"),
 )
@@ -39,6 +41,14 @@ ROWS = (
     ),
     PredictionRow("b" * 32, status=FAILED, reason="missing_slices: 3 of 20"),
     PredictionRow("c" * 32, label="normal", score=0.1, novelty=float("nan")),
+    PredictionRow(
+        "d" * 32,
+        label="normal",
+        score=0.2,
+        novelty=2.5,
+        flags=(UNLIKE_TRAINING, HEADER_UNLIKE),
+        header=("manufacturer", "slice_thickness"),
+    ),
 )
 
 
@@ -46,7 +56,9 @@ def test_tables_hold_every_case_and_the_model(tmp_path):
     written = write_predictions(tmp_path, ROWS, MODEL)
     with written.csv.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["case_id"][0] for row in rows] == ["a", "b", "c"]
+    assert [row["case_id"][0] for row in rows] == ["a", "b", "c", "d"]
+    assert (rows[3]["novelty"], rows[3]["novelty_limit"]) == ("2.5", "1.75")
+    assert rows[3]["header"] == "manufacturer slice_thickness"
     assert rows[0]["p_pneumonia"] == "0.9"
     assert rows[0]["flags"] == "patient_in_training unlike_training"
     assert rows[1]["score"] == ""
@@ -67,6 +79,18 @@ def test_the_page_counts_flags_and_links_relatively(tmp_path):
     assert set(places) == {"overlays/a%20b.png", "predictions.csv", "predictions.json"}
     assert 'loading="lazy"' in page
     assert "http" not in page
+
+
+def test_the_page_says_of_every_case_how_unlike_the_training_it_is(tmp_path):
+    page = write_predictions(tmp_path, ROWS, MODEL).index.read_text()
+    assert "Unlike training" in page
+    assert 'data-novelty="2.5"' in page
+    assert "2.50 <span" in page
+    assert "of 1.75" in page
+    assert "header unlike training" in page
+    assert "manufacturer, slice thickness" in page
+    plain = write_predictions(tmp_path, ROWS[:2], MODEL).index.read_text()
+    assert 'data-sort="novelty"' not in plain
 
 
 def test_sources_are_for_the_user_alone(tmp_path):
