@@ -2,8 +2,8 @@
 
 To judge fold f, the logistic model learns from what the members say of each other fold g when they
 were trained without f *and* without g.  So nothing that judges f was ever fitted on f, at the price
-of k (k - 1) more fits of each member.  The usual stacking takes the members' ordinary folds, all but
-one of which were fitted on f; on random labels it finds something (docs/decisions/0024).
+of k (k - 1) more fits of each member.  The usual stacking takes the ordinary folds of the members,
+all but one of which were fitted on f; on random labels it finds something (docs/decisions/0024).
 """
 
 from collections.abc import Mapping, Sequence
