@@ -23,6 +23,7 @@ from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking
+from tasks.serve.beside import beside_members
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
 from tasks.serve.comparing import run_url
 from tasks.serve.gate import Scored, Verdict, decide
@@ -88,6 +89,7 @@ def decide_and_register(
             for outcome in outcomes
         ),
         trials=trial_table(outcomes),
+        fusions=beside_members(job, outcomes, scenario.evaluate),
         test={"challenger": test, "champion": champion_test},
         gate=verdict.to_dict(),
         operating_point=operating_point(ready, spec),
@@ -294,7 +296,7 @@ def start_of(spec: ModelSpec) -> dict[str, str]:
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
     names = [(f"p/{name}", "double") for name in spec.classes]
-    if spec.kind == "sklearn":
+    if spec.plan is None:
         words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
         return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]

@@ -34,6 +34,7 @@ from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
+from tasks.learn.fusing import fuse, fusions, pairs
 from tasks.learn.job import (
     FoldRecord,
     TrainingJob,
@@ -63,14 +64,16 @@ EPOCHS = "radloop-epochs"
 LINE_SECONDS = 20
 
 
-def _fit(scenario: str, key: str, candidate: str, fold: int) -> FoldRecord:
+def _fit(
+    scenario: str, key: str, candidate: str, fold: int, without: int | None = None
+) -> FoldRecord:
     settings = load_settings()
     place = settings.home / "training" / scenario / key
 
     def on_epoch(record: dict[str, Any]) -> None:
         tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
 
-    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home)
+    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home, without)
 
 
 class EpochLines:
@@ -167,11 +170,11 @@ def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
 
 
 def again(home: Home, address: str) -> Callable[[TrainingJob], Scores]:
-    """Return how a job with one candidate is trained for its out-of-fold scores alone."""
+    """Return how a job is trained for the out-of-fold scores of its last candidate alone."""
 
     def fit(job: TrainingJob) -> Scores:
         place = job.save(home.settings.home / "training" / job.scenario)
-        (records,) = fit_folds(job, address).values()
+        records = fit_folds(job, address)[job.candidates[-1]["name"]]
         shutil.rmtree(place)
         return out_of_fold(job, records)
 
@@ -204,19 +207,30 @@ def train_wave(scenario: str, key: str, resources: list[str]) -> dict[str, list[
     """Fit every fold of every candidate; networks ask for a GPU where workers offer one."""
     job = load_job(load_settings().home / "training" / scenario / key)
     futures = []
+    again = pairs(job)
     # The longest first, so that no worker waits at the end for one late network.
     for body in sorted(job.candidates, key=lambda body: body["kind"] != "network"):
+        if body["kind"] == "fusion":
+            continue
         wants_gpu = body["kind"] == "network" and "GPU" in resources
         with dask.annotate(resources={"GPU": 1}) if wants_gpu else nullcontext():
             futures += [
                 fit_one_fold.submit(scenario, key, body["name"], fold) for fold in job.folds
             ]
-    found: dict[str, list[FoldRecord]] = {}
+            futures += [
+                fit_one_fold.submit(scenario, key, *one) for one in again if one[0] == body["name"]
+            ]
+    records: list[FoldRecord] = []
     with progress("training", total=len(futures), unit="folds") as advance:
         for number, future in enumerate(as_completed(futures), start=1):
-            record = future.result()
-            found.setdefault(record.candidate, []).append(record)
+            records.append(future.result())
             advance(number, len(futures))
+    found: dict[str, list[FoldRecord]] = {body["name"]: [] for body in job.candidates}
+    for record in records:
+        if record.without is None:
+            found[record.candidate].append(record)
+    for candidate in fusions(job):
+        found[candidate.name] = fuse(job, candidate, records)
     return found
 
 
@@ -239,7 +253,7 @@ def conclude(
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         folder, pictures = Path(scratch) / "model", Path(scratch) / "figures"
         hashes = ready.hashes | {"recipe_hash": recipe_hash(job), "code_hash": code_hash()}
-        spec = build_model(job, place, chosen, folder, hashes)
+        spec = build_model(job, place, chosen, folder, hashes, outcomes)
         uses = use_edition(home.catalog, ready.split, ready.edition, run_id, "training")
         scores, shown = judge_side(home, ready, job.on("test"), folder, pictures)
         test = metric_table(

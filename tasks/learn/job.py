@@ -6,7 +6,7 @@ fold. The key is a hash of everything that matters, so a run that was killed fin
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.hashing import digest_json
 from tasks.learn.candidate import TabularCandidate, search_score
+from tasks.learn.fusion import FusionCandidate
 from tasks.learn.header import header_frame
 from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
 from tasks.learn.weights import find_weights
 
 JOB_FILE = "job.json"
 
-Candidate = NetworkCandidate | TabularCandidate
+Candidate = NetworkCandidate | TabularCandidate | FusionCandidate
+
+_KINDS: dict[str, type[Candidate]] = {"network": NetworkCandidate, "fusion": FusionCandidate}
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,13 @@ class TrainingJob:
     def candidate(self, name: str) -> Candidate:
         """Return one candidate's config."""
         (body,) = (body for body in self.candidates if body["name"] == name)
-        kind = NetworkCandidate if body["kind"] == "network" else TabularCandidate
+        kind = _KINDS.get(body["kind"], TabularCandidate)
         return kind.model_validate(dict(body))
+
+    def without(self, fold: int | None) -> "TrainingJob":
+        """Return the job with a fold left out of its training side."""
+        kept = tuple(c for c in self.cases if fold is None or c.fold != fold or c.side != "train")
+        return replace(self, cases=kept)
 
     def plan(self, candidate: NetworkCandidate) -> NetworkPlan:
         """Make a network candidate definite for this job's images."""
@@ -154,6 +162,8 @@ class FoldRecord:
     resumed: int = 0
     trials: tuple[Mapping[str, Any], ...] = ()
     """Of the search inside this fold, see `tasks.learn.trial.rows`."""
+    without: int | None = None
+    """A second fold it was not trained on, see `tasks.learn.fusing`."""
 
 
 def fit_fold(
@@ -163,6 +173,7 @@ def fit_fold(
     fold: int,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     home: Path | None = None,
+    without: int | None = None,
 ) -> FoldRecord:
     """Fit one fold of one candidate, or go on with it where a killed run left it.
 
@@ -178,12 +189,27 @@ def fit_fold(
         Gets each epoch's record of a network.
     home : Path, optional
         Where the file of a candidate's ``weights`` is looked for, see `tasks.learn.weights`.
+    without : int, optional
+        A second fold to train without, for a fusion that judges it.
     """
-    job = load_job(place)
+    from tasks.learn.trial import read_found, with_params
+
+    job = load_job(place).without(without)
     candidate = job.candidate(name)
     if candidate.kind == "network":
-        return _fit_network(job, candidate, place, store_root, fold, on_epoch, home)
-    return _fit_table(job, candidate, fold)
+        # Settings that were searched for without the fold that will be judged.
+        settled, folder = (fold, "") if without is None else (without, f"-without{without}")
+        found: dict[str, Any] = {"params": {}, "trials": ()}
+        if candidate.search:
+            found = read_found(place, name, settled)
+            candidate = with_params(candidate, found["params"])
+        out = place / name / f"fold{fold}{folder}"
+        record = _fit_network(job, candidate, place, store_root, fold, out, on_epoch, home)
+        params = {**found["params"], **record.params}
+        record = replace(record, params=params, trials=tuple(found["trials"]))
+    else:
+        record = _fit_table(job, candidate, fold)
+    return replace(record, without=without)
 
 
 def _fit_network(
@@ -192,16 +218,12 @@ def _fit_network(
     place: Path,
     store_root: str,
     fold: int,
+    out_dir: Path,
     on_epoch: Callable[[dict[str, Any]], None] | None,
     home: Path | None,
 ) -> FoldRecord:
     from tasks.learn.train import train_fold
-    from tasks.learn.trial import read_found, with_params
 
-    found: dict[str, Any] = {"params": {}, "trials": ()}
-    if candidate.search:
-        found = read_found(place, candidate.name, fold)
-        candidate = with_params(candidate, found["params"])
     training = job.on("train")
     result = train_fold(
         job.plan(candidate),
@@ -209,7 +231,7 @@ def _fit_network(
         training_cases(training),
         [case.case_id for case in training if case.fold != fold],
         [case.case_id for case in training if case.fold == fold],
-        place / candidate.name / f"fold{fold}",
+        out_dir,
         seed=candidate.seed + job.seed,
         on_epoch=on_epoch,
         masks=None if job.masks is None else MaskConfig.model_validate(dict(job.masks)),
@@ -225,12 +247,11 @@ def _fit_network(
         others={name: _rows(values) for name, values in result.val_others.items()},
         ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
         history=result.history,
-        params={**found["params"], "best_epoch": result.best_epoch, "batch": result.batch},
+        params={"best_epoch": result.best_epoch, "batch": result.batch},
         weights=str(Path(result.weights_path).relative_to(place)),
         seconds=result.seconds,
         device=result.device,
         resumed=result.resumed,
-        trials=tuple(found["trials"]),
     )
 
 

@@ -75,6 +75,10 @@ def judge_files(
     """Judge images by their voxels, with a network or by what the recipe measures in them."""
     if isinstance(model, TabularModel):
         return judge_measured(model, cases)
+    if model.spec.kind == "fusion":
+        from tasks.learn.fused import judge_fused
+
+        return judge_fused(model, cases)
     return judge_images(model, cases)
 
 
@@ -95,11 +99,11 @@ def judge_images(
     Judgement or BadCase
         BadCase where the files cannot be read or a step of the recipe refuses them.
     """
-    recipe = _recipe_of(model.spec)
+    recipe = recipe_of(model.spec)
     together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
-        ready = [_prepare(recipe, case) for case in chunk]
+        ready = [prepared_case(recipe, case) for case in chunk]
         seen = [one.image.array for one in ready if not isinstance(one, BadCase)]
         answers = iter(model.predict_many(seen) if seen else ())
         for case, one in zip(chunk, ready, strict=True):
@@ -109,7 +113,7 @@ def judge_images(
                 yield case, _judgement(model, recipe, case, one, next(answers))
 
 
-def _recipe_of(spec: ModelSpec) -> FittedRecipe:
+def recipe_of(spec: ModelSpec) -> FittedRecipe:
     """Return a model's recipe; refuses what cannot be obeyed here before any case is read."""
     recipe = FittedRecipe.from_dict(spec.recipe)
     fixed_shape(recipe)
@@ -117,7 +121,8 @@ def _recipe_of(spec: ModelSpec) -> FittedRecipe:
     return recipe
 
 
-def _prepare(recipe: FittedRecipe, case: OrderCase) -> PreparedCase | BadCase:
+def prepared_case(recipe: FittedRecipe, case: OrderCase) -> PreparedCase | BadCase:
+    """Read a case and obey the recipe."""
     try:
         return prepare(recipe, case)
     except BadCase as error:
@@ -173,8 +178,11 @@ def judge_rows(
     """
     from tasks.learn.tabular import predict_table, table_frame
 
-    frame = header_frame(facts) if is_header_model(model.spec) else table_frame(facts)
-    probability = predict_table(model.pipeline, frame, len(model.spec.classes))
+    if model.spec.kind == "fusion":
+        probability = model.predict(None, facts)
+    else:
+        frame = header_frame(facts) if is_header_model(model.spec) else table_frame(facts)
+        probability = predict_table(model.pipeline, frame, len(model.spec.classes))
     return [
         Judgement(case_id, digest_json(dict(row)), probability=p)
         for case_id, row, p in zip(
@@ -202,9 +210,9 @@ def judge_measured(
     """
     from tasks.learn.tabular import predict_table, table_frame
 
-    recipe = _recipe_of(model.spec)
+    recipe = recipe_of(model.spec)
     for case in cases:
-        ready = _prepare(recipe, case)
+        ready = prepare(recipe, case)
         if isinstance(ready, BadCase):
             yield case, ready
             continue

@@ -7,6 +7,7 @@ from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import FEWEST, NOT_STATED, Group, band
 from tasks.evaluate.table import metric_table
+from tasks.learn.fusing import needed
 from tasks.learn.job import TrainingJob
 from tasks.learn.permuted import FitAgain
 
@@ -49,8 +50,7 @@ def leave_each_out(job: TrainingJob, name: str, fact: str, fit: FitAgain, *,
     moved = tuple(
         replace(case, fold=folds.get(group_of[case.patient_key], len(kept))) for case in cases
     )
-    body = next(one for one in job.candidates if one["name"] == name)
-    scores = fit(replace(job, cases=moved, candidates=(body,)))
+    scores = fit(replace(job, cases=moved, candidates=needed(job, name)))
     found = []
     for value, fold in folds.items():
         part = scores.take([i for i, case in enumerate(moved) if case.fold == fold])

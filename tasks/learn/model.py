@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tasks.learn.fused import FusedModel
     from tasks.learn.ood import OodModel
 
 MODEL_FORMAT = 2
@@ -41,7 +42,7 @@ class ModelSpec(BaseModel):
     candidate: str
     """Name of the candidate that was chosen."""
     task: Literal["classification", "segmentation"]
-    kind: Literal["network", "sklearn"]
+    kind: Literal["network", "sklearn", "fusion"]
     classes: tuple[str, ...]
     """In the order of the probabilities; background first for a segmentation."""
     positive: str | None = None
@@ -50,6 +51,8 @@ class ModelSpec(BaseModel):
     """The fitted recipe that input must have passed."""
     features: tuple[str, ...] = ()
     """Columns of a table, in order."""
+    fusion: dict[str, Any] | None = None
+    """Parameters of ``tasks.learn.fusion.apply_fusion``; the members lie below ``members``."""
     calibration: dict[str, Any] | None = None
     """Parameters for ``evaluate.calibrate.apply_calibration``; ``predict`` does not apply them."""
     thresholds: dict[str, float] = {}
@@ -162,7 +165,7 @@ def read_spec(folder: str | Path) -> ModelSpec:
 
 def load_model(
     folder: str | Path, device: str | None = None, trusted: Collection[str] = ()
-) -> "Model | TabularModel":
+) -> "Model | TabularModel | FusedModel":
     """Load a model to ask it.
 
     Parameters
@@ -181,6 +184,10 @@ def load_model(
         foreign and not trusted.
     """
     spec = read_spec(folder)
+    if spec.kind == "fusion":
+        from tasks.learn.fused import load_fused
+
+        return load_fused(Path(folder), spec, device, trusted)
     numbers = Path(folder) / (WEIGHTS_FILE if spec.kind == "network" else SKOPS_FILE)
     if not numbers.is_file() or _sha256(numbers) != spec.weights_sha256:
         raise ModelRefused(

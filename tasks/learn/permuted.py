@@ -10,6 +10,7 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.leakage import random_label_alarm
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
+from tasks.learn.fusing import needed
 from tasks.learn.job import TrainingJob
 
 TABLE_REPEATS = 3
@@ -17,7 +18,8 @@ TABLE_REPEATS = 3
 network as long as the training itself."""
 
 FitAgain = Callable[[TrainingJob], Predictions | MaskScores]
-"""Trains a job with one candidate and returns its out-of-fold scores."""
+"""Trains a job and returns the out-of-fold scores of its last candidate; the others are what it
+needs."""
 
 
 def random_labels(
@@ -44,24 +46,25 @@ def random_labels(
     LeakageError
         When the alarm is raised, and again with other permutations.
     """
-    body = next(dict(one) for one in job.candidates if one["name"] == name)
+    bodies = tuple(
+        dict(one) | ({"search": {}} if one.get("search") else {}) for one in needed(job, name)
+    )
     repeats = config.random_labels
     if repeats is None:
-        repeats = 0 if body["kind"] == "network" else TABLE_REPEATS
+        repeats = 0 if any(one["kind"] == "network" for one in bodies) else TABLE_REPEATS
     if job.task != "classification" or len(job.classes) != 2:
         return ("Random labels were not tried: the alarm knows two classes only.",)
     if not repeats:
         return ("Random labels were not tried: `random_labels` under evaluate says how often.",)
     cases = job.on("train")
     positive = job.classes.index(job.positive) if job.positive else 1
-    body |= {"search": {}} if body.get("search") else {}
 
     def out_of_fold(labels: np.ndarray) -> np.ndarray:
         permuted = tuple(
             replace(case, target=positive if label else 1 - positive)
             for case, label in zip(cases, labels, strict=True)
         )
-        return fit(replace(job, cases=permuted, candidates=(body,))).score
+        return fit(replace(job, cases=permuted, candidates=bodies)).score
 
     for seed in (config.seed, config.seed + 1):
         alarm = random_label_alarm(

@@ -18,6 +18,7 @@ from tasks.imaging.standard import standard
 from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import LabelConfig
 from tasks.learn.candidate import TabularCandidate
+from tasks.learn.fusion import FusionCandidate
 from tasks.learn.plan import NetworkCandidate
 from tasks.scenario.channels import channel_misfits
 from tasks.serve.gate import GateConfig
@@ -27,7 +28,9 @@ _STRICT = ConfigDict(frozen=True, extra="forbid")
 CRON_FIELD = re.compile(r"[\d*/,\-A-Za-z]+")
 """What one of the five fields of a cron line may hold."""
 
-Candidate = Annotated[NetworkCandidate | TabularCandidate, Field(discriminator="kind")]
+Candidate = Annotated[
+    NetworkCandidate | TabularCandidate | FusionCandidate, Field(discriminator="kind")
+]
 
 
 class TriggerConfig(BaseModel):
@@ -119,7 +122,7 @@ class Scenario(BaseModel):
         """Networks it names: only among them is a foreign one that a model wants loaded."""
         return frozenset(one.network for one in self.candidates if one.kind == "network")
 
-    def candidate(self, name: str) -> NetworkCandidate | TabularCandidate:
+    def candidate(self, name: str) -> NetworkCandidate | TabularCandidate | FusionCandidate:
         """Return the candidate of that name; ScenarioError lists the names there are."""
         for candidate in self.candidates:
             if candidate.name == name:
@@ -141,7 +144,9 @@ def _misfits(scenario: Scenario) -> list[str]:
     except ValueError as error:
         return [*found, f"recipe: {error}"]
     for candidate in scenario.candidates:
-        if wrong := _misfit(candidate, scenario.task, columns, rows=rows):
+        if candidate.kind == "fusion":
+            found += _fusion_misfits(candidate, scenario)
+        elif wrong := _misfit(candidate, scenario.task, columns, rows=rows):
             found.append(f"candidates: {candidate.name} {wrong}")
     if rows and scenario.recipe:
         found.append("recipe: rows of a table have no images; remove the recipe")
@@ -150,6 +155,27 @@ def _misfits(scenario: Scenario) -> list[str]:
     found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
     found += channel_misfits(scenario.cohort.channel_set, scenario.recipe, scenario.candidates)
     found += _label_misfits(scenario)
+    return found
+
+
+def _fusion_misfits(fusion: FusionCandidate, scenario: Scenario) -> list[str]:
+    """Say why a fusion cannot be made of its members."""
+    if scenario.task != "classification":
+        return [f"candidates: {fusion.name} is a fusion, which cannot segment; use kind network"]
+    kinds = {one.name: one.kind for one in scenario.candidates}
+    good = [name for name, kind in kinds.items() if kind in ("network", "tabular")]
+    found = []
+    for name in fusion.members:
+        if kinds.get(name) == "header":
+            found.append(
+                f"candidates: {fusion.name} fuses {name!r}, which is header-only: it is the check "
+                "against shortcuts and never part of a model"
+            )
+        elif name not in good:
+            found.append(
+                f"candidates: {fusion.name} fuses {name!r}, which is no candidate of kind network "
+                f"or tabular; those are {', '.join(good) or 'none'}"
+            )
     return found
 
 

@@ -86,6 +86,8 @@ class ReportFacts:
         optionally ``run_id`` and ``note``.
     trials : sequence of mappings, optional
         Rows of what searches tried, all with the same keys.
+    fusions : sequence of mappings, optional
+        Rows of each fusion beside its members, all with the same keys.
     test : mapping, optional
         ``challenger`` and ``champion``, or whoever was scored: {metric: figure} or None.
     gate : mapping, optional
@@ -128,6 +130,7 @@ class ReportFacts:
     primary: str | None = None
     candidates: tuple[Mapping[str, Any], ...] | None = None
     trials: tuple[Mapping[str, Any], ...] = ()
+    fusions: tuple[Mapping[str, Any], ...] = ()
     test: Mapping[str, Mapping[str, Any] | None] | None = None
     gate: Mapping[str, Any] | None = None
     operating_point: Mapping[str, Any] | None = None

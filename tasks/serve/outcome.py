@@ -89,14 +89,17 @@ def build_model(
     outcome: CandidateOutcome,
     folder: Path,
     hashes: Mapping[str, str],
+    outcomes: Sequence[CandidateOutcome] = (),
 ) -> ModelSpec:
-    """Write the challenger: the folds of a network, or a table's model refitted on all of them."""
+    """Write the challenger: the folds of a network, a table's model refitted on all of them, or
+    the members of a fusion, which are among ``outcomes``, with the model over them.
+    """
     thresholds = {} if outcome.threshold is None else {POSITIVE: outcome.threshold}
     spec = ModelSpec(
         name=job.scenario,
         candidate=outcome.name,
         task=job.task,
-        kind="network" if outcome.kind == "network" else "sklearn",
+        kind=outcome.kind if outcome.kind in ("network", "fusion") else "sklearn",
         classes=job.classes if job.task == "classification" else ("background", *job.classes),
         positive=job.positive,
         recipe=dict(job.recipe) if job.recipe else None,
@@ -113,7 +116,43 @@ def build_model(
         limit = ood_threshold(distances) if distances else None
         spec = spec.model_copy(update={"plan": plan, "ood_threshold": limit})
         return save_model(folder, spec, folds=[place / r.weights for r in outcome.records])
+    if outcome.kind == "fusion":
+        return _join(job, place, outcome, folder, spec, outcomes)
     return _refit_table(job, outcome, folder, spec)
+
+
+def _join(
+    job: TrainingJob,
+    place: Path,
+    outcome: CandidateOutcome,
+    folder: Path,
+    spec: ModelSpec,
+    outcomes: Sequence[CandidateOutcome],
+) -> ModelSpec:
+    from tasks.learn.fused import MEMBERS, save_fused
+    from tasks.learn.fusing import fit
+    from tasks.learn.ood import ood_threshold
+
+    candidate = job.candidate(outcome.name)
+    by_name = {one.name: one for one in outcomes}
+    parts = {
+        name: build_model(job, place, by_name[name], folder / MEMBERS / name, spec.hashes)
+        for name in candidate.members
+    }
+    folds = [
+        {name: by_name[name].records[k] for name in candidate.members}
+        for k in range(len(job.folds))
+    ]
+    plans = [part.plan for part in parts.values() if part.plan is not None]
+    distances = [d for record in outcome.records for d in record.ood or ()]
+    columns = dict.fromkeys(name for part in parts.values() for name in part.features)
+    said = {
+        "fusion": fit(job, candidate, folds),
+        "plan": plans[0] if plans else None,
+        "features": tuple(columns),
+        "ood_threshold": ood_threshold(distances) if distances else None,
+    }
+    return save_fused(folder, spec.model_copy(update=said))
 
 
 def _refit_table(

@@ -88,13 +88,13 @@ def test_a_killed_search_goes_on_and_every_trial_is_kept_and_shown(place: Place)
         assert known.items() <= after.items()  # nothing was tried twice or lost
     assert not list((place.home / "training").rglob("trial*"))
 
-    tracker = Tracker(f"sqlite:///{place.home}/mlflow/mlflow.db", "small-limb", load_names())
-    runs = [run for run in search(tracker) if run.data.tags["kind"] == "trial"]
+    tracker = Tracker(f"sqlite:///{place.home / 'mlflow.db'}", "small-limb", load_names())
+    runs = search(tracker, "tags.kind = 'trial'")
     assert len(runs) == 3 * TRIALS
     assert {run.data.tags["trial_state"] for run in runs} >= {"chosen"}
     assert all("trial/lr" in run.data.params for run in runs)
     assert all("search/score" in run.data.metrics for run in runs)
-    parents = {run.info.run_id: run for run in search(tracker)}
+    parents = {run.info.run_id: run for run in search(tracker, "")}
     assert {parents[r.data.tags["mlflow.parentRunId"]].data.tags["kind"] for r in runs} == {
         "candidate"
     }

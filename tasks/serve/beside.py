@@ -1,0 +1,47 @@
+"""A fusion beside its members: figures and a paired test, for the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tasks.evaluate.compare import holm, paired_metric
+from tasks.evaluate.config import EvaluateConfig
+from tasks.learn.job import TrainingJob
+from tasks.serve.outcome import CandidateOutcome
+
+
+def beside_members(
+    job: TrainingJob, outcomes: Sequence[CandidateOutcome], config: EvaluateConfig
+) -> tuple[dict[str, Any], ...]:
+    """Return one row a fusion and member: both figures out of fold, and their difference.
+
+    Differences are of the same patients (paired DeLong for an AUROC of one case a patient, else a
+    bootstrap of patients); p-values are Holm's over the members of a fusion.
+    """
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    metric, found = config.primary, []
+    for fused in (one for one in outcomes if one.kind == "fusion"):
+        members = [by_name[name] for name in job.candidate(fused.name).members]
+        gaps = [
+            paired_metric(
+                fused.scores,
+                member.scores,
+                metric,
+                thresholds=(fused.threshold, member.threshold),
+                replicates=config.bootstrap,
+                seed=config.seed,
+            )
+            for member in members
+        ]
+        for member, gap, p in zip(members, gaps, holm([g.p_value for g in gaps]), strict=True):
+            found.append(
+                {
+                    "fusion": fused.name,
+                    f"{metric} of the fusion": fused.figures[metric],
+                    "alone": f"{member.name} ({member.kind})",
+                    f"{metric} alone": member.figures[metric],
+                    "better by": (gap.value, gap.lo, gap.hi),
+                    "p (Holm)": f"{p:.3g}",
+                    "test": gap.test,
+                }
+            )
+    return tuple(found)
