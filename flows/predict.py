@@ -31,7 +31,15 @@ from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, get_source, keys_behind, open_vault, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
-from tasks.learn.judge import POSITIVE, Judgement, called, judge_files, judge_rows, needs_files
+from tasks.learn.judge import (
+    POSITIVE,
+    Judgement,
+    called,
+    judge_files,
+    judge_rows,
+    missing_channels,
+    needs_files,
+)
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.overlays import most_of, overlay_png
@@ -245,6 +253,7 @@ def trained_on(home: Home, desk: Desk, chosen: Sequence[Case], split: str | None
 def _row(model: Any, one: Judgement, seen: str | None, body: Any, out: Path) -> PredictionRow:
     spec = model.spec
     flags = [seen] if seen else []
+    flags += [f"without_{name}" for name in missing_channels(spec, one)]
     if one.unlike:
         flags.append(UNLIKE_TRAINING)
     row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance)
