@@ -1,6 +1,7 @@
 """Who is in and on which side: the decision that preprocess, train, check and predict share."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tasks.archive.vault import get_source, project_key, recall
 from tasks.cohort.check import class_balance, explain_problems
 from tasks.cohort.draft import column_facts, draft_scenario, read_columns
 from tasks.cohort.official import decide_sides, official_values
-from tasks.cohort.select import Cohort, select
+from tasks.cohort.select import Cohort, narrow, select
 from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
 from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
@@ -81,6 +82,16 @@ def choose(
     """Select a scenario's cases and join their labels; decides nothing and writes nothing."""
     found = _label_sets(home, scenario, source)
     return select(home.catalog, scenario.cohort, scenario.labels, found, source), found
+
+
+def cases_named(home: Home, scenario: Scenario, case_ids: Collection[str]) -> list[Any]:
+    """Return the cases of these ids that still are, ordered by id."""
+    config = scenario.cohort
+    if not config.channels:
+        return cases(home.catalog, kind=config.kind, case_ids=case_ids)
+    together, _, _ = narrow(cases(home.catalog, kind=config.kind), config)
+    wanted = set(case_ids)
+    return [case for case in together if case.case_id in wanted]
 
 
 def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
@@ -164,6 +175,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         "unmatched": cohort.unmatched,
         "balance": balance,
         "notes": [
+            *no_cases(cohort),
             *_work(home, scenario, cohort),
             *advice(scenario.recipe, modalities(cohort.cases)),
             *(p.text for p in found if p.level != "error"),
@@ -199,6 +211,13 @@ def _work(home: Home, scenario: Scenario, cohort: Cohort) -> list[str]:
         f"to train: {len(scenario.candidates)} candidates, {scenario.split.folds} folds each"
     )
     return lines
+
+
+def no_cases(cohort: Cohort) -> list[str]:
+    """Say why studies whose series are channels make no case, with the first of each reason."""
+    first = {one.reason: one.detail for one in reversed(cohort.refused)}
+    count = Counter(one.reason for one in cohort.refused)
+    return [f"{count[why]} studies are no case, e.g. {detail}" for why, detail in first.items()]
 
 
 def several_volumes(refused: Sequence[Any]) -> list[str]:

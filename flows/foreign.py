@@ -58,7 +58,7 @@ def names_of(home: Home, ready: Ready, cases: Sequence[JobCase]) -> dict[str, se
             continue
         names = [case.case_id, case.series_key, case.accession_key]
         if case.kind != "row" and case.n_instances == 1:
-            locators = locators_of(home.catalog, case.case_id)
+            locators = locators_of(home.catalog, case.lead.case_id)
             ref = file_refs(home.vault, locators)[locators[0]]
             names.append(_stem(ref.member or ref.path))
         for name in filter(None, names):

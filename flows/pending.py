@@ -10,8 +10,10 @@ from flows.recipes import kept_recipe
 from flows.workload import known_memory, need_of
 from tasks.archive.aside import cases_aside, set_aside
 from tasks.archive.audit import append
-from tasks.archive.catalog import Case, add_quarantine
-from tasks.archive.commits import STAGES, settled_cases, want_cases
+from tasks.archive.catalog import Case
+from tasks.archive.commits import settled_cases, want_cases
+from tasks.archive.refused import put_refused
+from tasks.cohort.channels import MISSING, SEVERAL
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
 from tasks.store.outlook import describe_aside, memory_detail
@@ -55,15 +57,9 @@ def take_up(
     left = cases_left(home, ready, recipe_key)
     ids = [case.case_id for case in left]
     want_cases(home.catalog, recipe_key, ids)
-    for one in ready.cohort.refused:
-        add_quarantine(
-            home.catalog,
-            stage=STAGES["image"],
-            reason=one.reason,
-            detail=one.detail,
-            case_id=one.case_id,
-            recipe_id=recipe_key,
-        )
+    if ready.scenario.cohort.channels:
+        refused = [(one.case_id, one.reason, one.detail) for one in ready.cohort.refused]
+        put_refused(home.catalog, recipe_key, (MISSING, SEVERAL), refused)
     large = too_large(map(need_of, left), recipe, memory)
     details = {case_id: memory_detail(needed, memory) for case_id, needed in large.items()}
     set_aside(home.catalog, recipe_key, ids, details)

@@ -29,7 +29,15 @@ from tasks.archive.vault import file_refs, get_source, keys_behind, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.header_range import outside
-from tasks.learn.judge import POSITIVE, Judgement, called, judge_files, judge_rows, needs_files
+from tasks.learn.judge import (
+    POSITIVE,
+    Judgement,
+    called,
+    judge_files,
+    judge_rows,
+    missing_channels,
+    needs_files,
+)
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.overlays import most_of, overlay_png
@@ -223,6 +231,7 @@ def _row(
 ) -> PredictionRow:
     spec = model.spec
     flags = [seen] if seen else []
+    flags += [f"without_{name}" for name in missing_channels(spec, one)]
     if one.unlike:
         flags.append(UNLIKE_TRAINING)
     if strange:

@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.futures import as_completed
 
 from flows import reports
-from flows.cohorts import Ready, settle
+from flows.cohorts import Ready, cases_named, settle
 from flows.console import say
 from flows.fitting import fitted_recipe
 from flows.home import Home, held_lease, lease, store_lease
@@ -19,7 +19,6 @@ from flows.policy import PART_TAG, task
 from flows.runners import bounded_memory, crew, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
-from tasks.archive.catalog import cases
 from tasks.archive.commits import PartRow, commit_part, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.errors import RadloopError, StoreError
@@ -158,12 +157,13 @@ def image_wave(scenario: str, recipe_key: str, number: int) -> list[PartRecord]:
     The longest part is handed out first: the last one to end is then a short one.
     """
     home = Home(load_settings())
-    kind = home.scenario(scenario).cohort.kind
     _, body = recipe_for(home.catalog, scenario)
     futures = []
     wave = waves(kept_plan(home, scenario, recipe_key))[number]
+    ids = [case_id for part in wave for case_id in part.case_ids]
+    by_id = {case.case_id: case for case in cases_named(home, home.scenario(scenario), ids)}
     for part in sorted(wave, key=lambda part: (-part.seconds, part.part_id)):
-        chosen = cases(home.catalog, kind=kind, case_ids=part.case_ids)
+        chosen = [by_id[case_id] for case_id in part.case_ids if case_id in by_id]
         order = WorkOrder(part.part_id, recipe_key, tuple(orders_of(home, chosen)))
         token = seal(order, home.settings.order_key)
         futures.append(make_image_part.submit(token, body["recipe"]))

@@ -38,7 +38,7 @@ def features(args: argparse.Namespace) -> int:
         )
         raise RadloopError(msg)
     measured = measured_under(home.catalog, key)
-    patients = _patients(home, scenario.cohort.kind, measured)
+    patients = _patients(home, scenario, measured)
     shown = [case_id for case_id in measured if case_id in patients]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", newline="", encoding="utf-8") as stream:
@@ -53,14 +53,12 @@ def features(args: argparse.Namespace) -> int:
     return 0
 
 
-def _patients(home: Home, kind: str, case_ids: Iterable[str]) -> dict[str, str]:
+def _patients(home: Home, scenario: Any, case_ids: Iterable[str]) -> dict[str, str]:
     """Return case id -> patient of the cases that still are; a grown series left its old one."""
-    from tasks.archive.catalog import cases
+    from flows.cohorts import cases_named
 
-    return {
-        case.case_id: case.patient_key
-        for case in cases(home.catalog, kind=kind, case_ids=list(case_ids))
-    }
+    found = cases_named(home, scenario, list(case_ids))
+    return {case.case_id: case.patient_key for case in found}
 
 
 def _cell(number: float | None) -> str:

@@ -28,7 +28,7 @@ LOOKED_AT = 50
 """Folders in which files of BraTS are looked for before a place is said to hold none."""
 
 _BRATS = re.compile(r"(?P<case>.+)[_-](?P<what>t1|t1ce|t2|flair|t1n|t1c|t2w|t2f|seg)\.nii(?:\.gz)?")
-_TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z-]+-\d+)-\d{3}")
+_TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z-]+-\d+)-\d{1,3}")
 _OLD_MASK = re.compile(r"(?i)brats.*_seg\.nii(?:\.gz)?")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 _SIDES = (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))

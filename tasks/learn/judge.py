@@ -280,6 +280,12 @@ def source_mask(
     return found
 
 
+def missing_channels(spec: ModelSpec, one: Judgement) -> list[str]:
+    """Return the names of the channels that a case was judged without."""
+    names = spec.recipe["channels"]["names"] if one.present else []
+    return [name for name, held in zip(names, one.present, strict=True) if not held]
+
+
 def called(spec: ModelSpec, probability: np.ndarray) -> str:
     """Return the class at the model's operating point."""
     threshold = spec.thresholds.get(POSITIVE)

@@ -31,6 +31,7 @@ PASSED_ON = {
     ("archive/metaimage.py", "REASON"),
     ("archive/nrrd.py", "REASON"),
     ("archive/quarantine.py", "reason"),
+    ("archive/refused.py", "why"),
     ("archive/volume.py", "certificate.reason"),
     ("archive/volume.py", "reason"),
     ("archive/walk.py", "reason"),

@@ -20,6 +20,36 @@ GREYS = {  # brain, necrosis, oedema, enhancing tumour
 }
 
 
+SCENARIO = """\
+name: tumour
+title: Brain tumour on four made-up sequences
+task: segmentation
+intended_use: Tests of radloop. Research use only.
+not_for: Anything clinical.
+population: Made-up brains.
+synthetic: true
+cohort:
+  kind: nifti
+  channels:
+    - {name: t1n, where: {sequence: t1n}}
+    - {name: t1c, where: {sequence: t1c}}
+    - {name: t2w, where: {sequence: t2w}}
+    - {name: t2f, where: {sequence: t2f}}
+  required: [t1c, t2f]
+labels: {format: decathlon, classes: [necrosis, oedema, enhancing]}
+recipe:
+  - {step: crop, shape: foreground}
+  - {step: normalise, method: nonzero_zscore}
+  - {step: pad, multiple_of: [4, 4, 4], value: 0}
+split: {source: keyed, test: 0.3, folds: 2, key: public, strata: []}
+candidates:
+  - {name: unet, kind: network, network: unet3d, epochs: 1, features: [4, 8], steps_per_epoch: 4,
+     batch: 2, modality_dropout: 0.4}
+evaluate: {primary: dice}
+gate: {margin: 0.1, min_patients: 2, undecidable: promote}
+"""
+
+
 def made(number: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return a patient's sequences (z, y, x) int16 and mask: 1 necrosis, 2 oedema, 3 enhancing."""
     rng = np.random.default_rng(number)

@@ -1,11 +1,12 @@
 """Four sequences of a brain from their files to a mask, and on without one of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flows.cohorts import settle
+from flows.cohorts import cases_named, no_cases, settle
 from flows.fitting import fitted_recipe
 from flows.home import Home
 from flows.jobs import write_job
@@ -18,46 +19,19 @@ from tasks.archive.commits import PartRow, commit_part
 from tasks.archive.intake import ingest
 from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.archive.sources import resolve_source
+from tasks.archive.vault import recall
+from tasks.cohort.select import narrow
 from tasks.errors import BadCase
 from tasks.evaluate.segmentation import dice_per_class
 from tasks.imaging.recipe import FittedRecipe
 from tasks.learn.job import fit_fold
-from tasks.learn.judge import judge_image
+from tasks.learn.judge import judge_image, missing_channels
 from tasks.learn.model import ModelSpec, load_model, save_model
 from tasks.scenario.text import parse_scenario
 from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.read import open_part
-from tests.flows.brats import SEQUENCES, made, write_patient
+from tests.flows.brats import SCENARIO, SEQUENCES, made, write_patient
 from tests.flows.running import Place
-
-SCENARIO = """\
-name: tumour
-title: Brain tumour on four made-up sequences
-task: segmentation
-intended_use: Tests of radloop. Research use only.
-not_for: Anything clinical.
-population: Made-up brains.
-synthetic: true
-cohort:
-  kind: nifti
-  channels:
-    - {name: t1n, where: {sequence: t1n}}
-    - {name: t1c, where: {sequence: t1c}}
-    - {name: t2w, where: {sequence: t2w}}
-    - {name: t2f, where: {sequence: t2f}}
-  required: [t1c, t2f]
-labels: {format: decathlon, classes: [necrosis, oedema, enhancing]}
-recipe:
-  - {step: crop, shape: foreground}
-  - {step: normalise, method: nonzero_zscore}
-  - {step: pad, multiple_of: [4, 4, 4], value: 0}
-split: {source: keyed, test: 0.3, folds: 2, key: public, strata: []}
-candidates:
-  - {name: unet, kind: network, network: unet3d, epochs: 1, features: [4, 8], steps_per_epoch: 4,
-     batch: 2, modality_dropout: 0.4}
-evaluate: {primary: dice}
-gate: {margin: 0.1, min_patients: 2, undecidable: promote}
-"""
 
 PATIENTS = 8
 
@@ -116,8 +90,6 @@ def brains(tmp_path_factory):
 
 def number_of(home, case):
     """Return which made-up patient a case is of."""
-    from tasks.archive.vault import recall
-
     return int(recall(home.vault, "patient", case.patient_key).rpartition("-")[2][-5:])
 
 
@@ -130,6 +102,9 @@ def test_the_funnel_and_the_quarantine_say_who_has_which_sequence(brains):
     (row,) = [row for row in quarantine(home.catalog) if row.recipe_id == key]
     assert (row.stage, row.reason) == ("preprocess", "missing_channel")
     assert "no series for t1c" in row.detail
+    assert no_cases(ready.cohort) == [f"1 studies are no case, e.g. {row.detail}"]
+    ids = [case.case_id for case in ready.cohort.cases]
+    assert cases_named(home, ready.scenario, [*ids[:2], "f" * 32]) == list(ready.cohort.cases[:2])
 
 
 def test_every_sequence_is_stored_on_one_grid_in_the_order_of_the_scenario(brains):
@@ -191,11 +166,12 @@ def test_a_new_patient_is_judged_with_the_sequences_there_are(trained, brains, t
     write_patient(tmp_path / "new", 90, missing)
     home = Home(Settings(home=tmp_path / "home"))
     ingest(resolve_source(str(tmp_path / "new"), "new"), home.catalog, home.vault, home.names)
-    found, _, refused = narrowed(home, ready.scenario)
+    found, _, refused = narrow(cases(home.catalog, kind="nifti"), ready.scenario.cohort)
     (order,) = orders_of(home, found)
     one = judge_image(model, order)
     assert refused == ()
     assert one.present == tuple(name not in missing for name in SEQUENCES)
+    assert missing_channels(model.spec, one) == [n for n in SEQUENCES if n in missing]
     images, mask = made(90)
     assert one.mask.shape == mask.shape
     np.testing.assert_array_equal(one.image, images["t1c"])
@@ -205,19 +181,11 @@ def test_a_new_patient_is_judged_with_the_sequences_there_are(trained, brains, t
     home.vault.dispose()
 
 
-def narrowed(home, scenario):
-    from tasks.cohort.select import narrow
-
-    return narrow(cases(home.catalog, kind="nifti"), scenario.cohort)
-
-
 def test_a_patient_without_a_needed_sequence_is_answered_with_the_reason(trained, brains):
     model, _ = trained
     home, ready, _, _ = brains
-    (order, *_) = orders_of(home, ready.cohort.cases[:1])
+    (order,) = orders_of(home, ready.cohort.cases[:1])
     lacking = tuple(one for one in order.series if one.channel != "t2f")
-    from dataclasses import replace
-
     with pytest.raises(BadCase, match="no series for t2f") as refusal:
         judge_image(model, replace(order, series=lacking))
     assert refusal.value.reason == "missing_channel"

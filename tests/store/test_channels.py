@@ -7,7 +7,10 @@ import pytest
 import tensorstore as ts
 import zarr
 
+from tasks.archive.commits import PartRow
+from tasks.errors import StoreError
 from tasks.imaging.recipe import FittedRecipe, FittedStep
+from tasks.store.compact import merge_parts, plan_merges
 from tasks.store.read import open_part
 from tasks.store.schema import part_id, recipe_id
 from tasks.store.verify import verify_part
@@ -33,8 +36,8 @@ def several(case_id: str, fixed=None) -> Prepared:
     )  # fmt: skip
 
 
-def written(root, fixed=None, cases=4, produce=None):
-    names = [case_name(number) for number in range(cases)]
+def written(root, fixed=None, numbers=range(4), produce=None):
+    names = [case_name(number) for number in numbers]
     return write_part(
         str(root),
         part_id(names, RECIPE, "image"),
@@ -104,19 +107,35 @@ def test_other_readers_see_the_axis_of_channels(tmp_path, fixed):
     assert len(scale) == len(axes)
 
 
+@pytest.mark.parametrize("fixed", [None, FIXED], ids=["unequal", "packed"])
+def test_merged_parts_are_the_one_made_at_once(tmp_path, fixed):
+    rows = []
+    for numbers in ((0, 3), (1, 2)):
+        record = written(tmp_path, fixed, numbers=numbers)
+        rows.append(
+            PartRow(
+                record.part_id, "image", RECIPE, None, None, record.path, record.case_ids,
+                record.bytes, record.digest,
+            )
+        )  # fmt: skip
+    (merge,) = plan_merges(rows)
+    at_once = written(tmp_path / "at once", fixed)
+    assert merge_parts(str(tmp_path), merge).digest == at_once.digest
+
+
 def test_a_damaged_channel_is_an_error_and_not_zeros(tmp_path):
-    record = written(tmp_path, cases=1)
+    record = written(tmp_path, numbers=[0])
     shard = tmp_path / record.path / f"cases/{case_name(0)}/0/c/0/0/0/0"
     raw = bytearray(shard.read_bytes())
     raw[len(raw) // 2] ^= 1
     shard.write_bytes(raw)
-    with pytest.raises(Exception, match="is damaged"):
+    with pytest.raises(StoreError, match="is damaged"):
         open_part(str(tmp_path), record.path).read(case_name(0))
     assert verify_part(str(tmp_path), record.path)
 
 
 def test_a_reader_of_the_older_format_would_refuse_the_part_and_say_so(tmp_path):
-    record = written(tmp_path, cases=1)
+    record = written(tmp_path, numbers=[0])
     manifest = json.loads((tmp_path / record.path / "MANIFEST.json").read_text())
     assert (manifest["format_version"], manifest["channels"]) == (3, list(NAMES))
 
@@ -126,5 +145,5 @@ def test_a_case_with_other_channels_than_its_part_is_a_failure(tmp_path):
         made = several(case_id)
         return Prepared(made.array[:2], made.affine, (), {}, {}, {}, made.present[:2])
 
-    ((_, reason, detail),) = written(tmp_path, cases=1, produce=lacking).failures
+    ((_, reason, detail),) = written(tmp_path, numbers=[0], produce=lacking).failures
     assert (reason, detail) == ("wrong_shape", "2 channels where the part holds 3")
