@@ -60,6 +60,7 @@ def write_stack(
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.FrameOfReferenceUID = visit.uid("frame")
         dataset.PositionReferenceIndicator = ""
+        dataset.PatientPosition, dataset.AcquisitionNumber = "HFS", "1"
         dataset.InstanceNumber = str(k + 1)
         dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         position = (affine @ [k, 0, 0, 1])[:3]

@@ -104,6 +104,7 @@ def _dataset(
 ) -> Dataset:
     dataset = header(visit, "US", _US, "BREAST", "breast ultrasound")
     dataset.PatientSex = "F"
+    dataset.Laterality, dataset.PatientOrientation = "LR"[visit.patient % 2], ""
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "BREAST"]
     dataset.Manufacturer, dataset.ManufacturerModelName = device.manufacturer, device.model
     dataset.SOPInstanceUID = visit.uid("US", "instance")

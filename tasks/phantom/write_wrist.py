@@ -157,4 +157,19 @@ def _dataset(
     dataset.ImageLaterality = "L" if wrist.left else "R"
     dataset.PatientOrientation = ["L", "F"] if wrist.left else ["R", "F"]
     dataset.BurnedInAnnotation = "NO"
+    if vendor.modality == "DX":
+        _add_detector(dataset, inverse)
     return dataset
+
+
+def _add_detector(dataset: Dataset, inverse: bool) -> None:
+    """Add what the DX modules ask for beyond CR's (PS3.3 A.26)."""
+    dataset.LossyImageCompression = "00"
+    dataset.PixelIntensityRelationship = "LOG"
+    dataset.PixelIntensityRelationshipSign = 1 if inverse else -1
+    dataset.DetectorType, dataset.PositionerType = "SCINTILLATOR", "NONE"
+    dataset.AcquisitionContextSequence = []
+    region = Dataset()
+    region.CodeValue, region.CodingSchemeDesignator = "74670003", "SCT"
+    region.CodeMeaning = "Wrist joint"
+    dataset.AnatomicRegionSequence = [region]
