@@ -91,7 +91,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "export": (
         "export:export",
-        "write every volume of series on its own grid: NIfTI with BIDS-style sidecars, or nnU-Net",
+        "write volumes as NIfTI or for nnU-Net; or results in DICOM, given back to their patients",
         "radloop export --to nifti --out nifti --source ct-archive",
     ),
     "features": (

@@ -41,16 +41,20 @@ class DicomDesk:
         from tasks.serve.dicom_out import Maker, write_dicom
 
         case = self.cases[row.case_id]
+        maker = Maker(self.home.names, self.facts, f"radloop {version('radloop')}")
         try:
             files = next(orders_of(self.desk, [case])).files if case.kind == "dicom" else ()
             images = stand_ins(case, files, self.home.names, self.choice)
+            made = write_dicom(
+                out / FOLDER, row, images, maker, mask=mask, seg=self.seg, sr=self.sr
+            )
         except BadCase as problem:
-            return replace(row, no_dicom=problem.reason if mask is not None else None)
-        maker = Maker(self.home.names, self.facts, f"radloop {version('radloop')}")
-        folder = out / FOLDER
-        made = write_dicom(folder, row, images, maker, mask=mask, seg=self.seg, sr=self.sr)
+            return replace(row, no_dicom=problem.reason)
+        except Exception as error:
+            # Of one case; the others have theirs. Without the message, which could quote a header.
+            return replace(row, no_dicom=f"failed:{type(error).__name__}")
         return replace(
-            row, seg=_inside(made.seg), sr=_inside(made.sr), no_dicom=made.why_no_dicom or None
+            row, seg=_inside(made.seg), sr=_inside(made.sr), no_dicom=made.why_no_seg or None
         )
 
     def told(self, rows: Sequence[PredictionRow]) -> list[str]:
@@ -66,10 +70,26 @@ class DicomDesk:
 
 
 def dicom_desk(
-    home: Home, desk: Desk, outputs: Any, facts: ModelFacts, spec: Any, chosen: Sequence[Case]
+    home: Home,
+    desk: Desk,
+    outputs: Any,
+    facts: ModelFacts,
+    recipe: Mapping[str, Any] | None,
+    chosen: Sequence[Case],
 ) -> DicomDesk:
-    """Return who writes what a scenario's outputs ask for, for these cases."""
-    choice = parse_choice((spec.recipe or {}).get("volume"))
+    """Return who writes what a scenario's outputs ask for, for these cases.
+
+    Parameters
+    ----------
+    home, desk : Home, Desk
+        Whose pseudonyms, and who knows the cases' files.
+    outputs : OutputConfig
+    facts : ModelFacts
+    recipe : mapping, optional
+        The model's own; it says which volume of a series is judged.
+    chosen : sequence of Case
+    """
+    choice = parse_choice((recipe or {}).get("volume"))
     known = {case.case_id: case for case in chosen}
     return DicomDesk(home, desk, facts, choice, known, outputs.seg, outputs.sr)
 

@@ -132,7 +132,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
                 f"`radloop check {scenario}`"
             )
             raise RadloopError(msg)
-        dicom = dicom_desk(home, desk, body.outputs, facts, model.spec, chosen)
+        dicom = dicom_desk(home, desk, body.outputs, facts, model.spec.recipe, chosen)
         rows = list(_answers(home, desk, body, model, champion, chosen, out, dicom))
         rows += [PredictionRow(r.case_id, status=FAILED, reason=r.reason) for r in refused]
         rows += _unreadable(desk, rows)

@@ -86,6 +86,9 @@ def segmentation(
         content_description=f"{RESEARCH}: {maker.model.title}"[:LONGEST_TEXT],
         **common_arguments(maker, row.case_id, "seg"),
     )
+    if "ImagePositionPatient" not in images[0]:
+        # Type 2C: asked for where no frame has a place, and may be empty.
+        made.PatientOrientation = None
     # highdicom draws it; the same result would differ each time.
     organization = maker.uid(row.case_id, "dimensions")
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
