@@ -8,7 +8,7 @@ import numpy as np
 from flows.cohorts import Ready
 from flows.console import progress, say
 from flows.home import Home
-from flows.probing import orders_of_cases
+from flows.probing import orders_of_cases, unasked
 from tasks.evaluate.config import EXPLAINED_IMAGES, EXPLAINED_ROWS
 from tasks.evaluate.explanation_figure import LookPanel, draw_looks, draw_ruin, draw_shapley
 from tasks.evaluate.saliency import Looked, summary
@@ -35,6 +35,9 @@ def explained(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures
     if wanted is None:
         wanted = EXPLAINED_IMAGES if network else EXPLAINED_ROWS
     if not wanted or job.task != "classification":
+        return Probe()
+    if reason := unasked(model.spec):
+        say(f"  not explained: {reason}")
         return Probe()
     sample = sample_cases(job.on("test"), wanted)
     pictures.mkdir(parents=True, exist_ok=True)

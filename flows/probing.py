@@ -20,7 +20,7 @@ from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.judge import POSITIVE, needs_files
-from tasks.learn.model import load_model
+from tasks.learn.model import ModelSpec, load_model
 from tasks.learn.stressed import judge_corrupted, sample_cases
 from tasks.serve.probes import Probe
 
@@ -36,6 +36,9 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
     if wanted is None:
         wanted = STRESSED_MASKS if job.task == "segmentation" else STRESSED_IMAGES
     if not wanted or not needs_files(model.spec):
+        return Probe()
+    if reason := unasked(model.spec):
+        say(f"  robustness not measured: {reason}")
         return Probe()
     sample = sample_cases(job.on("test"), wanted)
     kind, corruptions = wanted_corruptions(config.robustness, sample)
@@ -79,6 +82,15 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
         return Probe()
     say(f"  {measured.sentence()}")
     return shown(measured, pictures, model.spec.candidate)
+
+
+def unasked(spec: ModelSpec) -> str:
+    """Say why a model cannot be asked yet, or nothing."""
+    if spec.kind == "fusion":
+        return "the chosen model is a fusion, whose members are probed when they are chosen alone"
+    if spec.recipe and spec.recipe.get("channels"):
+        return "its cases have several series, which are not corrupted or explained yet"
+    return ""
 
 
 def shown(found: Robustness, pictures: Path, candidate: str) -> Probe:
