@@ -26,7 +26,9 @@ from tests.flows.test_resume import (
 
 PATIENTS = 40
 BROKEN = 4
-KILLS = 30
+THIRDS, KILLS = 3, 10
+"""Thirty kills in three tests, each of which can be run by itself where a pass was stopped."""
+
 LONGEST_PASS = 1800
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LONGEST_PASS)]
@@ -95,10 +97,13 @@ def calm(copy_of, tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple, floa
     return found, seconds
 
 
-def test_a_loop_killed_at_thirty_random_moments_ends_as_an_undisturbed_one(copy_of, calm, tmp_path):
+@pytest.mark.parametrize("third", range(THIRDS))
+def test_a_loop_killed_at_thirty_random_moments_ends_as_an_undisturbed_one(
+    copy_of, calm, tmp_path, third
+):
     expected, whole = calm
     seed = random.randrange(1 << 32)
-    print("seed", seed)
+    print("third", third, "seed", seed)
     draw = random.Random(seed)
     kills = ends = 0
     torn = copy_of(tmp_path / "torn0")
@@ -109,6 +114,7 @@ def test_a_loop_killed_at_thirty_random_moments_ends_as_an_undisturbed_one(copy_
         except subprocess.TimeoutExpired:
             kill_group(process, torn)
             kills += 1
+            print(f"kill {kills} in loop {ends + 1}", flush=True)
             check_nothing_half_done_is_visible(torn)
             continue
         assert process.returncode == 0
