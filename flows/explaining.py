@@ -11,7 +11,7 @@ from flows.home import Home
 from flows.probing import orders_of_cases, unasked
 from tasks.evaluate.config import EXPLAINED_IMAGES, EXPLAINED_ROWS
 from tasks.evaluate.explanation_figure import LookPanel, draw_looks, draw_ruin, draw_shapley
-from tasks.evaluate.saliency import Looked, summary
+from tasks.evaluate.saliency import YES, Looked, summary
 from tasks.learn.importance import feature_importance
 from tasks.learn.job import JobCase, TrainingJob, frame
 from tasks.learn.judge import called
@@ -84,7 +84,7 @@ def _looks(home: Home, ready: Ready, model: Any, sample: list[JobCase], pictures
     title = f"{spec.candidate}, test images"
     maps = draw_looks(pictures / "test-looks.png", panels, title=title)
     ruin = draw_ruin(pictures / "test-looks-ruined.png", looked, title=title)
-    shown = ", ".join(row["method"] for row in rows if row["shows the model"] == "yes") or "none"
+    shown = ", ".join(row["method"] for row in rows if row["shows the model"] == YES) or "none"
     figures = (
         {
             "path": str(maps),
@@ -96,7 +96,7 @@ def _looks(home: Home, ready: Ready, model: Any, sample: list[JobCase], pictures
             "path": str(ruin),
             "title": "Do the maps show the model?",
             "caption": "What is left of each map when weights are drawn anew, from the output "
-            f"inwards (first fold). Methods whose maps fall: {shown}.",
+            f"inwards (first fold). Maps that are shown to fall below 0.3: {shown}.",
         },
     )
     return Probe(

@@ -93,7 +93,7 @@ def draw_ruin(path: str | Path, found: Sequence[Looked], *, title: str = "") -> 
             ylabel="rank correlation with its own map"
             if name == "rank"
             else "SSIM with its own map",
-            ylim=(-0.45, 1.05),
+            ylim=(-1.05, 1.05),
         )
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, framealpha=0.9, edgecolor="none")

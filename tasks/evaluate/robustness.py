@@ -105,7 +105,7 @@ class Robustness:
     def sentence(self) -> str:
         """Say what is lost on the whole, and to what most."""
         if not np.isfinite(self.balanced.value):
-            return "The model is no better than chance on these cases: there is no skill to lose."
+            return "On these cases the model is no better than chance: there is no skill to lose."
         worst = max(self.lost, key=lambda name: self.lost[name].value)
         return (
             f"Balanced relative degradation {_words(self.balanced)}: the share of the model's "

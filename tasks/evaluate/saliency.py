@@ -24,6 +24,9 @@ SIMILAR = 0.3
 """A map that keeps a rank correlation of more than this with that of a ruined model shows the image
 and not the model."""
 
+YES = "yes"
+"""What a method is called whose maps the weights decide."""
+
 SSIM_WINDOW = 7
 """Side of the window of the structural similarity (Wang et al. 2004), in pixels."""
 
@@ -133,9 +136,9 @@ def summary(
     Returns
     -------
     list of dict
-        ``method``, ``rank left`` and ``SSIM left`` of the wholly ruined model, ``says something of
-        the model``, and for every mask ``points into``, ``energy in`` and its ``area``; figures
-        that no case has are left out.
+        The method, what is left of rank correlation and SSIM with the wholly ruined model, whether
+        the maps show the model, and for every mask how often they point into it, which share lies
+        in it, and its own share of the image.
     """
     names = list(dict.fromkeys(name for one in found for name in one.masks))
     rows = []
@@ -146,7 +149,7 @@ def summary(
             "method": method.replace("_", " "),
             "rank correlation with a ruined model": left,
             "SSIM with it": _mean([one.ssim[-1] for one in ours], replicates, seed),
-            "shows the model": "yes" if abs(left.value) < SIMILAR else "no, do not read it",
+            "shows the model": _shown(left),
         }
         for name in names:
             seen = [one.masks[name] for one in ours if name in one.masks]
@@ -157,6 +160,13 @@ def summary(
             row[f"area of {name}"] = _mean([area for *_, area in seen], replicates, seed)
         rows.append(row)
     return rows
+
+
+def _shown(left: Interval) -> str:
+    """Say whether the weights decide a map, as far as the interval does."""
+    if max(abs(left.lo), abs(left.hi)) < SIMILAR:
+        return YES
+    return "no, do not read it" if left.lo > SIMILAR else "undecided, too few cases"
 
 
 def _mean(values: Sequence[float], replicates: int, seed: int) -> Interval:

@@ -25,8 +25,14 @@ LEAST_CASES = 8
 NEIGHBOURS = 5
 """The distance is that to the fifth nearest case, so that one odd training case hides nobody."""
 
-COMPONENTS = 32
-"""Principal components at most: beyond some dozens all distances become alike."""
+COMPONENTS = 128
+"""Principal components at most; 32 missed coarse pixels that 128 found (decision 20)."""
+
+CASES_A_COMPONENT = 4
+"""Training cases there must be for each: in as many dimensions as cases all distances are alike."""
+
+RIDGE = 0.02
+"""Variance added to that of each component, so that whitening does not blow up the least ones."""
 
 
 class OodModel(Protocol):
@@ -58,7 +64,7 @@ class Neighbours(_Kept):
     spread: np.ndarray
     """(f,) standard deviations."""
     components: np.ndarray
-    """(f, p); standardised features times this have variance 1 along each axis."""
+    """(f, p); standardised features times this have a variance of about 1 along each axis."""
     points: np.ndarray
     """(m, p) the training cases."""
     typical: np.ndarray
@@ -103,8 +109,10 @@ def fit_ood(features: np.ndarray | None) -> OodModel | None:
     mean = features.mean(0)
     standard = (features - mean) / spread
     _, sizes, axes = np.linalg.svd(standard, full_matrices=False)
-    kept = min(COMPONENTS, int(np.sum(sizes > LEAST_SPREAD * sizes[0])))
-    components = (axes[:kept] / (sizes[:kept, None] / np.sqrt(len(features)))).T
+    there = int(np.sum(sizes > LEAST_SPREAD * sizes[0]))
+    kept = min(COMPONENTS, len(features) // CASES_A_COMPONENT, there)
+    variance = sizes[:kept] ** 2 / len(features)
+    components = (axes[:kept] / np.sqrt(variance + RIDGE)[:, None]).T
     points = standard @ components
     typical = float(np.median(_to_neighbour(points, points, 1)))
     return Neighbours(mean, spread, components, points, np.array([max(typical, 1e-12)]))

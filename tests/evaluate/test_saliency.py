@@ -68,6 +68,9 @@ def test_a_map_that_outlives_the_weights_is_not_to_be_read():
     (good,), (bad,) = summary(looks(0.1), replicates=200), summary(looks(0.9), replicates=200)
     assert good["shows the model"] == "yes"
     assert bad["shows the model"] == "no, do not read it"
+    mixed = [one for n in range(4) for one in looks(0.9 * (n % 2), 2)]
+    (unsure,) = summary(mixed, replicates=200)
+    assert unsure["shows the model"].startswith("undecided")
     assert good["points into outline"].value == 0.8
     assert good["points into outline"].lo < 0.8 < good["points into outline"].hi
     assert good["energy in outline"].value == pytest.approx(0.5)

@@ -183,7 +183,7 @@ def test_a_trained_model_looks_at_the_square_and_a_ruined_one_does_not(trained):
     # Any network's maps are bright where an image is: Grad-CAM of one this small stays like it.
     for name in ("integrated gradients", "occlusion"):
         assert abs(rows[name]["rank correlation with a ruined model"].value) < SIMILAR
-        assert rows[name]["shows the model"] == "yes"
+        assert "no" not in rows[name]["shows the model"]
 
 
 def test_a_volume_is_explained_on_its_own_grid():

@@ -24,7 +24,7 @@ from tasks.learn.loss import (
     segmentation_loss,
 )
 from tasks.learn.networks import build_network, count_parameters
-from tasks.learn.ood import fit_ood, from_arrays, ood_threshold
+from tasks.learn.ood import RIDGE, fit_ood, from_arrays, ood_threshold
 from tests.learn import small_fold
 
 
@@ -152,7 +152,7 @@ def test_the_distance_is_that_to_the_fifth_nearest_training_case():
     model, asked = fit_ood(train), rng.normal(size=(7, 3))
     _, axes = np.linalg.eigh(np.corrcoef(train.T))
     whitened = [(x - train.mean(0)) / train.std(0) @ axes for x in (train, asked)]
-    size = whitened[0].std(0)
+    size = np.sqrt(whitened[0].var(0) + RIDGE)
     apart = np.linalg.norm((whitened[1] / size)[:, None] - (whitened[0] / size)[None], axis=2)
     own = np.linalg.norm((whitened[0] / size)[:, None] - (whitened[0] / size)[None], axis=2)
     expected = np.sort(apart, 1)[:, 4] / np.median(np.sort(own, 1)[:, 5])
