@@ -153,6 +153,8 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
     dict
         ``funnel``, ``balance`` by side, ``notes`` for people, ``problems`` that stop a run.
     """
+    from flows.planned import forecast_plans
+
     cohort, _ = choose(home, scenario, source)
     known = assignments(home.catalog, split_id(scenario.name, scenario.split))
     fresh = proposed_sides(home, scenario, cohort, known, source) if cohort.cases else []
@@ -177,6 +179,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         "notes": [
             *no_cases(cohort),
             *_work(home, scenario, cohort),
+            *forecast_plans(home, scenario, cohort, sides),
             *advice(scenario.recipe, modalities(cohort.cases)),
             *(p.text for p in found if p.level != "error"),
         ],

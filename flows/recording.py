@@ -9,6 +9,7 @@ from flows.evidence import code_hash
 from flows.jobs import recipe_hash
 from tasks.hashing import digest_json
 from tasks.learn.job import TrainingJob
+from tasks.learn.planned import plan_params
 from tasks.scenario import public_copy, scenario_hash, to_yaml
 from tasks.serve import runlog, tracking
 from tasks.serve.outcome import CandidateOutcome, epochs, figure_rows, named
@@ -69,12 +70,15 @@ def log_candidates(
     outcomes: Sequence[CandidateOutcome],
     chosen: str,
     primary: str,
+    job: TrainingJob,
 ) -> None:
-    """Write a child run a candidate and, for networks, one a fold with its curves."""
+    """Write a child run a candidate and, for networks, its plan and one a fold with its curves."""
     for outcome in outcomes:
         tags = {"candidate_kind": outcome.kind, "chosen": outcome.name == chosen}
         best = {f"best/{k.lower()}": v for k, v in dict(outcome.records[0].params).items()}
         params = {"kind": outcome.kind, "device": outcome.records[0].device, **best}
+        if outcome.kind == "network":
+            params |= plan_params(job.plan(job.candidate(outcome.name)))
         child = tracking.start_child(
             tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
         )

@@ -21,6 +21,7 @@ from flows.guarding import Guarded, guard
 from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
+from flows.planned import say_plans
 from flows.policy import TRAIN_TAG, task
 from flows.probing import stressed
 from flows.promote import decide_and_register
@@ -130,6 +131,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
             run_id = run.enter_context(recorded(tracker, ready, job))
             place = job.save(home.settings.home / "training" / scenario)
             say(f"  {len(job.candidates)} candidates, {len(job.folds)} folds each")
+            say_plans(job)
             with listening(address, EPOCHS, EpochLines()):
                 records = fit_folds(job, address)
                 outcomes = [
@@ -248,7 +250,7 @@ def conclude(
 ) -> dict[str, Any]:
     """Build the challenger, score it once on the test edition, gate and report."""
     primary, chosen_name = ready.scenario.evaluate.primary, chosen.name
-    log_candidates(tracker, run_id, outcomes, chosen_name, primary)
+    log_candidates(tracker, run_id, outcomes, chosen_name, primary, job)
     say(f"  chosen by cross-validation: {chosen_name}, {primary} {words(chosen.figures[primary])}")
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         folder, pictures = Path(scratch) / "model", Path(scratch) / "figures"

@@ -52,7 +52,10 @@ def test_every_figure_of_masks_is_logged_and_reported(tmp_path, shared_data):
     scenario = tmp_path / "small-brain.yaml"
     scenario.write_text(SCENARIO)
     try:
-        place.radloop("retrain", scenario, "--source", tmp_path / "brains", timeout=1000).ok()
+        trained = place.radloop("retrain", scenario, "--source", tmp_path / "brains", timeout=1000)
+        assert "unet: unet3d, patch" in trained.ok().out
+        checked = place.radloop("check", "small-brain", timeout=300).ok()
+        assert "network unet: unet3d, patch" in checked.out
         again = place.radloop("evaluate", "small-brain", timeout=600).ok()
     finally:
         assert not place.close()
@@ -60,6 +63,7 @@ def test_every_figure_of_masks_is_logged_and_reported(tmp_path, shared_data):
     tracker = Tracker(f"sqlite:///{place.home / 'mlflow.db'}", "small-brain", names)
     (training,) = search(tracker, "tags.kind = 'training'")
     (candidate,) = search(tracker, "tags.kind = 'candidate'")
+    assert candidate.data.params["plan/features"] == "4-8"
     for run, side in ((training, "test"), (candidate, "oof")):
         for figure in MASK_FIGURES:
             assert f"{side}/{figure}" in run.data.metrics
