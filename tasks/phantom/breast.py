@@ -186,11 +186,15 @@ def _draw_mass(rng: np.random.Generator, malignant: bool, overlap: float) -> Mas
         )
     )
     upright = bool(rng.random() < (0.55 if looks_malignant() else 0.08))
+    oval = float(rng.uniform(0.6, 0.95) if malignant else rng.uniform(0.5, 0.85))
+    # Between skin and muscle, where there is room for it.
+    half = radius * (1.0 if upright else oval)
+    low, high = sorted((half - 13, 4.5 - half))
     return Mass(
         malignant=malignant,
-        centre=(float(rng.uniform(-7, 3)), float(rng.uniform(-9, 9))),
+        centre=(float(rng.uniform(low, high)), float(rng.uniform(-9, 9))),
         radius=radius,
-        oval=float(rng.uniform(0.6, 0.95) if malignant else rng.uniform(0.5, 0.85)),
+        oval=oval,
         upright=upright,
         margin=margin,
         echo=echo,

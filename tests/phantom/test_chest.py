@@ -17,7 +17,7 @@ from tasks.phantom.nodules import (
 )
 from tasks.phantom.scanner import SCANNERS, scan
 
-SEEDS = range(100, 106)
+SEEDS = range(100, 105)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def test_a_round_nodule_has_the_volume_of_its_outline():
 
 def test_the_table_of_readers_is_drawn_from():
     rng = np.random.default_rng(0)
-    drawn = [draw_nodule(rng, "inside", "standard") for _ in range(4000)]
-    readers = np.bincount([len(n.reader_diameters) for n in drawn], minlength=5)[1:] / 4000
+    drawn = [draw_nodule(rng, "inside", "standard") for _ in range(2500)]
+    readers = np.bincount([len(n.reader_diameters) for n in drawn], minlength=5)[1:] / 2500
     np.testing.assert_allclose(readers, READER_SHARES, atol=0.03)
     for k, row in enumerate(DIAMETERS, start=1):
         found = np.quantile(

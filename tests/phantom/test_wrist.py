@@ -21,12 +21,12 @@ SMALL = {"shape": (128, 96), "spacing": 1.0}
 
 @pytest.fixture(scope="module")
 def wrists():
-    return [draw_wrist(seed) for seed in range(2500)]
+    return [draw_wrist(seed) for seed in range(2000)]
 
 
 @pytest.fixture(scope="module")
 def films(wrists):
-    return [[expose(w, view, **SMALL) for view in VIEWS] for w in wrists[:120]]
+    return [[expose(w, view, **SMALL) for view in VIEWS] for w in wrists[:80]]
 
 
 def test_a_film_is_12_bits_and_the_same_each_time(wrists):
