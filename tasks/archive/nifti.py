@@ -55,7 +55,7 @@ def read_nifti(ref: FileRef) -> "Volume":
     """
     from tasks.archive.volume import Volume
 
-    array, affine, stated = _load(ref)
+    array, affine, stated = _load(read_bytes(ref))
     certificate = certify_grid(array.shape, affine)
     facts = {
         "rows": array.shape[1],
@@ -83,9 +83,13 @@ def read_mask(ref: FileRef, like: "Volume") -> np.ndarray:
         ``mask_grid`` (names the distance and the limit), ``mask_labels`` and those of
         `read_nifti`.
     """
-    array, affine, _ = _load(ref)
-    labels = _labels(array)
-    turned = _onto_grid(labels, affine, like.array.shape, np.asarray(like.affine))
+    return mask_from_bytes(read_bytes(ref), like.array.shape, np.asarray(like.affine))
+
+
+def mask_from_bytes(data: bytes, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """Return the label map of a NIfTI file on a grid; as `read_mask`."""
+    array, own, _ = _load(data)
+    turned = onto_same_grid(label_values(array), own, shape, affine)
     return np.ascontiguousarray(turned)
 
 
@@ -124,11 +128,11 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
     beside.replace(path)
 
 
-def _load(ref: FileRef) -> tuple[np.ndarray, np.ndarray, str]:
+def _load(data: bytes) -> tuple[np.ndarray, np.ndarray, str]:
     """Return array (z, y, x), LPS index affine and which header field placed it."""
     import nibabel
 
-    data = _inflate(read_bytes(ref))
+    data = _inflate(data)
     kinds = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
     sizes = (int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big"))
     kind = next((kinds[size] for size in sizes if size in kinds), None)
@@ -204,8 +208,14 @@ def _skew(affine: np.ndarray) -> float:
     return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
-def _labels(array: np.ndarray) -> np.ndarray:
-    """Return label values as uint8 or uint16."""
+def label_values(array: np.ndarray) -> np.ndarray:
+    """Return label values as uint8 or uint16.
+
+    Raises
+    ------
+    BadCase
+        ``mask_labels``: they are no whole numbers, or too many.
+    """
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
         raise BadCase("mask_labels", "labels must be whole numbers")
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
@@ -214,10 +224,16 @@ def _labels(array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
 
 
-def _onto_grid(
+def onto_same_grid(
     labels: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], target: np.ndarray
 ) -> np.ndarray:
-    """Turn labels to the voxel order of the target grid, when it is the same grid."""
+    """Turn labels to the voxel order of the target grid, when it is the same grid.
+
+    Raises
+    ------
+    BadCase
+        ``mask_grid``: it is another one.
+    """
     mapping = np.linalg.solve(affine, target)  # index of the target to index of the mask
     axes = np.rint(mapping[:3, :3]).astype(int)
     is_turn = np.all(np.abs(axes).sum(axis=0) == 1) and np.all(np.abs(axes).sum(axis=1) == 1)
