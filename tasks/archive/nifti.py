@@ -7,7 +7,9 @@ import gzip
 import io
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,7 +58,7 @@ def read_nifti(ref: FileRef) -> "Volume":
     """
     from tasks.archive.volume import Volume
 
-    array, affine, stated = _load(ref)
+    array, affine, stated = _load(read_bytes(ref))
     certificate = certify_grid(array.shape, affine)
     facts = {
         "rows": array.shape[1],
@@ -84,11 +86,25 @@ def read_mask(ref: FileRef, like: "Volume") -> np.ndarray:
         ``mask_grid`` (names the distance and the limit), ``mask_labels`` and those of
         `read_nifti`.
     """
-    array, affine, _ = _load(ref)
-    labels = _labels(array)
-    for value, other in mask_values(ref.member or ref.path).items():
+    renamed = mask_values(ref.member or ref.path)
+    return mask_from_bytes(read_bytes(ref), like.array.shape, np.asarray(like.affine), renamed)
+
+
+def mask_from_bytes(
+    data: bytes,
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    renamed: Mapping[int, int] = MappingProxyType({}),
+) -> np.ndarray:
+    """Return the label map of a NIfTI file on a grid; as `read_mask`.
+
+    ``renamed`` gives values of the file other numbers.
+    """
+    array, own, _ = _load(data)
+    labels = label_values(array)
+    for value, other in renamed.items():
         labels = np.where(labels == value, labels.dtype.type(other), labels)
-    turned = _onto_grid(labels, affine, like.array.shape, np.asarray(like.affine))
+    turned = onto_same_grid(labels, own, shape, affine)
     return np.ascontiguousarray(turned)
 
 
@@ -127,11 +143,11 @@ def write_nifti(path: str | Path, array: np.ndarray, affine: np.ndarray) -> None
     beside.replace(path)
 
 
-def _load(ref: FileRef) -> tuple[np.ndarray, np.ndarray, str]:
+def _load(data: bytes) -> tuple[np.ndarray, np.ndarray, str]:
     """Return array (z, y, x), LPS index affine and which header field placed it."""
     import nibabel
 
-    data = _inflate(read_bytes(ref))
+    data = _inflate(data)
     kinds = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
     sizes = (int.from_bytes(data[:4], "little"), int.from_bytes(data[:4], "big"))
     kind = next((kinds[size] for size in sizes if size in kinds), None)
@@ -207,8 +223,14 @@ def _skew(affine: np.ndarray) -> float:
     return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
-def _labels(array: np.ndarray) -> np.ndarray:
-    """Return label values as uint8 or uint16."""
+def label_values(array: np.ndarray) -> np.ndarray:
+    """Return label values as uint8 or uint16.
+
+    Raises
+    ------
+    BadCase
+        ``mask_labels``: they are no whole numbers, or too many.
+    """
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
         raise BadCase("mask_labels", "labels must be whole numbers")
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
@@ -217,10 +239,16 @@ def _labels(array: np.ndarray) -> np.ndarray:
     return array.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16)
 
 
-def _onto_grid(
+def onto_same_grid(
     labels: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], target: np.ndarray
 ) -> np.ndarray:
-    """Turn labels to the voxel order of the target grid, when it is the same grid."""
+    """Turn labels to the voxel order of the target grid, when it is the same grid.
+
+    Raises
+    ------
+    BadCase
+        ``mask_grid``: it is another one.
+    """
     mapping = np.linalg.solve(affine, target)  # index of the target to index of the mask
     axes = np.rint(mapping[:3, :3]).astype(int)
     is_turn = np.all(np.abs(axes).sum(axis=0) == 1) and np.all(np.abs(axes).sum(axis=1) == 1)

@@ -1,8 +1,7 @@
 """FracAtlas: 4,083 radiographs, fractured or not, with boxes (Abedeen 2023).
 
 Layout: ``dataset.csv`` with a row an image, ``images/{Fractured,Non_fractured}/*.jpg`` and
-``Annotations/COCO JSON/COCO_fracture_masks.json`` (see `tasks.labels.coco`). The set names no
-patients: each image counts as one, so that two images of one patient may stand on two sides.
+``Annotations`` with boxes, which are not read yet. The set names no patients: each image counts as one, so that two images of one patient may stand on two sides.
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,6 @@ from tasks.labels.public import FileLabels, ImageLine, ReadFile, flag, records, 
 CLASSES = PUBLIC["fracatlas"]["classes"]
 JOIN = PUBLIC["fracatlas"]["join"]
 TABLE = "dataset.csv"
-BOXES = "Annotations/COCO JSON/COCO_fracture_masks.json"
 
 PARTS = ("hand", "leg", "hip", "shoulder")
 VIEWS = {"frontal": "AP", "lateral": "LATERAL", "oblique": "OBLIQUE"}

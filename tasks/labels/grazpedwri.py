@@ -1,7 +1,7 @@
 """GRAZPEDWRI-DX: 20,327 radiographs of children's wrists (Nagy 2022).
 
 Layout: ``dataset.csv`` with a row an image, PNG files in any folders, boxes as
-``…/labels/<filestem>.txt`` in YOLO's form (see `tasks.labels.yolo`).
+``…/labels/<filestem>.txt`` with boxes in YOLO's form, which are not read yet.
 """
 
 from collections.abc import Iterable
@@ -13,19 +13,6 @@ from tasks.labels.public import FileLabels, ImageLine, ReadFile, flag, records, 
 CLASSES = PUBLIC["grazpedwri"]["classes"]
 JOIN = PUBLIC["grazpedwri"]["join"]
 TABLE = "dataset.csv"
-
-BOX_CLASSES = (
-    "boneanomaly",
-    "bonelesion",
-    "foreignbody",
-    "fracture",
-    "metal",
-    "periostealreaction",
-    "pronatorsign",
-    "softtissue",
-    "text",
-)
-"""Numbers 0 to 8 of the boxes (meta.yaml of the set)."""
 
 PROJECTIONS = {"1": "AP", "2": "LATERAL", "3": "OBLIQUE"}
 KEPT = ("cast", "metal", "osteopenia", "initial_exam", "diagnosis_uncertain")

@@ -251,6 +251,9 @@ def test_another_mapping_is_never_overwritten(tmp_path, capsys):
 
 def test_every_public_format_has_its_reader_and_knows_its_own_file():
     assert set(PUBLIC) == set(LAYOUTS)
+    from tasks.labels.formats import MAPPED
+
+    assert set(MAPPED) == set(MAKERS) == {n for n, m in LAYOUTS.items() if hasattr(m, "images")}
     with pytest.raises(ValueError, match="know their column themselves"):
         LabelConfig(format="mura", column="label")
     assert LabelConfig(format="mura").positive == "abnormal"

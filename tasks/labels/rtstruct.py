@@ -1,0 +1,127 @@
+"""DICOM RT structure sets (PS3.3 A.19): closed outlines in mm, filled on the grid of an image.
+
+Outlines of one plane are combined by exclusive or: an outline within another is a hole, and one
+within that is filled again, which is also what a keyhole does.
+"""
+
+import io
+
+import numpy as np
+
+from tasks.archive.elements import quiet
+from tasks.errors import BadCase
+from tasks.labels.shapes import Masks, Segment
+
+ON_PLANE_MM = 0.05
+"""How far the points of one outline may leave its plane."""
+
+MAX_POINTS = 50_000_000
+"""Numbers of all outlines of a file; the largest clinical sets have some millions."""
+
+
+def read_rtstruct(data: bytes, shape: tuple[int, int, int], affine: np.ndarray) -> Masks:
+    """Read a structure set onto the grid of the image it was drawn on.
+
+    Parameters
+    ----------
+    data : bytes
+    shape : tuple
+        (z, y, x) of the image.
+    affine : array (4, 4)
+        Index (z, y, x, 1) to LPS mm; its slices must be the planes of the outlines.
+
+    Returns
+    -------
+    Masks
+        A segment a structure, also when it has no outline. A pixel belongs to it when its centre
+        lies within.
+
+    Raises
+    ------
+    BadCase
+        ``not_a_structure_set``; ``outline_off_plane``: an outline is in no slice of the image;
+        ``outline_open``: the structure is of points or open lines alone. Details count structures
+        from 1, as their numbers, and hold no name.
+    """
+    dataset = _dataset(data)
+    names = {
+        int(item.ROINumber): str(item.get("ROIName", ""))
+        for item in dataset.StructureSetROISequence
+    }
+    inverse = np.linalg.inv(np.asarray(affine, float))
+    masks = {number: np.zeros(tuple(shape), bool) for number in names}
+    for item in dataset.get("ROIContourSequence") or []:
+        number = int(item.get("ReferencedROINumber", -1))
+        if number not in names:
+            raise BadCase("not_a_structure_set", f"outlines of a structure {number} not listed")
+        contours = item.get("ContourSequence") or []
+        closed = [one for one in contours if one.get("ContourGeometricType") == "CLOSED_PLANAR"]
+        if contours and not closed:
+            detail = f"structure {number} has no closed outline: leave it out of the classes"
+            raise BadCase("outline_open", detail)
+        for contour in closed:
+            _add(masks[number], _points(contour, number), inverse, np.asarray(affine), number)
+    segments = tuple(Segment(number, names[number], masks[number]) for number in sorted(names))
+    series, frame = _references(dataset)
+    return Masks(segments, np.array(affine, float), series, frame)
+
+
+def _dataset(data: bytes):
+    from pydicom import dcmread
+
+    try:
+        with quiet():
+            dataset = dcmread(io.BytesIO(data))
+        is_set = dataset.get("Modality") == "RTSTRUCT" and "StructureSetROISequence" in dataset
+        points = sum(
+            len(contour.get("ContourData") or ())
+            for item in dataset.get("ROIContourSequence") or []
+            for contour in item.get("ContourSequence") or []
+        )
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        detail = f"no DICOM structure set can be read ({type(error).__name__})"
+        raise BadCase("not_a_structure_set", detail) from None
+    if not is_set or points > MAX_POINTS:
+        raise BadCase("not_a_structure_set", f"another object, or {points} numbers of outlines")
+    return dataset
+
+
+def _points(contour, number: int) -> np.ndarray:
+    values = np.asarray(contour.get("ContourData") or [], float)
+    if values.size < 9 or values.size % 3 or not np.isfinite(values).all():
+        detail = f"an outline of structure {number} is not of three points or more"
+        raise BadCase("not_a_structure_set", detail)
+    return values.reshape(-1, 3)
+
+
+def _add(
+    mask: np.ndarray, points: np.ndarray, inverse: np.ndarray, affine: np.ndarray, number: int
+) -> None:
+    """Turn what an outline encloses in its slice."""
+    from skimage.draw import polygon
+
+    index = (inverse @ np.c_[points, np.ones(len(points))].T)[:3].T
+    thickness = np.linalg.norm(affine[:3, 0])
+    slice_at = index[:, 0].mean()
+    z = round(slice_at)
+    apart = np.abs(index[:, 0] - slice_at).max() * thickness
+    if apart > ON_PLANE_MM or abs(slice_at - z) > 0.5 or not 0 <= z < mask.shape[0]:
+        off = max(apart, abs(slice_at - z) * thickness)
+        detail = (
+            f"an outline of structure {number} lies {off:.2f} mm off the slices of the image: give "
+            "the series it was drawn on"
+        )
+        raise BadCase("outline_off_plane", detail)
+    rows, columns = polygon(index[:, 1], index[:, 2], mask.shape[1:])
+    mask[z, rows, columns] ^= True
+
+
+def _references(dataset) -> tuple[str, str]:
+    """Return series and frame of reference, when it names exactly one of each."""
+    series, frames = set(), set()
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or []:
+        frames.add(str(frame.get("FrameOfReferenceUID", "")))
+        for study in frame.get("RTReferencedStudySequence") or []:
+            for one in study.get("RTReferencedSeriesSequence") or []:
+                series.add(str(one.get("SeriesInstanceUID", "")))
+    return tuple(found.pop() if len(found) == 1 else "" for found in (series, frames))
