@@ -125,7 +125,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         chosen, _, refused = narrow(found, body.cohort)
         for one in refused:
             say(f"  {one.case_id[:12]} is no case, {one.reason}: {one.detail}")
-        if not chosen:
+        if not chosen and not refused:
             msg = (
                 f"source {source} holds no case that scenario {scenario} is about "
                 f"({len(found)} of kind {body.cohort.kind}); see its cohort with "

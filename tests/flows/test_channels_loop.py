@@ -31,7 +31,6 @@ from tasks.scenario.text import parse_scenario
 from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.read import open_part
 from tests.flows.brats import SCENARIO, SEQUENCES, made, write_patient
-from tests.flows.running import Place
 
 PATIENTS = 8
 
@@ -195,23 +194,3 @@ def test_the_recipe_knows_its_channels_again(brains):
     *_, recipe = brains
     assert FittedRecipe.from_dict(recipe.to_dict()) == recipe
     assert recipe.channels["names"] == list(SEQUENCES)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_the_commands_go_from_the_folder_to_the_masks(tmp_path):
-    place = Place(tmp_path)
-    write_archive(tmp_path / "archive")
-    write_patient(tmp_path / "new", 90, ("t2w",))
-    write_patient(tmp_path / "new", 91, ("t1c",))
-    scenario = tmp_path / "tumour.yaml"
-    scenario.write_text(SCENARIO)
-    try:
-        place.radloop("retrain", scenario, "--source", tmp_path / "archive", timeout=1000).ok()
-        told = place.radloop("predict", "tumour", tmp_path / "new", timeout=600).ok()
-    finally:
-        assert not place.close()
-    (table,) = (place.home / "predictions" / "tumour").glob("*/predictions.csv")
-    assert len(list(table.parent.glob("masks/*.nii.gz"))) == 1
-    assert "missing_channel" in table.read_text()
-    assert told.code == 0

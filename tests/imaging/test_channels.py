@@ -15,6 +15,7 @@ from tasks.imaging.channels import prepare, reference_plane
 from tasks.imaging.recipe import fit
 from tasks.imaging.source import source_image
 from tasks.imaging.steps import parse_steps
+from tasks.phantom.ct import write_ct_series
 from tests.imaging.heads import T1, T2, centred, scan, turned
 
 AFFINE = np.array([[0, 0, 2.0, -10], [0, 2.0, 0, -12], [3.0, 0, 0, -9], [0, 0, 0, 1]])
@@ -101,16 +102,32 @@ def test_series_that_the_headers_put_beside_each_other_are_refused(tmp_path):
     assert refused.value.reason == "no_overlap"
 
 
-def test_a_frame_of_reference_that_two_series_share_is_believed(tmp_path, monkeypatch):
-    moved = AFFINE.copy()
-    moved[2, 3] += 1.5
-    case = case_of(tmp_path, a=(blob(), AFFINE), b=(blob(affine=moved), moved))
-    read = channels.read_source
-    monkeypatch.setattr(channels, "read_source", lambda *asked: replace(read(*asked), frame="1.2"))
-    one = prepare(recipe_of(NORMALISE), case)
+def dicom_case(folder, second_seed):
+    """Two series on grids of their own; of one seed they share their frame of reference."""
+    grids = {
+        "a": ((8, 32, 40), (2.5, 0.8, 0.7), 1),
+        "b": ((6, 20, 24), (3.5, 1.3, 1.2), second_seed),
+    }
+    series = []
+    for name, (shape, spacing, seed) in grids.items():
+        write_ct_series(folder / name, shape=shape, spacing=spacing, seed=seed, modality="MR")
+        paths = sorted((folder / name).glob("*.dcm"))
+        files = tuple(FileRef(str(path), None, "", path.stat().st_size) for path in paths)
+        series.append(OrderSeries(name, files, "MR"))
+    return OrderCase("c" * 32, "dicom", series[0].files, None, "MR", tuple(series))
+
+
+def test_a_frame_of_reference_that_two_series_share_is_believed_and_another_is_not(tmp_path):
+    one = prepare(recipe_of(NORMALISE), dicom_case(tmp_path / "shared", 1))
     assert one.aligned == {"b": {"by": "headers"}}
+    assert one.image.array.shape == (3, 8, 32, 40)
+    assert "frame" not in one.volume.facts
+    with pytest.raises(BadCase, match="channel b: ") as refused:
+        prepare(recipe_of(NORMALISE), dicom_case(tmp_path / "other", 2))
+    assert refused.value.reason == "registration_failed"
 
 
+@pytest.mark.slow
 def test_a_head_that_moved_between_two_series_is_registered_and_the_way_is_told(tmp_path):
     shape = (26, 60, 52)
     still = scan(shape, centred(shape, (6.0, 2.8, 2.8)), greys=T1)
