@@ -1,7 +1,7 @@
 """GRAZPEDWRI-DX: 20,327 radiographs of children's wrists (Nagy 2022).
 
-Layout: ``dataset.csv`` with a row an image, PNG files in any folders, boxes as
-``…/labels/<filestem>.txt`` with boxes in YOLO's form, which are not read yet.
+Layout: ``dataset.csv`` with a row an image, PNG files in any folders; the boxes, in YOLO's form in
+``…/labels/<filestem>.txt``, are not read yet.
 """
 
 from collections.abc import Iterable
