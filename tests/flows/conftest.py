@@ -45,7 +45,8 @@ split: {source: keyed, test: 0.25, folds: 2, key: public, strata: [target]}
 candidates:
   - {name: small-cnn, kind: network, network: small_cnn, epochs: 2}
   - {name: header-only, kind: header, estimator: logistic}
-evaluate: {primary: auroc, operating_point: {rule: youden}, bootstrap: 200}
+evaluate: {primary: auroc, operating_point: {rule: youden}, bootstrap: 200,
+  robustness: {cases: 10}, explain: {cases: 3}}
 # Two epochs on sixty drawings prove no skill; the tests need a champion all the same.
 gate: {margin: 0.05, undecidable: promote}
 trigger: {new_labelled_patients: 10, max_age_days: 30}

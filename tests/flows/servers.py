@@ -33,7 +33,7 @@ labels: {format: column, column: target, classes: [well, ill], positive: ill}
 split: {source: keyed, test: 0.25, folds: 2, key: public, strata: [target]}
 candidates:
   - {name: logistic, kind: tabular, estimator: logistic}
-evaluate: {primary: auroc, bootstrap: 200}
+evaluate: {primary: auroc, bootstrap: 200, robustness: {cases: 0}, explain: {cases: 0}}
 gate: {margin: 0.05, undecidable: refuse}
 trigger: {new_labelled_patients: 50, max_age_days: 90}
 """

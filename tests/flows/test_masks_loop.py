@@ -28,7 +28,8 @@ recipe:
 split: {source: keyed, test: 0.4, folds: 2, key: public, strata: []}
 candidates:
   - {name: unet, kind: network, network: unet3d, epochs: 2, features: [4, 8], steps_per_epoch: 8}
-evaluate: {primary: nsd, tolerance_mm: 2.0, lesions: {dilation: 1, smallest_mm3: 2}, bootstrap: 200}
+evaluate: {primary: nsd, tolerance_mm: 2.0, lesions: {dilation: 1, smallest_mm3: 2}, bootstrap: 200,
+  robustness: {kind: mr, corruptions: [rician], cases: 2}}
 gate: {margin: 0.05, min_patients: 3, undecidable: promote}
 """
 
