@@ -1,5 +1,6 @@
 """Figures of subgroups: by sex, age, site, scanner and thickness, each with its patients."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -18,6 +19,9 @@ FACTS = ("sex", "age_band", "site", "manufacturer", "kernel", "field_strength", 
 
 THICKNESS = (1.0, 3.0, 5.0)
 """Upper ends of the bands of slice thickness, in millimetres."""
+
+AGE_YEARS = 20
+"""Width of the bands of age: in the catalog's of five years hardly anybody is left."""
 
 NOT_STATED = "not stated"
 
@@ -42,7 +46,7 @@ class Group:
 
 
 def band(fact: str, value: Any) -> str:
-    """Return the group of a fact's value: a band of thickness, a field strength, or the value."""
+    """Return the group of a fact's value: a band of ages or sizes, a field strength, or itself."""
     if value is None or value == "":
         return NOT_STATED
     if fact == "slice_thickness":
@@ -52,6 +56,9 @@ def band(fact: str, value: Any) -> str:
                 return f"over {low:g} to {high:g} mm" if low else f"up to {high:g} mm"
             low = high
         return f"over {low:g} mm"
+    if fact == "age_band" and (age := re.match(r"\d+", str(value))):
+        low = int(age[0]) // AGE_YEARS * AGE_YEARS
+        return f"{low} to {low + AGE_YEARS - 1} years"
     if fact == "field_strength":
         # What is written is 1.494 or 2.89 as often as 1.5 or 3.
         return f"{round(value * 2) / 2 or round(value, 2):g} T"

@@ -88,3 +88,11 @@ def test_the_facts_are_kept_by_the_archive():
     from tasks.archive.tables import FACT_TYPES
 
     assert set(FACTS) <= set(FACT_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("kept", "shown"),
+    [("5-9", "0 to 19 years"), ("20-24", "20 to 39 years"), ("90+", "80 to 99 years")],
+)
+def test_ages_are_shown_in_bands_of_twenty_years(kept, shown):
+    assert band("age_band", kept) == shown
