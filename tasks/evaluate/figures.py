@@ -247,9 +247,11 @@ def _band_and_line(axes, curve, colour, label, where="post") -> None:
 
 
 def _words(interval: Interval) -> str:
+    # Millimetres and millilitres need no thousandths, and three of them would run into the next.
+    places = 3 if abs(interval.value) < 10 else 1
     if not np.isfinite(interval.lo):
-        return f"{interval.value:.3f}"
-    return f"{interval.value:.3f} ({interval.lo:.3f}-{interval.hi:.3f})"
+        return f"{interval.value:.{places}f}"
+    return f"{interval.value:.{places}f} ({interval.lo:.{places}f}-{interval.hi:.{places}f})"
 
 
 def _figure(rows: int = 1, columns: int = 1, size: float = 6.0, heights=None):
