@@ -6,6 +6,7 @@ from flows.console import say
 from flows.home import Home
 from tasks.archive.commits import Assignment, part_of_case, parts, recipe_for
 from tasks.cohort.select import Cohort
+from tasks.errors import StoreError
 from tasks.learn.job import JobCase, TrainingJob, typical_image
 from tasks.learn.planned import plan_in_words
 from tasks.scenario import Scenario
@@ -55,7 +56,11 @@ def forecast_plans(
     )
     if not cases:
         return []
-    shape, spacing = typical_image(home.settings.store_root, cases)
+    try:
+        shape, spacing = typical_image(home.settings.store_root, cases)
+    except StoreError as error:
+        # A look must also work where the store is away or damaged.
+        return [f"networks cannot be planned: {error}"]
     job = TrainingJob(
         scenario=scenario.name,
         task=scenario.task,

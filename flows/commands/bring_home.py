@@ -17,15 +17,9 @@ FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 NO_IMAGES = "no_such_images"
 
-REMEDIES = {
+SAID = {
     NO_IMAGES: "the source holds no DICOM case of this id: give the source it was predicted from; "
     "images changed since are other images, so predict again",
-    "not_a_result": "it is no result that `radloop predict` of this release wrote",
-    "other_patient": "its patient is not the patient of these images",
-    "other_sex": "its patient's sex is not that in these images",
-    "other_accession": "its accession is not that of these images",
-    "other_study": "its study is not that of these images, or they have no study UID",
-    "other_images": "it names images that are not these",
 }
 
 
@@ -35,6 +29,7 @@ def bring_home(args: argparse.Namespace) -> int:
     from flows.desk import Desk
     from flows.dicom import FOLDER
     from tasks.archive.audit import append
+    from tasks.archive.reasons import remedy
 
     if not args.results or not args.source:
         raise RadloopError(
@@ -61,7 +56,7 @@ def bring_home(args: argparse.Namespace) -> int:
             try:
                 made = list(_identified(home, places.get(case_id), paths, alias))
             except BadCase as problem:
-                told = REMEDIES.get(problem.reason, str(problem))
+                told = SAID.get(problem.reason) or remedy(problem.reason) or str(problem)
                 print(f"{case_id}: refused, {problem.reason}: {told}", file=sys.stderr)
                 refused += 1
                 append(_log(home), "reidentify_refused", case=case_id, reason=problem.reason)

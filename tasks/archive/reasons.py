@@ -157,6 +157,16 @@ _MASKS = {
     "wrong_modality": "take the case out of the cohort: the recipe's step is for another modality",
 }
 
+_RESULTS = {
+    "not_a_result": "give what `radloop predict` of this release wrote: this is something else",
+    "other_accession": "look for the right images: these have another accession",
+    "other_images": "look for the right images: the result names others",
+    "other_patient": "look for the right images: these are of another patient",
+    "other_sex": "look for the right images: their patient's sex is another",
+    "other_study": "look for the right images: these are of another study, or name none",
+}
+"""Of results that are to be given back to their patients (`reidentify`)."""
+
 REMEDIES: Mapping[str, str] = MappingProxyType(
     _FILES
     | _ARCHIVES
@@ -166,6 +176,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
     | _OTHER_FORMATS
     | _LABELS_AND_RECIPES
     | _MASKS
+    | _RESULTS
 )
 """Reason -> what a person can do, as half a sentence without a full stop."""
 

@@ -212,7 +212,7 @@ def judge_measured(
 
     recipe = recipe_of(model.spec)
     for case in cases:
-        ready = prepare(recipe, case)
+        ready = prepared_case(recipe, case)
         if isinstance(ready, BadCase):
             yield case, ready
             continue

@@ -17,6 +17,14 @@ NEEDED_UIDS = UIDS[:2]
 COMPUTED = {
     ("archive/headers.py", "f'missing_{name}'"): tuple(f"missing_{name}" for name in NEEDED_UIDS),
     ("archive/headers.py", "f'invalid_{name}'"): tuple(f"invalid_{name}" for name in UIDS),
+    ("archive/reidentify.py", "problem"): (
+        "not_a_result",
+        "other_patient",
+        "other_sex",
+        "other_accession",
+        "other_study",
+        "other_images",
+    ),
     ("learn/judge.py", "f'failed:{type(error).__name__}'"): (FAILED + "ValueError",),
 }
 """Reasons that are put together while running, with all that they can become."""

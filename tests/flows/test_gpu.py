@@ -92,10 +92,10 @@ def test_a_batch_is_halved_when_memory_is_short(
 
     step = Training._step
 
-    def small_memory(self: Training, batch: Any, rate: float) -> Any:
+    def small_memory(self: Training, batch: Any, *how: Any) -> Any:
         if len(batch.image) > 4:
             raise torch.OutOfMemoryError("pretended: no room for more than 4")
-        return step(self, batch, rate)
+        return step(self, batch, *how)
 
     monkeypatch.setattr(Training, "_step", small_memory)
     assert train(tmp_path / "short", "cpu", TINY).batch == 4
