@@ -157,6 +157,18 @@ _MASKS = {
     "wrong_modality": "take the case out of the cohort: the recipe's step is for another modality",
 }
 
+_OUTLINES = {
+    "not_a_mask": "export the mask as one .nii.gz, .nrrd, .mha or .seg.nrrd file with its values",
+    "not_a_segmentation": "export the segmentation again as DICOM SEG of a volume",
+    "not_a_structure_set": "export the structure set again: its outlines are damaged or too many",
+    "outline_off_plane": "draw the outline on the slices of its own series, or export a mask",
+    "outline_open": "close the outline, or leave the structure out",
+    "segment_missing": "name a segment that the file has",
+    "segments_overlap": "choose segments that do not overlap, or say which one wins",
+    "uneven_segmentation": "export the segmentation on the whole grid of its series",
+}
+"""Of masks and outlines in formats of other tools."""
+
 _RESULTS = {
     "not_a_result": "give what `radloop predict` of this release wrote: this is something else",
     "other_accession": "look for the right images: these have another accession",
@@ -176,6 +188,7 @@ REMEDIES: Mapping[str, str] = MappingProxyType(
     | _OTHER_FORMATS
     | _LABELS_AND_RECIPES
     | _MASKS
+    | _OUTLINES
     | _RESULTS
 )
 """Reason -> what a person can do, as half a sentence without a full stop."""
