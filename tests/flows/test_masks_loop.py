@@ -54,7 +54,7 @@ def test_every_figure_of_masks_is_logged_and_reported(tmp_path, shared_data):
     scenario.write_text(SCENARIO)
     try:
         trained = place.radloop("retrain", scenario, "--source", tmp_path / "brains", timeout=1000)
-        assert "unet: unet3d, patch" in trained.ok().out
+        assert "unet: unet3d, patch" in trained.ok().err
         checked = place.radloop("check", "small-brain", timeout=300).ok()
         assert "network unet: unet3d, patch" in checked.out
         again = place.radloop("evaluate", "small-brain", timeout=600).ok()
