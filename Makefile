@@ -16,7 +16,7 @@ help:
 	@echo "make demo       the whole loop on data the package brings (5 to 8 minutes on two cores)"
 	@echo "make test       the tests (about 14 minutes on two cores after installation)"
 	@echo "make test-slow  the heavy tests: kills, simulations, real trainings"
-	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix, strace, SLURM and openssl from the system's packages; needs root"
+	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix, strace, SLURM, openssl and dciodvfy from the system's packages; needs root"
 	@echo "make lint       ruff, formatting and the law of the layers"
 	@echo "make bench      benchmarks beside their peers, into docs/benchmarks.md; goes on where it was stopped"
 	@echo "make gpu-check  what this machine's GPUs do, into docs/gpu.md"
@@ -46,7 +46,7 @@ test-slow: install
 servers:
 	apt-get update
 	apt-get install -y --no-install-recommends postgresql orthanc orthanc-dicomweb chromium dcm2niix strace \
-	 slurmctld slurmd slurm-client munge iproute2 openssl
+	 slurmctld slurmd slurm-client munge iproute2 openssl dicom3tools
 
 lint: install
 	$(BIN)/ruff check .

@@ -121,7 +121,9 @@ def map_images(args: argparse.Namespace) -> None:
         raise RadloopError(
             f"the folder holds another {MAPPING_NAME}; remove it if it is not needed any more"
         )
-    path.write_text(text)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text)
+    beside.replace(path)
     patients = len({line.patient for line in lines})
     print(f"{path}: {len(lines):,} pictures of {patients:,} patients")
     if args.layout == "fracatlas":

@@ -32,7 +32,7 @@ CHANCE = {
 }
 
 RANGE = {
-    # nnU-Net calls it a variance and hands it to the normal distribution as standard deviation.
+    # Taken as standard deviation; that nnU-Net's "variance" is used so was not looked up.
     "noise": (0.0, 0.1),
     "blur": (0.5, 1.0),
     "gain": (0.75, 1.25),

@@ -111,7 +111,7 @@ def judged(folder: Path, plane: str = "axial", seed: int = 0) -> Judged:
 def errors_of(path: Path) -> list[str]:
     """Return what dciodvfy calls an error in a file."""
     if not shutil.which("dciodvfy"):
-        pytest.skip("dciodvfy (dicom3tools) is not installed: results are not checked by it")
+        pytest.skip("no dciodvfy, results are not checked by it: `make servers` brings it")
     done = subprocess.run(
         ["dciodvfy", str(path)], capture_output=True, text=True, check=False, timeout=60
     )
