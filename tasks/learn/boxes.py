@@ -5,10 +5,15 @@ reaches from i - 1/2 to i + 1/2. In the patient it is a centre and three edges i
 `tasks.labels.shapes.Box`; affines map index (z, y, x, 1) to LPS mm.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
+
+ROW = 14
+"""Numbers of a box of a case, as jobs and records hold it: class, centre (3) and edges (9) in LPS
+mm, irrelevant; of a finding: class, score, centre (3) and edges (9)."""
 
 _CORNERS = np.array(np.meshgrid(*[(-0.5, 0.5)] * 3)).reshape(3, 8).T
 
@@ -138,3 +143,19 @@ def box_on(centre: np.ndarray, edges: np.ndarray, affine: np.ndarray) -> np.ndar
 def in_mm(box: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Return boxes (b, 2, 3) in mm along the grid's own axes, as `Detections` takes them."""
     return box * np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+
+
+def rows_of(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return the boxes of a case as (b, `ROW`), also when there are none."""
+    return np.asarray(boxes, float).reshape(-1, ROW)
+
+
+def boxes_on(rows: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the boxes of a case (b, `ROW`) in index coordinates of a grid, (b, 2, 3)."""
+    return box_on(rows[:, 1:4], rows[:, 4:13].reshape(-1, 3, 3), affine)
+
+
+def rows_of_findings(found: Findings, affine: np.ndarray) -> np.ndarray:
+    """Return findings as rows (b, `ROW`): class, score, centre and edges in LPS mm."""
+    centre, edges = world_of(found.box, affine)
+    return np.column_stack([found.label, found.score, centre, edges.reshape(-1, 9)])
