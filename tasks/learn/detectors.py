@@ -59,7 +59,8 @@ class Detector(nn.Module, ABC):
     def forward(self, x: Tensor, targets: Sequence[Target] | None = None) -> Tensor | list[Found]:
         """Return the loss of a batch (n, c, [z,] y, x) where targets are told, else findings."""
         if targets is None:
-            return self.find(x)
+            with torch.no_grad():
+                return self.find(x)
         return torch.stack([loss.float() for loss in self.losses(x, targets).values()]).sum()
 
     def pooled_features(self, x: Tensor) -> Tensor:

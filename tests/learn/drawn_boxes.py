@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +44,18 @@ def drawn_cases(
             kinds.append(kind)
         case_id = f"{seed:016x}{i:016x}"
         images[case_id], labels[case_id], affines[case_id] = image, mask, AFFINE
-        _, box = boxes_of_instances(mask)
-        centre, edges = world_of(box, AFFINE)
-        rows = np.column_stack([kinds, centre, edges.reshape(-1, 9), np.zeros(len(kinds))])
-        boxes = tuple(tuple(row) for row in rows.tolist())
-        cases.append(
-            TrainingCase(case_id, f"patient{i}", "part", label_part_path="label", boxes=boxes)
-        )
+        cases.append(labelled(case_id, boxes_of_instances(mask)[1], kinds, AFFINE))
     return ArrayCases(images, labels, affines=affines), cases
+
+
+def labelled(
+    case_id: str, box: np.ndarray, kinds: Sequence[int], affine: np.ndarray
+) -> TrainingCase:
+    """Return a case with boxes (b, 2, 3) of a grid told as places in the patient."""
+    centre, edges = world_of(box, affine)
+    rows = np.column_stack([kinds, centre, edges.reshape(-1, 9), np.zeros(len(kinds))])
+    boxes = tuple(tuple(row) for row in rows.tolist())
+    return TrainingCase(case_id, case_id, "part", label_part_path="label", boxes=boxes)
 
 
 def detector_plan(network: str, **fields) -> NetworkPlan:

@@ -14,11 +14,13 @@ from torch import nn
 
 from tasks.learn import training as training_module
 from tasks.learn.box_figures import average_precision
+from tasks.learn.box_targets import Target
 from tasks.learn.boxes import boxes_on, rows_of
 from tasks.learn.checkpoint import read_tensors
 from tasks.learn.detect import detect
 from tasks.learn.detectors import Found
 from tasks.learn.model import ModelSpec, load_model, save_model
+from tasks.learn.networks import build_network
 from tasks.learn.train import CHECKPOINT, train_fold
 from tests.learn.drawn_boxes import AFFINE, PICTURE, VOLUME, detector_plan, drawn_cases
 
@@ -185,3 +187,24 @@ def test_precision_is_held_against_the_labels_own_boxes():
     lesions = sum(map(len, boxes.values()))
     ap = average_precision(plan, source, list(boxes), boxes, found)
     assert ap == pytest.approx((lesions - 1) / lesions, abs=0.01)
+
+
+@pytest.mark.parametrize("network", ["retinanet2d", "maskrcnn", "retinanet3d"])
+def test_known_backbones_are_built_without_weights_and_learn(network):
+    shape = (32, 32, 32) if network == "retinanet3d" else (1, 64, 64)
+    plan = detector_plan(
+        network, backbone="resnet18", features=None, patch=shape, anchors=((4, 8, 8),)
+    )
+    detector = build_network(plan)
+    box = [4.0, 8, 8, 12, 24, 24] if plan.dims == 3 else [8.0, 8, 24, 24]
+    target = Target(
+        torch.tensor([box]), torch.tensor([0]), torch.zeros(0, 2 * plan.dims),
+        torch.ones(1, *shape[-plan.dims :], dtype=torch.uint8),
+    )  # fmt: skip
+    x = torch.zeros(1, 1, *shape[-plan.dims :])
+    loss = detector.train()(x, [target])
+    loss.backward()
+    assert torch.isfinite(loss)
+    deepest = [p for n, p in detector.named_parameters() if "layer" in n and p.ndim > 1]
+    assert all(p.grad is not None for p in deepest)
+    assert len(detector.eval()(x)) == 1
