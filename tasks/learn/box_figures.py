@@ -12,7 +12,6 @@ from tasks.learn.box_targets import instances_of, targets_of
 from tasks.learn.boxes import Findings, boxes_on, in_mm, rows_of
 from tasks.learn.dataset import CaseSource
 from tasks.learn.detect import detect
-from tasks.learn.device import mixed_precision
 from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 
@@ -119,6 +118,6 @@ def _loss(
     x = torch.from_numpy(image.reshape(1, -1, *plan.patch)).to(device)
     whole = instances_of(case_id, source.label(case_id), boxes)
     network.train()
-    with torch.no_grad(), mixed_precision(device):
+    with torch.no_grad():
         target = targets_of(mask[None].to(device), [whole], [{}], plan.dims)
         return float(network(to_network(x, plan.dims), target))

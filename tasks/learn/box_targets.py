@@ -63,14 +63,16 @@ def instances_of(case_id: str, mask: np.ndarray, boxes: Sequence[Sequence[float]
     ValueError
         If the mask holds an instance that has no row.
     """
-    count = np.bincount(mask.ravel(), minlength=len(boxes) + 1)[1:]
-    if len(count) > len(boxes):
+    numbers, count = np.unique(mask[mask > 0], return_counts=True)
+    if len(numbers) and numbers[-1] > len(boxes):
         raise ValueError(
-            f"the mask of case {case_id[:12]} holds instance {len(count)}, its labels have "
+            f"the mask of case {case_id[:12]} holds instance {numbers[-1]}, its labels have "
             f"{len(boxes)} boxes; preprocess its labels again"
         )
     rows = rows_of(boxes)
-    return Instances(rows[:, 0].astype(np.int64), rows[:, 13] > 0, count.astype(np.int64))
+    voxels = np.zeros(len(rows), np.int64)
+    voxels[numbers.astype(np.int64) - 1] = count
+    return Instances(rows[:, 0].astype(np.int64), rows[:, 13] > 0, voxels)
 
 
 def targets_of(

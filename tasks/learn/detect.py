@@ -12,7 +12,6 @@ from torch.nn.functional import pad
 from tasks.learn.box_targets import box_of_index
 from tasks.learn.boxes import Findings
 from tasks.learn.detectors import Found
-from tasks.learn.device import mixed_precision
 from tasks.learn.fuse_boxes import View, fuse
 from tasks.learn.infer import WHOLE_IMAGE_FACTOR, as_input, mirrorings
 from tasks.learn.networks import to_network
@@ -66,16 +65,14 @@ def _views(
         cut = tuple(slice(s, s + t) for s, t in zip(start, tile, strict=True))
         seen = x[(slice(None), *cut)][None].to(device)
         for network, axes in itertools.product(networks, mirrorings(plan)):
-            found = _ask(network, seen, axes, plan.dims, device)
+            found = _ask(network, seen, axes, plan.dims)
             inside = _inside(found, np.array(start), shape)
             yield View(np.array(start), np.array(tile), inside, whole)
 
 
-def _ask(
-    network: nn.Module, tile: Tensor, axes: tuple[int, ...], dims: int, device: torch.device
-) -> Findings:
+def _ask(network: nn.Module, tile: Tensor, axes: tuple[int, ...], dims: int) -> Findings:
     """Return what a network finds in a tile (1, c, z, y, x), in the tile's index coordinates."""
-    with torch.inference_mode(), mixed_precision(device):
+    with torch.inference_mode():
         (found,) = network(to_network(tile.flip(axes) if axes else tile, dims))
     box = box_of_index(found.box.double().cpu().numpy(), dims)
     for axis in (axis - 2 for axis in axes):

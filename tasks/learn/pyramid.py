@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tasks.learn.device import mixed_precision
+
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
 
@@ -42,8 +44,14 @@ class Pyramid(nn.Module):
         self.fpn = _feature_pyramid(plan.dims)(widths, self.out_channels)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Return the maps that are asked for boxes, finest first, under "0", "1", ..."""
-        return self.fpn(self.body(x))
+        """Return the maps that are asked for boxes, finest first, under "0", "1", ...
+
+        The trunk alone is computed in half precision on a GPU: places and sizes of boxes are not,
+        for bfloat16 knows no half voxels above 128.
+        """
+        with mixed_precision(x.device):
+            maps = self.fpn(self.body(x))
+        return OrderedDict((name, one.float()) for name, one in maps.items())
 
     def pooled_features(self, x: Tensor) -> Tensor:
         """Return the mean over space of the stages' maps, (n, f): what an input looks like."""

@@ -128,8 +128,8 @@ class Training:
         x, dims = to_network(without_missing(image, batch.kept), self.plan.dims), self.plan.dims
         if self.plan.task == "detection":
             targets = targets_of(mask, batch.instances, batch.params, dims)
-            with mixed_precision(self.device):
-                return self.network(x, targets)
+            # Of its own precision: half of the trunk alone, see `tasks.learn.pyramid`.
+            return self.network(x, targets)
         with mixed_precision(self.device):
             logits = self.network(x)
         if mask is None:

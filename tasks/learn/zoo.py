@@ -59,16 +59,23 @@ def misfit(candidate: "NetworkCandidate") -> str:
         return "weights_sha256: there are no weights; name their file under weights"
     if candidate.freeze and not candidate.weights:
         return "freeze: a head on random maps learns nothing; name a file under weights"
-    for name in ("backbone", "anchors", "max_findings"):
-        if getattr(candidate, name) is not None and network not in DETECTORS:
-            return f"{name}: {network} finds no boxes; use one of {', '.join(DETECTORS)}"
-    if candidate.backbone not in (None, "small") and candidate.features:
-        return f"features: {candidate.backbone} has fixed widths; remove it or say backbone: small"
     if network in TRUNKS and candidate.features:
         return f"features: {network} has fixed widths; remove it or use small_cnn"
     if candidate.stem != "auto" and network not in TRUNKS:
         return f"stem: {network} has one stem only; remove it or use one of {', '.join(TRUNKS)}"
-    return _misfit_of_search(candidate)
+    return _misfit_of_detector(candidate) or _misfit_of_search(candidate)
+
+
+def _misfit_of_detector(candidate: "NetworkCandidate") -> str:
+    network = candidate.network
+    for name in ("backbone", "anchors", "max_findings"):
+        if getattr(candidate, name) is not None and network not in DETECTORS:
+            return f"{name}: {network} finds no boxes; use one of {', '.join(DETECTORS)}"
+    if candidate.dropout and network in DETECTORS:
+        return f"dropout: {network} has none; remove it"
+    if candidate.backbone not in (None, "small") and candidate.features:
+        return f"features: {candidate.backbone} has fixed widths; remove it or say backbone: small"
+    return ""
 
 
 def _misfit_of_search(candidate: "NetworkCandidate") -> str:

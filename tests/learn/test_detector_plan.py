@@ -94,6 +94,8 @@ def test_what_does_not_fit_is_refused(fields, says):
 
 
 def test_settings_of_detectors_are_refused_elsewhere():
+    with pytest.raises(ValidationError, match="dropout: maskrcnn has none"):
+        NetworkCandidate(name="a", network="maskrcnn", dropout=0.2)
     with pytest.raises(ValidationError, match="finds no boxes"):
         NetworkCandidate(name="a", network="unet3d", anchors=((1, 2, 3),))
     with pytest.raises(ValidationError, match="fixed widths"):
