@@ -19,8 +19,9 @@ LEAST_OVERLAP = {2: 0.3, 3: 0.1}
 """Intersection over union from which a finding is right, by dimensions (clinical practice: small
 lesions in volumes are hit or missed, whatever the box's exact size)."""
 
-WATCHED = 64
-"""Validation cases looked at after each epoch, evenly out of all; the fold's end looks at all."""
+WATCHED = {2: 64, 3: 16}
+"""Validation cases looked at after each epoch, evenly out of all; the fold's end looks at all. A
+volume is many tiles: so the look costs less than the epoch."""
 
 Boxes = Mapping[str, Sequence[Sequence[float]]]
 """Rows of `TrainingCase.boxes` by case id."""
@@ -39,7 +40,7 @@ def validate_boxes(
     The loss is that of one patch of each, around its first box. Without any box on the side the
     precision is 0.
     """
-    watched = val_ids[:: -(-len(val_ids) // WATCHED)]
+    watched = val_ids[:: -(-len(val_ids) // WATCHED[plan.dims])]
     plain = plan.model_copy(update={"flip_tta": ()})
     losses = [_loss(network, plan, source, case_id, boxes[case_id], device) for case_id in watched]
     network.eval()
