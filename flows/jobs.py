@@ -13,6 +13,7 @@ from tasks.evaluate.config import EvaluateConfig, MaskConfig
 from tasks.evaluate.leakage import check_disjoint
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe
+from tasks.learn.detector_plan import box_sizes
 from tasks.learn.job import JobCase, TrainingJob, typical_image
 from tasks.store.schema import recipe_id
 
@@ -56,10 +57,12 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
             raise ScenarioError(msg)
     images = scenario.cohort.kind != "row"
     recipe = current_recipe(home, scenario.name)[1] if images else None
-    shape, spacing = (1, 1, 1), (1.0, 1.0, 1.0)
+    shape, spacing, sizes = (1, 1, 1), (1.0, 1.0, 1.0), ()
     if images:
         training = [case for case in cases if case.side == "train"]
         shape, spacing = typical_image(home.settings.store_root, training)
+        if scenario.task == "detection":
+            sizes = box_sizes(home.settings.store_root, training)
     return TrainingJob(
         scenario=scenario.name,
         task=scenario.task,
@@ -74,6 +77,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         leave_out=leave_out(scenario),
         seed=scenario.seed,
         masks=mask_config(scenario.evaluate) if scenario.task == "segmentation" else None,
+        box_sizes=sizes,
     )
 
 

@@ -49,6 +49,8 @@ class AugmentConfig(BaseModel):
     """Chance that each change but a flip is made to a sample."""
     nnunet: bool = False
     """Whether everything but the flips follows nnU-Net's list (`tasks.learn.augment_nnunet`)."""
+    quarter_turns: bool = Field(False, exclude_if=lambda value: not value)
+    """Whether images as high as wide are turned by 0, 90, 180 or 270 degrees in their plane."""
 
     @model_validator(mode="after")
     def _list_has_its_own_strengths(self) -> Self:
@@ -76,6 +78,15 @@ PRESETS: dict[str, AugmentConfig] = {
         brightness=0.25, contrast=0.25, blur=1.0, cutout=0.2,
     ),
     "nnunet": AugmentConfig(flip=("z", "y", "x"), nnunet=True),
+    # A box stays tight when it is mirrored, turned by a quarter or scaled; other turns loosen it.
+    "detection": AugmentConfig(
+        flip=("z", "y", "x"), quarter_turns=True, scale=0.4, noise=0.1, gamma=0.3, brightness=0.1,
+        contrast=0.25, probability=0.3,
+    ),
+    "detection2d": AugmentConfig(
+        flip=("x",), scale=0.4, shift=0.05, noise=0.1, gamma=0.3, brightness=0.2, contrast=0.25,
+        probability=0.3,
+    ),
 }  # fmt: skip
 """Named mixtures; a scenario may also list its own."""
 
@@ -170,10 +181,7 @@ def draw_params(
 def _draw_affine(
     rng: np.random.Generator, config: AugmentConfig, shape: np.ndarray, moving: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    linear = np.eye(3)
-    for axis in range(3):
-        if AXES[axis] in config.flip and moving[axis] and rng.random() < 0.5:
-            linear[axis, axis] = -1.0
+    linear = _draw_exact(rng, config, shape, moving)
     shift = np.zeros(3)
     if config.nnunet:
         turns, scale = draw_linear(rng, shape)
@@ -192,6 +200,19 @@ def _draw_affine(
     if config.shift and rng.random() < config.probability:
         shift = rng.uniform(-1, 1, 3) * config.shift * shape * moving
     return linear, shift
+
+
+def _draw_exact(
+    rng: np.random.Generator, config: AugmentConfig, shape: np.ndarray, moving: np.ndarray
+) -> np.ndarray:
+    """Draw mirrorings and quarter turns, which move voxels onto voxels."""
+    linear = np.eye(3)
+    for axis in range(3):
+        if AXES[axis] in config.flip and moving[axis] and rng.random() < 0.5:
+            linear[axis, axis] = -1.0
+    if config.quarter_turns and moving[1:].all() and shape[1] == shape[2]:
+        linear = linear @ np.round(_rotation(1, 2, np.pi / 2 * int(rng.integers(4))))
+    return linear
 
 
 def _rotation(a: int, b: int, angle: float) -> np.ndarray:

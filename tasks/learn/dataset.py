@@ -30,10 +30,13 @@ class TrainingCase:
     target: int | None = None
     """Class number, for a classification."""
     label_part_path: str | None = None
-    """Label part, for a segmentation."""
+    """Label part, for a segmentation or a detection."""
     part_digest: str | None = None
     """Of the part's manifest, from the catalog; checked when given."""
     label_part_digest: str | None = None
+    boxes: tuple[tuple[float, ...], ...] = ()
+    """What is to be found, for a detection: class, centre (3) and edges (9) in LPS mm, irrelevant
+    or not; row i - 1 is instance i of the label part."""
 
 
 class CaseSource(Protocol):
@@ -44,6 +47,7 @@ class CaseSource(Protocol):
     def image(self, case_id: str) -> np.ndarray: ...
     def label(self, case_id: str) -> np.ndarray: ...
     def spacing(self, case_id: str) -> tuple[float, float, float]: ...
+    def affine(self, case_id: str) -> np.ndarray: ...
     def present(self, case_id: str) -> tuple[bool, ...]: ...
     def patch(self, case_id: str, start: Sequence[int], stop: Sequence[int]) -> np.ndarray: ...
     def label_patch(
@@ -59,6 +63,8 @@ class ArrayCases:
     labels: Mapping[str, np.ndarray] = field(default_factory=dict)
     spacings: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
     """mm of the axes z, y, x; 1 mm unless told."""
+    affines: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(4, 4), index (z, y, x, 1) to LPS mm; spacing along the axes unless told."""
     channels: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
     """Which channels a case of several has; all of them unless told."""
 
@@ -81,6 +87,11 @@ class ArrayCases:
     def spacing(self, case_id: str) -> tuple[float, float, float]:
         """Return the voxel's sides (z, y, x) in mm."""
         return self.spacings.get(case_id, (1.0, 1.0, 1.0))
+
+    def affine(self, case_id: str) -> np.ndarray:
+        """Return the grid's affine (4, 4)."""
+        straight = np.diag([*self.spacing(case_id), 1.0])
+        return self.affines.get(case_id, straight)
 
     def present(self, case_id: str) -> tuple[bool, ...]:
         """Return which channels a case has; empty where images have none."""
@@ -143,7 +154,11 @@ class StoreCases:
 
     def spacing(self, case_id: str) -> tuple[float, float, float]:
         """Return the voxel's sides (z, y, x) in mm."""
-        return spacing_of(self._part(case_id).info(case_id).affine)
+        return spacing_of(self.affine(case_id))
+
+    def affine(self, case_id: str) -> np.ndarray:
+        """Return the grid's affine (4, 4), index (z, y, x, 1) to LPS mm."""
+        return np.asarray(self._part(case_id).info(case_id).affine)
 
     def present(self, case_id: str) -> tuple[bool, ...]:
         """Return which channels a case has; empty where images have none."""
@@ -182,8 +197,9 @@ def preload(
     images = {case_id: source.image(case_id) for case_id in case_ids}
     masks = {case_id: source.label(case_id) for case_id in case_ids} if labels else {}
     spacings = {case_id: source.spacing(case_id) for case_id in case_ids}
+    affines = {case_id: source.affine(case_id) for case_id in case_ids}
     channels = {case_id: source.present(case_id) for case_id in case_ids}
-    return ArrayCases(images, masks, spacings, channels)
+    return ArrayCases(images, masks, spacings, affines, channels)
 
 
 class Images(Sequence[np.ndarray]):

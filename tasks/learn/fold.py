@@ -41,6 +41,8 @@ class Fold:
     """How the validation side's masks are measured."""
     weights: Path | None = None
     """File a classifier starts from; the plan holds its SHA-256."""
+    boxes: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    """What is to be found, of a detection; see `TrainingCase.boxes`."""
 
     @property
     def identity(self) -> str:
@@ -54,6 +56,8 @@ class Fold:
         }
         if self.plan.task == "segmentation":
             said["masks"] = self.masks.model_dump(mode="json")
+        if self.plan.task == "detection":
+            said["boxes"] = [self.boxes[c] for c in self.train_ids + self.val_ids]
         return digest_json(said)
 
 
@@ -75,6 +79,8 @@ class FoldResult:
     """(n, foreground classes): 0 neither mask empty, 1 both, 2 one."""
     val_others: Mapping[str, np.ndarray]
     """Further figures of masks by name, (n, foreground classes) each."""
+    val_findings: tuple[np.ndarray, ...] | None
+    """Of each validation case of a detection (b, 14): class, score, centre and edges in LPS mm."""
     val_ood: np.ndarray | None
     """(n,) distance of each validation case from the training side."""
     seconds: float
@@ -99,6 +105,8 @@ def finish_fold(
     if fold.plan.task == "classification":
         images = Images(fold.source, fold.val_ids)
         arrays["val.probability"] = classify([network], fold.plan, images, device)
+    elif fold.plan.task == "detection":
+        arrays |= _findings(fold, network, device)
     else:
         arrays |= _mask_figures(fold, network, device)
     seen = features(network, fold.plan, Images(fold.source, _spaced(fold.train_ids)), device)
@@ -157,6 +165,7 @@ def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]
         val_others={
             name: t.numpy() for name, t in checkpoint.without_prefix("masks", tensors).items()
         },
+        val_findings=_by_case(tensors, len(record["val_ids"])),
         val_ood=array("val.ood"),
         seconds=record["seconds"],
         data_wait=record["data_wait"],
@@ -164,6 +173,29 @@ def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]
         batch=record["batch"],
         resumed=record["resumed"],
     )
+
+
+def _findings(fold: Fold, network: torch.nn.Module, device: torch.device) -> dict[str, np.ndarray]:
+    """Return what is found in the validation cases, and the number of each finding's case."""
+    from tasks.learn.boxes import rows_of_findings
+    from tasks.learn.detect import detect
+
+    rows = [
+        rows_of_findings(
+            detect([network], fold.plan, fold.source.image(case_id), device),
+            fold.source.affine(case_id),
+        )
+        for case_id in fold.val_ids
+    ]
+    case = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+    return {"val.findings": np.concatenate(rows), "val.findings_case": case}
+
+
+def _by_case(tensors: dict[str, torch.Tensor], n: int) -> tuple[np.ndarray, ...] | None:
+    if "val.findings" not in tensors:
+        return None
+    rows, case = (tensors[f"val.{name}"].numpy() for name in ("findings", "findings_case"))
+    return tuple(rows[case == number] for number in range(n))
 
 
 def _mask_figures(

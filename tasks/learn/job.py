@@ -50,6 +50,8 @@ class JobCase:
     """Header fields of an image, columns of a table's row."""
     features: Mapping[str, float | None] = field(default_factory=dict)
     """What the recipe's features steps measured in an image, by column."""
+    boxes: tuple[tuple[float, ...], ...] = ()
+    """What is to be found, for a detection; see `tasks.learn.dataset.TrainingCase`."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,18 @@ class TrainingJob:
     seed: int = 0
     masks: Mapping[str, Any] | None = None
     """How the masks of a segmentation are measured; its `MaskConfig`."""
+    box_sizes: tuple[tuple[float, float, float], ...] = ()
+    """(z, y, x) voxels of the training boxes on their prepared grids, of a detection."""
 
     @property
     def key(self) -> str:
         """Id of this training."""
-        return digest_json(asdict(self))
+        said = asdict(self)
+        if self.task != "detection":
+            # What only a detection knows is not told: other trainings keep their keys.
+            del said["box_sizes"]
+            said["cases"] = [{n: v for n, v in c.items() if n != "boxes"} for c in said["cases"]]
+        return digest_json(said)
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -109,6 +118,7 @@ class TrainingJob:
             n_classes=len(self.classes) + background,
             spacing=self.spacing,
             n_cases=len(self.on("train")),
+            box_sizes=self.box_sizes,
             **channels_of(self.recipe),
         )
 
@@ -127,7 +137,10 @@ def load_job(place: Path) -> TrainingJob:
     body = json.loads((place / JOB_FILE).read_text())
     for name in ("classes", "candidates", "shape", "spacing", "leave_out"):
         body[name] = tuple(body[name])
-    body["cases"] = tuple(JobCase(**case) for case in body["cases"])
+    body["box_sizes"] = _tuples(body.get("box_sizes", ()))
+    body["cases"] = tuple(
+        JobCase(**{**case, "boxes": _tuples(case.get("boxes", ()))}) for case in body["cases"]
+    )
     return TrainingJob(**body)
 
 
@@ -148,7 +161,7 @@ class FoldRecord:
     fold: int
     case_ids: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
-    """(n, k) class probabilities, or Dice of each foreground class."""
+    """(n, k) class probabilities, or Dice of each foreground class; empty for a detection."""
     empty: tuple[tuple[int, ...], ...] | None = None
     others: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     """Further figures of masks by name, (n, k) each."""
@@ -162,6 +175,8 @@ class FoldRecord:
     resumed: int = 0
     trials: tuple[Mapping[str, Any], ...] = ()
     """Of the search inside this fold, see `tasks.learn.trial.rows`."""
+    findings: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    """Of each case of a detection: class, score, centre (3) and edges (9) in LPS mm."""
     without: int | None = None
     """A second fold it was not trained on, see `tasks.learn.fusing`."""
 
@@ -242,7 +257,7 @@ def _fit_network(
         candidate=candidate.name,
         fold=fold,
         case_ids=result.val_ids,
-        values=_rows(values),
+        values=_rows(values) or (),
         empty=_rows(result.val_empty),
         others={name: _rows(values) for name, values in result.val_others.items()},
         ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
@@ -252,6 +267,7 @@ def _fit_network(
         seconds=result.seconds,
         device=result.device,
         resumed=result.resumed,
+        findings=tuple(_rows(one) for one in result.val_findings or ()),
     )
 
 
@@ -325,6 +341,7 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
             c.label_part_path,
             c.part_digest,
             c.label_part_digest,
+            c.boxes,
         )
         for c in cases
     ]
@@ -359,6 +376,10 @@ def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions 
         return MaskScores(ids, patients, job.classes, values, empty, others)
     target = np.array([case.target for case in cases])
     return Predictions(ids, patients, target, values, job.classes, job.positive)
+
+
+def _tuples(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(row) for row in rows)
 
 
 def _rows(values: np.ndarray | None) -> tuple[tuple[Any, ...], ...] | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tasks.learn.boxes import Findings
     from tasks.learn.fused import FusedModel
     from tasks.learn.ood import OodModel
 
@@ -41,10 +42,10 @@ class ModelSpec(BaseModel):
     """Name of the scenario."""
     candidate: str
     """Name of the candidate that was chosen."""
-    task: Literal["classification", "segmentation"]
+    task: Literal["classification", "segmentation", "detection"]
     kind: Literal["network", "sklearn", "fusion"]
     classes: tuple[str, ...]
-    """In the order of the probabilities; background first for a segmentation."""
+    """In the order of the probabilities; background first for a segmentation alone."""
     positive: str | None = None
     plan: NetworkPlan | None = None
     recipe: dict[str, Any] | None = None
@@ -274,9 +275,28 @@ class Model:
         """Return :meth:`predict` of several images; a classifier takes them in batches."""
         from tasks.learn.infer import classify, segment
 
+        if self.spec.task == "detection":
+            raise ValueError("a detection has no probability of an image; use detect")
         if self.spec.task == "segmentation":
             return [segment(self._networks, self._plan, x, self.device) for x in images]
         return list(classify(self._networks, self._plan, images, self.device))
+
+    def detect(self, image: np.ndarray) -> "Findings":
+        """Return what is found in an image ([c,] z, y, x) that passed the recipe.
+
+        Fused over the folds, tiles and mirrorings; in index coordinates of the image, the best
+        first, with scores that are not calibrated.
+
+        Raises
+        ------
+        ValueError
+            If the model is no detector.
+        """
+        from tasks.learn.detect import detect
+
+        if self.spec.task != "detection":
+            raise ValueError(f"a {self.spec.task} finds no boxes; use predict")
+        return detect(self._networks, self._plan, image, self.device)
 
     def ood_score(self, image: np.ndarray) -> float | None:
         """Return how far an image lies from the training cases, None if that was not measured.

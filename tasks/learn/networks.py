@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tasks.learn.classifiers import Classifier, Slices, build_staged
 from tasks.learn.unet import StagedUNet
-from tasks.learn.zoo import CLASSIFIERS, NETWORKS, NNUNETS, TRUNKS
+from tasks.learn.zoo import CLASSIFIERS, DETECTORS, NETWORKS, NNUNETS, TRUNKS
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -141,6 +141,10 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
         return SegmentationUNet(plan)
     if plan.network in NNUNETS:
         return StagedUNet(plan, residual=plan.network.startswith("resenc"))
+    if plan.network in DETECTORS:
+        from tasks.learn.detectors import build_detector
+
+        return build_detector(plan)
     function = _foreign(plan.network)
     options: dict[str, Any] = dict(plan.options)
     if (model := getattr(function, "parameters", None)) is not None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.learn.augment import AugmentConfig, parse_augment
+from tasks.learn.detector_plan import DetectorPlan, Size, plan_detector
 from tasks.learn.nnunet import plan_shape
 from tasks.learn.space import Span
 from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
@@ -18,6 +19,8 @@ from tasks.learn.zoo import (
     BATCH_2D,
     BATCH_3D,
     CLASSIFIERS,
+    DETECTOR_DEFAULTS,
+    DETECTORS,
     NETWORKS,
     NNUNET_DEFAULTS,
     NNUNETS,
@@ -44,6 +47,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     },
     **dict.fromkeys(NNUNETS, NNUNET_DEFAULTS),
     **dict.fromkeys(TRUNKS, TRUNK_DEFAULTS),
+    **dict.fromkeys(DETECTORS, DETECTOR_DEFAULTS),
 }  # fmt: skip
 """Settings a candidate gets when it does not say; measured on two CPU cores, but nnU-Net's."""
 
@@ -89,7 +93,7 @@ class NetworkCandidate(BaseModel):
     weight_decay: float | None = Field(None, ge=0)
     patience: int | None = Field(None, ge=1)
     """Epochs without improvement after which training ends."""
-    monitor: Literal["loss", "auroc", "dice"] | None = None
+    monitor: Literal["loss", "auroc", "dice", "ap"] | None = None
     """What chooses the best epoch on the validation side."""
     augment: AugmentConfig | None = None
     """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
@@ -114,6 +118,12 @@ class NetworkCandidate(BaseModel):
     """Axes over whose mirrorings predictions are averaged."""
     modality_dropout: float = Field(0.0, ge=0, lt=1, exclude_if=_nothing)
     """Probability with which a training sample loses a channel that the cohort lets be missing."""
+    backbone: Literal["small", "resnet18", "resnet50"] | None = Field(None, exclude_if=_nothing)
+    """Of a detector; ``small`` unless said, for a CPU. No weights are fetched."""
+    anchors: tuple[Size, ...] | None = Field(None, min_length=1, exclude_if=_nothing)
+    """Boxes (z, y, x) in voxels a detector starts from; made of the training boxes if left out."""
+    max_findings: int | None = Field(None, ge=1, exclude_if=_nothing)
+    """Most findings a detector tells of an image; 100 unless said."""
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""
@@ -149,11 +159,11 @@ class NetworkPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str
-    task: Literal["classification", "segmentation"]
+    task: Literal["classification", "segmentation", "detection"]
     dims: Literal[2, 3]
     in_channels: int = 1
     n_classes: int
-    """Classes, background included for a segmentation."""
+    """Classes, background included for a segmentation alone."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
     droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
@@ -176,7 +186,7 @@ class NetworkPlan(BaseModel):
     schedule: Literal["one_cycle", "cosine", "poly"]
     weight_decay: float
     patience: int
-    monitor: Literal["loss", "auroc", "dice"]
+    monitor: Literal["loss", "auroc", "dice", "ap"]
     augment: AugmentConfig
     class_weights: bool
     foreground: float
@@ -189,6 +199,8 @@ class NetworkPlan(BaseModel):
     weights_sha256: str | None = None
     """Of the file that training started from."""
     freeze: bool = False
+    detector: DetectorPlan | None = Field(None, exclude_if=_nothing)
+    """Levels and anchors, of a detection."""
 
     @property
     def divisor(self) -> tuple[int, int, int]:
@@ -207,6 +219,7 @@ def plan_network(
     gpu_memory_gb: float | None = None,
     in_channels: int = 1,
     droppable: Sequence[int] = (),
+    box_sizes: Sequence[Size] = (),
 ) -> NetworkPlan:
     """Make a candidate definite for images of a shape.
 
@@ -214,7 +227,7 @@ def plan_network(
     ----------
     candidate : NetworkCandidate
     task : str
-        ``classification`` or ``segmentation``.
+        ``classification``, ``segmentation`` or ``detection``.
     shape : sequence of int
         (z, y, x): the fixed shape the recipe ends in, else the median training shape.
     n_classes : int
@@ -229,6 +242,8 @@ def plan_network(
         Channels of the prepared images.
     droppable : sequence of int
         Those of them that a case may lack.
+    box_sizes : sequence of (z, y, x)
+        Of the training boxes of a detection, in voxels; anchors are made of them.
 
     Raises
     ------
@@ -246,7 +261,17 @@ def plan_network(
     features = tuple(settings["features"] or ())
     if candidate.slices and dims == 2:
         raise ValueError(f"{candidate.name}: slices need volumes, the images have one slice")
-    if candidate.network in NNUNETS:
+    detector = None
+    if candidate.network in DETECTORS:
+        planned = plan_detector(
+            candidate, shape, spacing, box_sizes, features, batch=settings["batch"], gb=gb,
+            n_cases=n_cases,
+        )  # fmt: skip
+        patch, strides, channels = planned.patch, planned.strides, planned.channels
+        batch, detector = planned.batch, planned.detector
+        preset = "detection2d" if dims == 2 else "detection"
+        settings["augment"] = settings["augment"] or preset
+    elif candidate.network in NNUNETS:
         planned = plan_shape(
             shape, spacing, n_classes, dims=dims, gb=gb, n_cases=n_cases, patch=candidate.patch,
             features=settings["features"], residual=candidate.network.startswith("resenc"),
@@ -293,11 +318,14 @@ def plan_network(
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
         options=candidate.options, slices=candidate.slices, stem=stem_of(candidate, shape),
-        weights_sha256=candidate.weights_sha256, freeze=candidate.freeze,
+        weights_sha256=candidate.weights_sha256, freeze=candidate.freeze, detector=detector,
     )  # fmt: skip
 
 
 _SHAPE = ("patch", "strides", "kernels")
+
+_MEASURED = {"classification": "auroc", "segmentation": "dice", "detection": "ap"}
+"""What is measured after each epoch, beside the loss."""
 
 
 def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
@@ -306,7 +334,7 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
     for name in settings:
         if (value := getattr(candidate, name)) is not None:
             settings[name] = value
-    allowed = ("loss", "auroc") if task == "classification" else ("loss", "dice")
+    allowed = ("loss", _MEASURED[task])
     if settings["monitor"] not in allowed:
         raise ValueError(
             f"{candidate.name}: monitor {settings['monitor']!r} is not measured in a {task}; "
@@ -318,6 +346,13 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
 def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
+    if (network in DETECTORS) != (task == "detection"):
+        raise ValueError(f"task {task} and {network} do not fit: {', '.join(DETECTORS)} detect")
+    if network in DETECTORS and (shape[0] == 1) != (network != "retinanet3d"):
+        raise ValueError(
+            f"{network} and images of {shape} do not fit: retinanet3d finds boxes in volumes, "
+            "the others in pictures"
+        )
     if network in CLASSIFIERS and task != "classification":
         raise ValueError(f"{network} classifies; use {', '.join(SEGMENTERS)} for a segmentation")
     if network in SEGMENTERS and task != "segmentation":

@@ -16,12 +16,17 @@ def plan_in_words(plan: NetworkPlan) -> str:
         f"at most {plan.epochs} epochs of {steps}",
         f"{plan.optimizer} {plan.lr:g} {plan.schedule}",
     ]
+    if plan.detector is not None:
+        parts.append(f"{plan.detector.backbone} backbone, anchors {_anchors(plan)}")
     return ", ".join(parts)
 
 
 def plan_params(plan: NetworkPlan) -> dict[str, Any]:
     """Return the values the plan derived, under the names of the table: ``plan/patch``."""
-    return {
+    own = {}
+    if plan.detector is not None:
+        own = {"plan/anchors": _anchors(plan), "plan/backbone": plan.detector.backbone}
+    return own | {
         "plan/patch": _by(plan.patch),
         "plan/features": "-".join(map(str, plan.channels)),
         "plan/strides": " ".join(_by(s) for s in plan.strides),
@@ -34,6 +39,11 @@ def plan_params(plan: NetworkPlan) -> dict[str, Any]:
         "plan/optimizer": plan.optimizer,
         "plan/schedule": plan.schedule,
     }
+
+
+def _anchors(plan: NetworkPlan) -> str:
+    """Return the anchors as a scenario may say them."""
+    return " ".join("x".join(f"{n:g}" for n in size) for size in plan.detector.anchors)
 
 
 def _by(sizes: tuple[int, ...]) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks.learn.augment import draw_params
+from tasks.learn.box_targets import Instances, instances_of
 from tasks.learn.channels import kept_channels
 from tasks.learn.dataset import CaseSource
 from tasks.learn.foreground import find_foreground
@@ -42,11 +43,17 @@ class Batch:
     """What augmentation does to each sample."""
     kept: Tensor | None = None
     """(n, c) bool: which channels each sample has and was left; None where none may be missing."""
+    instances: tuple[Instances, ...] = ()
+    """Of each sample's case, whose mask numbers them, for a detection."""
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Return image (float32) and mask (as stored) on a device, converted there."""
         image = self.image.to(device, non_blocking=True).to(torch.float32)
-        return image, None if self.mask is None else self.mask.to(device, non_blocking=True)
+        if self.mask is None:
+            return image, None
+        mask = self.mask.to(device, non_blocking=True)
+        # Torch can hold numbers of 16 bits without a sign, and reckon with them hardly at all.
+        return image, mask.to(torch.int32) if mask.dtype == torch.uint16 else mask
 
 
 class Samples:
@@ -59,8 +66,10 @@ class Samples:
     case_ids : sequence of str
         The training side of the fold.
     targets : mapping of case id to class number
-        Empty for a segmentation.
+        Empty but for a classification.
     seed : int
+    boxes : mapping of case id to rows of `TrainingCase.boxes`
+        For a detection.
     """
 
     def __init__(
@@ -70,17 +79,22 @@ class Samples:
         case_ids: Sequence[str],
         targets: Mapping[str, int],
         seed: int,
+        boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
     ) -> None:
         if not case_ids:
             raise ValueError("no training case in this fold; use fewer folds or a wider cohort")
         self._plan, self._source, self._seed = plan, source, seed
         self._case_ids, self._targets = tuple(case_ids), targets
-        self._segments = plan.task == "segmentation"
+        self._masked = plan.task != "classification"
         self._foreground = (
             find_foreground(source, case_ids, plan.n_classes, seed, readers=READERS)
-            if self._segments
+            if self._masked
             else {}
         )
+        self._instances = {
+            case_id: instances_of(case_id, source.label(case_id), (boxes or {}).get(case_id, ()))
+            for case_id in (case_ids if plan.task == "detection" else ())
+        }
 
     @property
     def source(self) -> CaseSource:
@@ -123,9 +137,12 @@ class Samples:
             kept = kept_channels(present, self._plan, [(self._seed, epoch, n) for n in numbers])
         else:
             image = image[:, None]
-        if self._segments:
+        if self._masked:
             mask = torch.from_numpy(_stack(masks, self._plan.patch, 0))
-            return Batch(image, mask, None, params, kept)
+            numbered = tuple(
+                self._instances[self._case(epoch, n)] for n in numbers if self._instances
+            )
+            return Batch(image, mask, None, params, kept, numbered)
         return Batch(image, None, torch.tensor(targets, dtype=torch.int64), params, kept)
 
     def _sample(
@@ -134,7 +151,7 @@ class Samples:
         case_id = self._case(epoch, number)
         rng = np.random.default_rng([self._seed, epoch, number])
         size = self._plan.patch
-        if self._segments:
+        if self._masked:
             # nnU-Net's rule: the last third of a batch is centred on foreground.
             forced = slot >= round(batch * (1 - self._plan.foreground))
             image, mask = self._cut(rng, case_id, forced)

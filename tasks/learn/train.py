@@ -97,7 +97,8 @@ def train_fold(
     ids = (*train_ids, *val_ids)
     targets = {c: t for c in ids if (t := by_id[c].target) is not None}
     how = masks or MaskConfig()
-    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed, how, weights)
+    boxes = {c: by_id[c].boxes for c in ids} if plan.task == "detection" else {}
+    fold = Fold(plan, source, targets, tuple(train_ids), tuple(val_ids), seed, how, weights, boxes)
     tell = on_epoch or (lambda _record: None)
     if (done := read_fold(Path(out_dir), fold.identity)) is not None:
         for record in done.history:
@@ -105,9 +106,9 @@ def train_fold(
         return done
     where = pick_device(device)
     with repeatable(where):
-        held = preload(source, ids, labels=plan.task == "segmentation", budget=preload_bytes)
+        held = preload(source, ids, labels=plan.task != "classification", budget=preload_bytes)
         fold = replace(fold, source=held)
-        samples = Samples(plan, held, fold.train_ids, targets, seed)
+        samples = Samples(plan, held, fold.train_ids, targets, seed, boxes)
         with Loader(samples, readers=readers, processes=reader_processes) as loader:
             training = _run(fold, loader, Path(out_dir), where, tell)
         result = finish_fold(fold, training, Path(out_dir), where, device_name(device))
@@ -181,7 +182,7 @@ def _epoch(training: Training, fold: Fold, loader: Loader, path: Path) -> dict[s
     record = training.train_epoch(fold, loader)
     record |= validate(
         training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
-        training.weights,
+        training.weights, fold.boxes,
     )  # fmt: skip
     if not math.isfinite(record["val_loss"]):
         raise FloatingPointError(

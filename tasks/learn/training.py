@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasks.learn import checkpoint
 from tasks.learn.augment_batch import apply
+from tasks.learn.box_targets import targets_of
 from tasks.learn.channels import without_missing
 from tasks.learn.device import half_type, mixed_precision
 from tasks.learn.fold import Fold
@@ -105,18 +106,10 @@ class Training:
         return step % many, min(many, steps - step // many * many)
 
     def _step(self, batch: Batch, rate: float, place: tuple[int, int] = (0, 1)) -> Tensor:
-        image, mask = apply(batch.params, *batch.on(self.device))
-        image = without_missing(image, batch.kept)
         number, many = place
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        with mixed_precision(self.device):
-            logits = self.network(to_network(image, self.plan.dims))
-        if mask is None:
-            loss = classification_loss(logits, batch.target.to(self.device), self.weights)
-        else:
-            truth = mask.to(torch.int64)
-            loss = supervised_loss(logits, truth[:, 0] if self.plan.dims == 2 else truth)
+        loss = self._loss(batch)
         self.scaler.scale(loss / many).backward()
         if number + 1 < many:
             return loss.detach()
@@ -128,6 +121,21 @@ class Training:
         self.scaler.update()
         self._follow()
         return loss.detach()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch after its augmentation."""
+        image, mask = apply(batch.params, *batch.on(self.device))
+        x, dims = to_network(without_missing(image, batch.kept), self.plan.dims), self.plan.dims
+        if self.plan.task == "detection":
+            targets = targets_of(mask, batch.instances, batch.params, dims)
+            # Of its own precision: half of the trunk alone, see `tasks.learn.pyramid`.
+            return self.network(x, targets)
+        with mixed_precision(self.device):
+            logits = self.network(x)
+        if mask is None:
+            return classification_loss(logits, batch.target.to(self.device), self.weights)
+        truth = mask.to(torch.int64)
+        return supervised_loss(logits, truth[:, 0] if dims == 2 else truth)
 
     def _follow(self) -> None:
         """Move the averaged weights towards the trained ones; counters are copied."""

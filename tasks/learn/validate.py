@@ -25,12 +25,18 @@ def validate(
     targets: Mapping[str, int],
     device: torch.device,
     weights: Tensor | None,
+    boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> dict[str, float]:
-    """Return ``val_loss`` and ``val_auroc`` or ``val_dice`` of the validation cases.
+    """Return ``val_loss`` and ``val_auroc``, ``val_dice`` or ``val_ap`` of the validation cases.
 
     The loss of a classification is the weighted one that is trained; of a segmentation, the mean
-    cross-entropy of the voxels. Without two classes on the side AUROC is .5.
+    cross-entropy of the voxels; of a detection see `tasks.learn.box_figures`. Without two classes
+    on the side AUROC is .5.
     """
+    if plan.task == "detection":
+        from tasks.learn.box_figures import validate_boxes
+
+        return validate_boxes(network, plan, source, val_ids, boxes or {}, device)
     network.eval()
     if plan.task == "classification":
         logits = logits_of(network, plan, Images(source, val_ids), device)

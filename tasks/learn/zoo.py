@@ -17,7 +17,10 @@ NNUNETS = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
 
 SEGMENTERS = ("unet2d", "unet3d", *NNUNETS)
 
-NETWORKS = (*CLASSIFIERS, *SEGMENTERS)
+DETECTORS = ("retinanet3d", "retinanet2d", "fasterrcnn", "maskrcnn")
+"""Networks that answer with boxes: MONAI's RetinaNet in volumes, torchvision's in pictures."""
+
+NETWORKS = (*CLASSIFIERS, *SEGMENTERS, *DETECTORS)
 
 SMALL_STEM_BELOW = 64
 """An image with fewer pixels along its shorter side gets the small stem."""
@@ -34,6 +37,12 @@ NNUNET_DEFAULTS: dict[str, Any] = {
     "schedule": "poly", "weight_decay": 3e-5,
 }  # fmt: skip
 """nnU-Net's own, with a tenth of its epochs: they cost a Dice point or so, and a GPU's night."""
+
+DETECTOR_DEFAULTS: dict[str, Any] = {
+    "epochs": 60, "batch": None, "lr": 1e-3, "features": (16, 32, 64, 96, 128), "dropout": 0.0,
+    "augment": None, "patience": 20, "monitor": "ap",
+}  # fmt: skip
+"""Settings of a `DETECTORS` network whose candidate does not say; meant for a CPU."""
 
 BATCH_2D, BATCH_3D = 32, 8
 """Images and volumes a step of a `TRUNKS` network, unless the candidate says."""
@@ -54,7 +63,19 @@ def misfit(candidate: "NetworkCandidate") -> str:
         return f"features: {network} has fixed widths; remove it or use small_cnn"
     if candidate.stem != "auto" and network not in TRUNKS:
         return f"stem: {network} has one stem only; remove it or use one of {', '.join(TRUNKS)}"
-    return _misfit_of_search(candidate)
+    return _misfit_of_detector(candidate) or _misfit_of_search(candidate)
+
+
+def _misfit_of_detector(candidate: "NetworkCandidate") -> str:
+    network = candidate.network
+    for name in ("backbone", "anchors", "max_findings"):
+        if getattr(candidate, name) is not None and network not in DETECTORS:
+            return f"{name}: {network} finds no boxes; use one of {', '.join(DETECTORS)}"
+    if candidate.dropout and network in DETECTORS:
+        return f"dropout: {network} has none; remove it"
+    if candidate.backbone not in (None, "small") and candidate.features:
+        return f"features: {candidate.backbone} has fixed widths; remove it or say backbone: small"
+    return ""
 
 
 def _misfit_of_search(candidate: "NetworkCandidate") -> str:

@@ -100,7 +100,7 @@ def build_model(
         candidate=outcome.name,
         task=job.task,
         kind=outcome.kind if outcome.kind in ("network", "fusion") else "sklearn",
-        classes=job.classes if job.task == "classification" else ("background", *job.classes),
+        classes=("background", *job.classes) if job.task == "segmentation" else job.classes,
         positive=job.positive,
         recipe=dict(job.recipe) if job.recipe else None,
         calibration=dict(outcome.calibration),
