@@ -74,6 +74,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         leave_out=leave_out(scenario),
         seed=scenario.seed,
         masks=mask_config(scenario.evaluate) if scenario.task == "segmentation" else None,
+        regions=scenario.labels.parts,
     )
 
 

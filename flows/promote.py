@@ -301,7 +301,7 @@ def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
         return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]
     if spec.task == "segmentation":
-        out = {"dtype": "float32", "shape": [-1, len(spec.classes), -1, -1, -1]}
+        out = {"dtype": "float32", "shape": [-1, spec.plan.n_classes, -1, -1, -1]}
         return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out
     return {"dtype": "float32", "shape": shape}, names
 

@@ -41,6 +41,8 @@ def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str,
         "n_train_patients": patients["train"],
         "n_test_patients": patients["test"],
     }
+    if job.regions:
+        params["regions"] = [f"{name}={'+'.join(map(str, part))}" for name, part in job.regions]
     return tags, params
 
 

@@ -173,7 +173,10 @@ def _mask_figures(
     for case_id in fold.val_ids:
         said = outline([network], fold.plan, fold.source.image(case_id), device)
         truth, spacing = fold.source.label(case_id), fold.source.spacing(case_id)
-        rows.append(mask_figures(truth, said, spacing, fold.plan.n_classes - 1, fold.masks))
+        plan = fold.plan
+        rows.append(
+            mask_figures(truth, said, spacing, plan.n_classes - 1, fold.masks, plan.regions)
+        )
     others = {f"masks.{n}": np.stack([row.others[n] for row in rows]) for n in rows[0].others}
     dice, empty = (np.stack([getattr(row, n) for row in rows]) for n in ("dice", "empty"))
     return {"val.dice": dice, "val.empty": empty, **others}

@@ -17,6 +17,7 @@ from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.hashing import digest_json
+from tasks.labels.regions import Regions, values_of
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.header import header_frame
@@ -73,11 +74,25 @@ class TrainingJob:
     seed: int = 0
     masks: Mapping[str, Any] | None = None
     """How the masks of a segmentation are measured; its `MaskConfig`."""
+    regions: Regions = ()
+    """Of a segmentation, name and label values of what is learned and measured as a whole."""
 
     @property
     def key(self) -> str:
         """Id of this training."""
-        return digest_json(asdict(self))
+        return digest_json(self._body())
+
+    def _body(self) -> dict[str, Any]:
+        body = asdict(self)
+        if not self.regions:
+            # Not told where it is not said: a job without regions keeps its key.
+            del body["regions"]
+        return body
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What the figures of a segmentation are of: its regions, or else its classes."""
+        return tuple(name for name, _ in self.regions) or self.classes
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -106,9 +121,10 @@ class TrainingJob:
             candidate,
             task=self.task,
             shape=self.shape,
-            n_classes=len(self.classes) + background,
+            n_classes=len(self.regions) or len(self.classes) + background,
             spacing=self.spacing,
             n_cases=len(self.on("train")),
+            regions=values_of(self.regions),
             **channels_of(self.recipe),
         )
 
@@ -117,7 +133,7 @@ class TrainingJob:
         place = folder / self.key
         place.mkdir(parents=True, exist_ok=True)
         beside = place / f".{JOB_FILE}"
-        beside.write_text(json.dumps(asdict(self)))
+        beside.write_text(json.dumps(self._body()))
         beside.replace(place / JOB_FILE)
         return place
 
@@ -128,6 +144,7 @@ def load_job(place: Path) -> TrainingJob:
     for name in ("classes", "candidates", "shape", "spacing", "leave_out"):
         body[name] = tuple(body[name])
     body["cases"] = tuple(JobCase(**case) for case in body["cases"])
+    body["regions"] = tuple((name, tuple(values)) for name, values in body.get("regions", ()))
     return TrainingJob(**body)
 
 
@@ -356,7 +373,7 @@ def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions 
         empty = np.array([record.empty[row] for record, row in places])
         names = places[0][0].others
         others = {n: np.array([record.others[n][row] for record, row in places]) for n in names}
-        return MaskScores(ids, patients, job.classes, values, empty, others)
+        return MaskScores(ids, patients, job.measured, values, empty, others)
     target = np.array([case.target for case in cases])
     return Predictions(ids, patients, target, values, job.classes, job.positive)
 

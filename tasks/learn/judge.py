@@ -18,6 +18,7 @@ from tasks.hashing import digest_json
 from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape, invert
+from tasks.labels.regions import INSIDE, Sets, written
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
 
@@ -147,7 +148,7 @@ def _judgement(
         case_id=case.case_id,
         input_hash=digest_json([ref.digest for ref in case.all_files]),
         probability=calibrated(model.spec, answer[None])[0] if classifies else None,
-        mask=None if classifies else source_mask(recipe, traces, answer),
+        mask=None if classifies else source_mask(recipe, traces, answer, model.spec.regions_out),
         image=volume.array,
         affine=volume.affine,
         prepared=image.array,
@@ -252,9 +253,12 @@ def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
 
 
 def source_mask(
-    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], maps: np.ndarray
+    recipe: FittedRecipe,
+    traces: Sequence[Mapping[str, Any]],
+    maps: np.ndarray,
+    regions: Sets = (),
 ) -> np.ndarray:
-    """Return the most probable class on the source grid.
+    """Return the most probable class on the source grid, or what its regions write there.
 
     Each class's map is brought back alone and only the best so far is kept: all classes of a large
     volume at once would need many times its memory.
@@ -265,19 +269,29 @@ def source_mask(
     traces : sequence of mapping
     maps : (k, z, y, x) float32 or float16
         On the grid after the recipe; background first.
+    regions : Sets
+        Label values of each map, where they are maps of regions.
 
     Returns
     -------
     (z, y, x) uint8
     """
-    best = invert(recipe, traces, np.asarray(maps[0], np.float32), kind="probability")
+    if regions:
+        return written([_on_source(recipe, traces, one) > INSIDE for one in maps], regions)
+    best = _on_source(recipe, traces, maps[0])
     found = np.zeros(best.shape, np.uint8)
     for number, probability in enumerate(maps[1:], start=1):
-        here = invert(recipe, traces, np.asarray(probability, np.float32), kind="probability")
+        here = _on_source(recipe, traces, probability)
         better = here > best
         found[better] = number
         best[better] = here[better]
     return found
+
+
+def _on_source(
+    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], one: np.ndarray
+) -> np.ndarray:
+    return invert(recipe, traces, np.asarray(one, np.float32), kind="probability")
 
 
 def missing_channels(spec: ModelSpec, one: Judgement) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume, read_mask
+from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 from tasks.evaluate.saliency import (
     Looked,
@@ -20,6 +20,7 @@ from tasks.evaluate.saliency import (
 from tasks.imaging.recipe import FittedRecipe, apply, replay
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import Image
+from tasks.labels.regions import case_mask
 from tasks.learn.explain import METHODS, explain, ruined
 from tasks.learn.judge import calibrated
 from tasks.learn.model import Model
@@ -132,7 +133,7 @@ def _masks(
     """Return the masks of the recipe's steps and of the label on the prepared grid."""
     found = {name: mask > 0 for name, mask in image.masks.items()}
     if case.mask is not None:
-        outline = Image(read_mask(case.mask, volume), volume.affine)
+        outline = Image(case_mask(case, volume), volume.affine)
         found[OUTLINE] = replay(recipe, traces, outline).array > 0
     # A mask of everything, or of nothing, is no place.
     return {name: mask for name, mask in found.items() if 0 < mask.mean() < 1}

@@ -153,7 +153,9 @@ class NetworkPlan(BaseModel):
     dims: Literal[2, 3]
     in_channels: int = 1
     n_classes: int
-    """Classes, background included for a segmentation."""
+    """Outputs: classes, background included for a segmentation, or its regions."""
+    regions: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=_nothing)
+    """Label values of each region of a segmentation, whose outputs are then its regions."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
     droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
@@ -207,6 +209,7 @@ def plan_network(
     gpu_memory_gb: float | None = None,
     in_channels: int = 1,
     droppable: Sequence[int] = (),
+    regions: Sequence[Sequence[int]] = (),
 ) -> NetworkPlan:
     """Make a candidate definite for images of a shape.
 
@@ -218,7 +221,7 @@ def plan_network(
     shape : sequence of int
         (z, y, x): the fixed shape the recipe ends in, else the median training shape.
     n_classes : int
-        Classes, background included for a segmentation.
+        Outputs: classes, background included for a segmentation, or its regions.
     spacing : sequence of float
         Millimetres (z, y, x) after the recipe.
     n_cases : int, optional
@@ -229,6 +232,8 @@ def plan_network(
         Channels of the prepared images.
     droppable : sequence of int
         Those of them that a case may lack.
+    regions : sequence of sequences of int
+        Label values of each region of a segmentation.
 
     Raises
     ------
@@ -280,7 +285,7 @@ def plan_network(
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
     return NetworkPlan(
         network=candidate.network, task=task, dims=dims, in_channels=in_channels,
-        n_classes=n_classes, patch=patch,
+        n_classes=n_classes, regions=tuple(map(tuple, regions)), patch=patch,
         droppable=tuple(droppable) if candidate.modality_dropout else (),
         modality_dropout=candidate.modality_dropout if droppable else 0.0,
         channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume, read_mask
+from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.robustness import variants
@@ -22,6 +22,7 @@ from tasks.imaging.columns import numbers_of
 from tasks.imaging.recipe import FittedRecipe, apply
 from tasks.imaging.source import read_source
 from tasks.imaging.step import Image
+from tasks.labels.regions import case_mask, values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import IMAGES_TOGETHER, calibrated, source_mask
@@ -126,11 +127,12 @@ def _scored(
             return calibrated(spec, np.stack(model.predict_many([i.array for i, _ in ready])))
 
         return called
-    truth, spacing = read_mask(case.mask, volume), spacing_of(volume.affine)
+    truth, spacing = case_mask(case, volume), spacing_of(volume.affine)
+    regions = values_of(spec.regions)
 
     def outlined(ready: Sequence[Prepared]) -> Iterator[Any]:
         for image, traces in ready:
-            mask = source_mask(recipe, traces, model.predict(image.array))
-            yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks)
+            mask = source_mask(recipe, traces, model.predict(image.array), spec.regions_out)
+            yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks, regions)
 
     return outlined

@@ -116,7 +116,8 @@ class Training:
             loss = classification_loss(logits, batch.target.to(self.device), self.weights)
         else:
             truth = mask.to(torch.int64)
-            loss = supervised_loss(logits, truth[:, 0] if self.plan.dims == 2 else truth)
+            truth = truth[:, 0] if self.plan.dims == 2 else truth
+            loss = supervised_loss(logits, truth, self.plan.regions)
         self.scaler.scale(loss / many).backward()
         if number + 1 < many:
             return loss.detach()

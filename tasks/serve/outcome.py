@@ -101,6 +101,7 @@ def build_model(
         task=job.task,
         kind=outcome.kind if outcome.kind in ("network", "fusion") else "sklearn",
         classes=job.classes if job.task == "classification" else ("background", *job.classes),
+        regions=job.regions,
         positive=job.positive,
         recipe=dict(job.recipe) if job.recipe else None,
         calibration=dict(outcome.calibration),
