@@ -52,7 +52,10 @@ def test_importing_scenario_is_light():
     assert len(modules) < MOST_MODULES
 
 
-@pytest.mark.parametrize("name", ["breast-cancer", "chest-xray", "demo-limb", "hippocampus"])
+@pytest.mark.parametrize(
+    "name",
+    ["brain-tumour", "breast-cancer", "chest-xray", "demo-brain", "demo-limb", "hippocampus"],
+)
 def test_shipped_scenarios_are_complete_and_say_what_they_are_not_for(name):
     scenario = load_scenario(name, [SHIPPED])
     assert scenario.name == name
@@ -60,7 +63,7 @@ def test_shipped_scenarios_are_complete_and_say_what_they_are_not_for(name):
     assert len(scenario.not_for) > 50
     assert len(scenario.population) > 50
     assert scenario.split.key == "public"
-    assert scenario.synthetic is (name == "demo-limb")
+    assert scenario.synthetic is name.startswith("demo-")
     header_only = [c.name for c in scenario.candidates if c.kind == "header"]
     assert bool(header_only) == (name in ("chest-xray", "demo-limb"))
 
