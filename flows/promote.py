@@ -104,6 +104,7 @@ def decide_and_register(
             "kind": spec.kind,
             "folds": spec.n_folds,
             **start_of(spec),
+            **after_the_network(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -291,6 +292,12 @@ def start_of(spec: ModelSpec) -> dict[str, str]:
         return {}
     trained = "head only" if spec.plan.freeze else "all layers"
     return {"started from weights, SHA-256": spec.plan.weights_sha256, "trained": trained}
+
+
+def after_the_network(spec: ModelSpec) -> dict[str, str]:
+    """Return what is done to masks after the network, where anything is."""
+    told = "; ".join(rule.words for rule in spec.postprocess)
+    return {"done to masks, chosen out of fold": told} if told else {}
 
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:

@@ -81,6 +81,8 @@ def log_candidates(
         params = {"kind": outcome.kind, "device": outcome.records[0].device, **best}
         if outcome.kind == "network":
             params |= plan_params(job.plan(job.candidate(outcome.name)))
+        if outcome.rules:
+            params["postprocess"] = "; ".join(rule.words for rule in outcome.rules)
         child = tracking.start_child(
             tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
         )

@@ -33,6 +33,7 @@ from flows.starting import check_weights
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
 from tasks.learn.fusing import fuse, fusions, pairs
@@ -135,9 +136,10 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
             with listening(address, EPOCHS, EpochLines()):
                 records = fit_folds(job, address)
                 outcomes = [
-                    sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate)
+                    sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate, place)
                     for body in job.candidates
                 ]
+                say_rules(outcomes, ready.scenario.evaluate)
                 chosen = choose(outcomes, primary)
                 fit = again(home, address)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
@@ -160,6 +162,15 @@ def recorded(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> Itera
         tracking.fail_unfinished(tracker, run_id)
         raise
     tracking.end(tracker, run_id)
+
+
+def say_rules(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> None:
+    """Say what is done to each candidate's masks after the network, where that was tried."""
+    if config.postprocess is None:
+        return
+    for outcome in outcomes:
+        told = "; ".join(rule.words for rule in outcome.rules) or "nothing improved the masks"
+        say(f"  {outcome.name}, after the network, chosen out of fold: {told}")
 
 
 def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:

@@ -19,8 +19,10 @@ from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape, invert
 from tasks.labels.regions import INSIDE, Sets, written
+from tasks.learn.dataset import spacing_of
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
+from tasks.learn.postprocess import cleaned
 
 IMAGES_TOGETHER = 16
 """Images a classifier is asked about at once: batches are several times faster, and small."""
@@ -148,7 +150,7 @@ def _judgement(
         case_id=case.case_id,
         input_hash=digest_json([ref.digest for ref in case.all_files]),
         probability=calibrated(model.spec, answer[None])[0] if classifies else None,
-        mask=None if classifies else source_mask(recipe, traces, answer, model.spec.regions_out),
+        mask=None if classifies else model_mask(model.spec, recipe, traces, answer, volume.affine),
         image=volume.array,
         affine=volume.affine,
         prepared=image.array,
@@ -250,6 +252,27 @@ def needs_files(spec: ModelSpec) -> bool:
 def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
     """Return probabilities (n, k) after the calibration frozen in the model."""
     return apply_calibration(spec.calibration or {"method": "none"}, probability)
+
+
+def model_mask(
+    spec: ModelSpec,
+    recipe: FittedRecipe,
+    traces: Sequence[Mapping[str, Any]],
+    maps: np.ndarray,
+    affine: np.ndarray,
+) -> np.ndarray:
+    """Return what a model outlines on the source grid, after the rules it was registered with.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    recipe, traces, maps
+        As `source_mask`.
+    affine : array (4, 4)
+        Of the source grid: rules count in mm^3.
+    """
+    said = source_mask(recipe, traces, maps, spec.regions_out)
+    return cleaned(said, spec.postprocess, spacing_of(affine))
 
 
 def source_mask(

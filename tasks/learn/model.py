@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.errors import ModelRefused
 from tasks.labels.regions import Regions, Sets
 from tasks.learn.plan import NETWORKS, NetworkPlan
+from tasks.learn.postprocess import Rule
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +61,8 @@ class ModelSpec(BaseModel):
     """Parameters for ``evaluate.calibrate.apply_calibration``; ``predict`` does not apply them."""
     thresholds: dict[str, float] = {}
     """Operating points by name, chosen out of fold."""
+    postprocess: tuple[Rule, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """What is done to a mask after the network, chosen on the validation sides."""
     ood_threshold: float | None = None
     """Distance above which an input is unlike the training cases."""
     headers: dict[str, list[Any]] = {}

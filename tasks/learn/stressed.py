@@ -25,7 +25,7 @@ from tasks.imaging.step import Image
 from tasks.labels.regions import case_mask, values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import IMAGES_TOGETHER, calibrated, source_mask
+from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask
 from tasks.learn.model import Model, TabularModel
 
 Prepared = tuple[Image, tuple[dict, ...]]
@@ -132,7 +132,7 @@ def _scored(
 
     def outlined(ready: Sequence[Prepared]) -> Iterator[Any]:
         for image, traces in ready:
-            mask = source_mask(recipe, traces, model.predict(image.array), spec.regions_out)
+            mask = model_mask(spec, recipe, traces, model.predict(image.array), volume.affine)
             yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks, regions)
 
     return outlined

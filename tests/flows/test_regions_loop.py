@@ -11,15 +11,20 @@ from flows.cohorts import settle
 from flows.home import Home
 from flows.jobs import write_job
 from flows.judging import judge_side
+from flows.orders import orders_of
 from flows.settings import Settings
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import resolve_source
 from tasks.evaluate.table import metric_table
+from tasks.learn.dataset import spacing_of
 from tasks.learn.job import fit_fold, out_of_fold
-from tasks.learn.model import ModelSpec, save_model
+from tasks.learn.judge import judge_image
+from tasks.learn.model import Model, load_model
+from tasks.learn.postprocess import cleaned
 from tasks.scenario.text import parse_scenario
+from tasks.serve.outcome import build_model, sum_up
 from tasks.store.read import open_part
 from tests.flows.brats import SCENARIO, made, number_of, preprocessed, write_patient
 
@@ -28,7 +33,8 @@ WRONG = 4
 """Whose mask holds a 3, which BraTS did not have until 2021."""
 
 SCENARIO = SCENARIO.replace("classes: [necrosis, oedema, enhancing]", "regions: brats2021").replace(
-    "evaluate: {primary: dice}", "evaluate: {primary: dice, lesions: {}, bootstrap: 200}"
+    "evaluate: {primary: dice}",
+    "evaluate: {primary: dice, lesions: {}, postprocess: {}, bootstrap: 200}",
 )
 
 
@@ -93,17 +99,30 @@ def test_folds_and_the_test_side_are_measured_by_region(brains, tmp_path):
     place = job.save(tmp_path)
     assert job.plan(job.candidate("unet")).regions == ((1, 2, 3), (1, 3), (3,))
     records = [fit_fold(place, home.settings.store_root, "unet", fold) for fold in job.folds]
-    scores = out_of_fold(job, records)
-    assert scores.classes == ("WT", "TC", "ET")
-    spec = ModelSpec(
-        name="tumour", candidate="unet", task="segmentation", kind="network", recipe=job.recipe,
-        classes=("background", *job.classes), regions=job.regions,
-        plan=job.plan(job.candidate("unet")),
-    )  # fmt: skip
-    save_model(tmp_path / "model", spec, folds=[place / record.weights for record in records])
+    raw = out_of_fold(job, records)
+    assert raw.classes == ("WT", "TC", "ET")
+    outcome = sum_up(job, "unet", records, ready.scenario.evaluate, place)
+    # A network that has hardly learned leaves crumbs everywhere.
+    assert outcome.rules
+    assert outcome.scores.dice.mean() > raw.dice.mean()
+    assert (outcome.scores.dice.mean(0) >= raw.dice.mean(0) - 1e-9).all()
+    spec = build_model(job, place, outcome, tmp_path / "model", {})
+    assert (spec.regions, spec.postprocess) == (job.regions, outcome.rules)
     found, pictures = judge_side(home, ready, job.on("test"), tmp_path / "model", tmp_path / "p")
     table = metric_table(found, replicates=200)
     for figure in ("dice", "nsd", "hd95", "lesion_dice", "lesion_hd95", "volume_bias"):
         assert {f"{figure}/{name}" for name in ("WT", "TC", "ET")} <= table.keys()
     assert not {name for name in table if "oedema" in name}
     assert all(Path(one["path"]).is_file() for one in pictures)
+    (case, *_) = [case for case in ready.cohort.cases if case.case_id == found.case_ids[0]]
+    (order,) = orders_of(home, [case])
+    model = load_model(tmp_path / "model")
+    judged = judge_image(model, order)
+    bare = Model(
+        model.spec.model_copy(update={"postprocess": ()}), model.plan, model.networks, [],
+        model.device,
+    )  # fmt: skip
+    said = judge_image(bare, order).mask
+    assert (said != judged.mask).any()
+    spacing = spacing_of(judged.affine)
+    np.testing.assert_array_equal(judged.mask, cleaned(said, outcome.rules, spacing))
