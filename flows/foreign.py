@@ -33,7 +33,8 @@ from tasks.evaluate.segmentation import MaskFigures, mask_figures, mask_scores
 from tasks.hashing import digest_file, digest_json
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
-from tasks.labels.regions import case_mask, values_of
+from tasks.labels.case_mask import case_mask
+from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase, TrainingJob
 

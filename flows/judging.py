@@ -17,7 +17,8 @@ from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.segmentation import mask_figures, mask_scores
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
-from tasks.labels.regions import case_mask, values_of
+from tasks.labels.case_mask import case_mask
+from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import Judgement, called, judge_files, judge_image, judge_rows, needs_files

@@ -34,7 +34,10 @@ PUBLIC: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Formats of public data sets, and what follows from each; docs/labels.md describes them."""
 
-JOINED = ("table", *PUBLIC)
+MASKS = ("decathlon", "masks")
+"""Formats whose labels are masks."""
+
+JOINED = ("table", "masks", *PUBLIC)
 """Formats whose labels an ingest joins with the cases."""
 
 
@@ -44,12 +47,13 @@ class LabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[
-        "table", "decathlon", "column", "mura", "fracatlas", "grazpedwri", "rsna_pneumonia"
+        "table", "decathlon", "masks", "column", "mura", "fracatlas", "grazpedwri", "rsna_pneumonia"
     ]
-    """A table of its own, the masks of a Decathlon folder, a column of the cases' table, or the
-    tables of a public data set, which need no other key."""
+    """A table of its own, the masks of a Decathlon folder, masks in a folder by name, a column of
+    the cases' table, or the tables of a public data set, which need no other key."""
     file: str | None = None
-    """CSV, TSV or Parquet file, relative to the source (in an archive: a member), or absolute."""
+    """CSV, TSV or Parquet file, relative to the source (in an archive: a member), or absolute; of
+    format masks their folder."""
     join: Join | None = None
     """What a row of the table speaks about."""
     column: str | None = None
@@ -92,7 +96,11 @@ class LabelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "LabelConfig":
-        needed = {"table": ("file", "join", "column", "classes"), "column": ("column",)}
+        needed = {
+            "table": ("file", "join", "column", "classes"),
+            "masks": ("file", "join", "classes"),
+            "column": ("column",),
+        }
         missing = [name for name in needed.get(self.format, ()) if not getattr(self, name)]
         if missing:
             raise ValueError(f"labels of format {self.format!r} need {', '.join(missing)}")
@@ -111,7 +119,7 @@ class LabelConfig(BaseModel):
     def _regions_can_be_written(self) -> "LabelConfig":
         if not self.regions:
             return self
-        if self.format != "decathlon":
+        if self.format not in MASKS:
             raise ValueError(f"regions are of masks, and labels of format {self.format!r} are none")
         wanted = PRESETS[self.regions].classes if isinstance(self.regions, str) else self.classes
         if len(self.classes) != len(wanted):

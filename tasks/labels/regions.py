@@ -10,15 +10,10 @@ BraTS has changed its numbers over the years; `PRESETS` knows those of each.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tasks.errors import BadCase
-
-if TYPE_CHECKING:
-    from tasks.archive.orders import OrderCase
-    from tasks.archive.volume import Volume
 
 Sets = tuple[tuple[int, ...], ...]
 """Label values of each region, in the order in which regions are written."""
@@ -131,20 +126,3 @@ def renumbered(labels: np.ndarray, numbers: Numbers) -> np.ndarray:
         if value < len(table):
             table[value] = number
     return table[labels]
-
-
-def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
-    """Read a case's label map onto the grid of its volume, in the numbers that are used here.
-
-    Raises
-    ------
-    BadCase
-        As `tasks.archive.nifti.read_mask`, and ``unknown_label`` as :func:`renumbered`.
-    """
-    from tasks.archive.nifti import mask_from_bytes, read_mask
-    from tasks.archive.sources import read_bytes
-
-    if case.numbers is None:
-        return read_mask(case.mask, like)
-    data, affine = read_bytes(case.mask), np.asarray(like.affine)
-    return renumbered(mask_from_bytes(data, like.array.shape, affine), case.numbers)

@@ -20,7 +20,7 @@ from tasks.evaluate.saliency import (
 from tasks.imaging.recipe import FittedRecipe, apply, replay
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import Image
-from tasks.labels.regions import case_mask
+from tasks.labels.case_mask import case_mask
 from tasks.learn.explain import METHODS, explain, ruined
 from tasks.learn.judge import calibrated
 from tasks.learn.model import Model

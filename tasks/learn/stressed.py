@@ -22,7 +22,8 @@ from tasks.imaging.columns import numbers_of
 from tasks.imaging.recipe import FittedRecipe, apply
 from tasks.imaging.source import read_source
 from tasks.imaging.step import Image
-from tasks.labels.regions import case_mask, values_of
+from tasks.labels.case_mask import case_mask
+from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask

@@ -12,7 +12,7 @@ from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
 from tasks.imaging.steps import StepConfig
-from tasks.labels.regions import case_mask
+from tasks.labels.case_mask import case_mask
 from tasks.store.read import open_part
 from tasks.store.write import OnCase, PartRecord, Prepared, write_part
 

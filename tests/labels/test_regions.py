@@ -10,10 +10,10 @@ from tasks.archive.nifti import read_nifti, write_nifti
 from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef, digest_of
 from tasks.errors import BadCase
+from tasks.labels.case_mask import case_mask
 from tasks.labels.config import LabelConfig
 from tasks.labels.regions import (
     PRESETS,
-    case_mask,
     regions_in,
     renumbered,
     values_of,
