@@ -88,8 +88,6 @@ def unasked(spec: ModelSpec) -> str:
     """Say why a model cannot be asked yet, or nothing."""
     if spec.kind == "fusion":
         return "the chosen model is a fusion, whose members are probed when they are chosen alone"
-    if spec.recipe and spec.recipe.get("channels"):
-        return "its cases have several series, which are not corrupted or explained yet"
     return ""
 
 

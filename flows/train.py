@@ -21,6 +21,7 @@ from flows.guarding import Guarded, guard
 from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
+from flows.missing import without_sequences
 from flows.planned import say_plans
 from flows.policy import TRAIN_TAG, task
 from flows.probing import stressed
@@ -282,6 +283,7 @@ def conclude(
         probes = [
             worth(pictures, scores, chosen.threshold, ready.scenario.evaluate, title),
             stressed(home, ready, job, folder, pictures),
+            without_sequences(home, ready, job, folder),
             explained(home, ready, job, folder, pictures),
         ]
         for name, rows in tables_of(probes).items():

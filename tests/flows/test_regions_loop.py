@@ -11,7 +11,9 @@ from flows.cohorts import settle
 from flows.home import Home
 from flows.jobs import write_job
 from flows.judging import judge_side
+from flows.missing import without_sequences
 from flows.orders import orders_of
+from flows.probing import stressed
 from flows.settings import Settings
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
@@ -34,7 +36,8 @@ WRONG = 4
 
 SCENARIO = SCENARIO.replace("classes: [necrosis, oedema, enhancing]", "regions: brats2021").replace(
     "evaluate: {primary: dice}",
-    "evaluate: {primary: dice, lesions: {}, postprocess: {}, bootstrap: 200}",
+    "evaluate: {primary: dice, lesions: {}, postprocess: {}, bootstrap: 200,\n"
+    "  robustness: {kind: mr, corruptions: [rician], cases: 2}}",
 )
 
 
@@ -126,3 +129,18 @@ def test_folds_and_the_test_side_are_measured_by_region(brains, tmp_path):
     assert (said != judged.mask).any()
     spacing = spacing_of(judged.affine)
     np.testing.assert_array_equal(judged.mask, cleaned(said, outcome.rules, spacing))
+    probes(home, ready, job, tmp_path)
+
+
+def probes(home, ready, job, folder):
+    """Noise, and each sequence that may be missing, are measured on cases of several series."""
+    noise = stressed(home, ready, job, folder / "model", folder / "p")
+    severities = {row["severity"] for row in noise.tables["robustness"]}
+    assert severities >= {1, 2, 3, 4, 5}
+    missing = without_sequences(home, ready, job, folder / "model")
+    rows = missing.sections["Missing sequences"]
+    assert [row["without"] for row in rows] == ["nothing", "t1n", "t2w", "t1n and t2w"]
+    for row in rows[1:]:
+        change = row["difference (positive: better)"]
+        assert row["dice"].value - rows[0]["dice"].value == pytest.approx(change.value)
+        assert change.lo <= change.value <= change.hi
