@@ -85,7 +85,7 @@ def test_the_name_or_a_file_is_taken_and_the_first_folder_wins(tmp_path):
 
 @pytest.mark.parametrize("name", ["chest-xry", "../scenarios/chest-xray", "nowhere"])
 def test_what_is_not_there_is_refused_with_what_is(name):
-    with pytest.raises(ScenarioError, match="there are breast-cancer, chest-xray") as error:
+    with pytest.raises(ScenarioError, match=r"there are .*breast-cancer.*, chest-xray") as error:
         load_scenario(name, [SHIPPED])
     assert ("nearest is 'chest-xray'" in str(error.value)) == (name != "nowhere")
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.hashing import digest_json
 from tasks.labels.regions import PRESETS, Numbers, Regions, values_of, written_labels
@@ -41,6 +41,18 @@ JOINED = ("table", "masks", *PUBLIC)
 """Formats whose labels an ingest joins with the cases."""
 
 
+_SAID_REGIONS: Mapping[str, Any] = {
+    "anyOf": [
+        {"enum": list(PRESETS)},
+        {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        },
+    ]
+}
+"""Regions as people write them, for editors."""
+
+
 class LabelConfig(BaseModel):
     """Format and place of labels."""
 
@@ -66,9 +78,9 @@ class LabelConfig(BaseModel):
     """Column with the key; by default one with a usual name such as accession_number."""
     issuer: str | None = None
     """For join patient: who gave the ids, when the headers name an issuer."""
-    regions: Literal["brats2021", "brats2023", "brats2024"] | Regions = Field(
-        default=(), exclude_if=lambda value: not value
-    )
+    regions: Annotated[
+        Literal["brats2021", "brats2023", "brats2024"] | Regions, WithJsonSchema(_SAID_REGIONS)
+    ] = Field(default=(), exclude_if=lambda value: not value)
     """Unions of the masks' labels that are learned and measured as wholes, from the largest to the
     smallest: ``{WT: [1, 2, 3], TC: [1, 3], ET: [3]}``, or the name of a year of BraTS."""
 
