@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flows.cohorts import settle
+from flows.foreign import keep_foreign, kept_scores
 from flows.home import Home
 from flows.jobs import write_job
 from flows.judging import judge_side
@@ -17,6 +18,7 @@ from flows.probing import stressed
 from flows.settings import Settings
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
+from tasks.archive.nifti import write_nifti
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import resolve_source
 from tasks.evaluate.table import metric_table
@@ -28,7 +30,7 @@ from tasks.learn.postprocess import cleaned
 from tasks.scenario.text import parse_scenario
 from tasks.serve.outcome import build_model, sum_up
 from tasks.store.read import open_part
-from tests.flows.brats import SCENARIO, made, number_of, preprocessed, write_patient
+from tests.flows.brats import AFFINE, SCENARIO, made, number_of, preprocessed, write_patient
 
 PATIENTS = 6
 WRONG = 4
@@ -144,3 +146,18 @@ def probes(home, ready, job, folder):
         change = row["difference (positive: better)"]
         assert row["dice"].value - rows[0]["dice"].value == pytest.approx(change.value)
         assert change.lo <= change.value <= change.hi
+
+
+def test_masks_of_another_tool_are_measured_by_region(brains, tmp_path):
+    """Numbers are the classes', whatever year the truth is of."""
+    home, ready, _ = brains
+    job = write_job(home, ready)
+    by_id = {case.case_id: case for case in ready.cohort.cases}
+    for case in job.on("test"):
+        mask = made(number_of(home, by_id[case.case_id]))[1]
+        mask[mask == 1] = 3  # all of the core enhances, it says
+        write_nifti(tmp_path / f"{case.case_id}.nii.gz", mask, AFFINE)
+    scores = kept_scores(home, ready, job, keep_foreign(home, ready, job, tmp_path))
+    assert scores.classes == ("WT", "TC", "ET")
+    np.testing.assert_array_equal(scores.dice[:, :2], 1)
+    assert (scores.dice[:, 2] < 1).all()
