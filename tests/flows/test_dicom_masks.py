@@ -4,17 +4,28 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from pydicom import dcmread
 
 from flows.cohorts import settle
+from flows.dicom import dicom_desk
 from flows.home import Home
 from flows.jobs import write_job
+from flows.orders import orders_of
+from flows.predict import _row
 from flows.settings import Settings
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
 from tasks.labels.attach import attach_labels
+from tasks.learn.judge import judge_image
+from tasks.learn.model import Model, ModelSpec
+from tasks.learn.networks import build_network
 from tasks.phantom.write_brain import write_brain_archive
 from tasks.scenario.text import parse_scenario
+from tasks.serve.overlays import LONG_SIDE
+from tasks.serve.results import ModelFacts
 from tasks.store.read import open_part
 from tests.flows.brats import SCENARIO, preprocessed
 
@@ -136,3 +147,55 @@ def test_a_mask_that_changes_is_a_new_label_set(archive, home, tmp_path):
     shutil.copyfile(other, one)
     _, changed = told(home, archive, folder)
     assert changed.label_set_id != first.label_set_id
+
+
+def test_a_study_gets_its_regions_in_ml_three_planes_and_dicom_on_its_reference(
+    archive, home, tmp_path
+):
+    """The way of `radloop predict`, with a network that has learned nothing yet."""
+    body, _ = told(home, archive, "../truth/masks")
+    ready = settle(home, body)
+    _, recipe, _ = preprocessed(home, ready)
+    job = write_job(home, ready)
+    plan = job.plan(job.candidate("unet"))
+    spec = ModelSpec(
+        name="tumour", candidate="unet", task="segmentation", kind="network", plan=plan,
+        classes=("background", *job.classes), regions=job.regions, recipe=recipe.to_dict(),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Model(spec, plan, [build_network(plan).eval()], [], torch.device("cpu"))
+    case = ready.cohort.cases[0]
+    (order,) = orders_of(home, [case])
+    one = judge_image(model, order)
+    facts = ModelFacts(
+        "tumour", "t", "tumour", "1", "ab" * 32, "segmentation", "2026", classes=spec.classes
+    )
+    desk = dicom_desk(home, home, body.outputs, facts, spec.recipe, [case])
+    row = desk.written(_row(model, one, None, (), body, tmp_path), one.mask, tmp_path)
+    voxel = np.prod(SPACING) / 1000
+    assert list(row.measures)[:3] == ["WT ml", "TC ml", "ET ml"]
+    for name, values in job.regions:
+        assert row.measures[f"{name} ml"] == pytest.approx(np.isin(one.mask, values).sum() * voxel)
+    assert row.no_dicom is None
+    seg, sr = (dcmread(tmp_path / path) for path in (row.seg, row.sr))
+    contrast = {str(dcmread(ref.path).SOPInstanceUID) for ref in order.files}
+    assert not contrast & {str(item) for item in _instances(seg)}  # pseudonymous
+    assert len(contrast) == len(_instances(seg)) == SHAPE[0]
+    told_of = {code for code in _meanings(sr) if code in ("WT", "TC", "ET")}
+    assert told_of == {"WT", "TC", "ET"}
+    with Image.open(tmp_path / row.overlay) as picture:
+        assert picture.width == 3 * LONG_SIDE
+
+
+def _instances(seg):
+    (series,) = seg.ReferencedSeriesSequence
+    return [item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence]
+
+
+def _meanings(item):
+    for element in item:
+        if element.keyword == "CodeMeaning":
+            yield element.value
+        if element.VR == "SQ":
+            for below in element.value:
+                yield from _meanings(below)
