@@ -11,7 +11,15 @@ import yaml
 from flows.home import Home
 from flows.workload import plan_in_words, voxels_of
 from tasks.archive.aside import cases_aside
-from tasks.archive.catalog import IMAGE_KINDS, cases, label_sets, latest_label_set, quarantine
+from tasks.archive.catalog import (
+    IMAGE_KINDS,
+    cases,
+    label_rows,
+    label_sets,
+    latest_label_set,
+    put_label_set,
+    quarantine,
+)
 from tasks.archive.commits import (
     assign,
     assignments,
@@ -103,6 +111,7 @@ def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
         When no case is left; the message holds the funnel.
     """
     cohort, chosen_sets = choose(home, scenario, source)
+    chosen_sets = _as_read(home, scenario, chosen_sets)
     if not cohort.cases:
         funnel = "; ".join(f"{text}: {count}" for text, count in cohort.funnel)
         msg = f"scenario {scenario.name} has no labelled case ({funnel}); see `radloop check`"
@@ -295,3 +304,24 @@ def _label_sets(home: Home, scenario: Scenario, source: str | None) -> dict[str,
     known = {row.source for row in label_sets(home.catalog) if row.name == name}
     wanted = sorted(known if source is None else known & {source})
     return {alias: latest_label_set(home.catalog, alias, name) for alias in wanted}
+
+
+def _as_read(home: Home, scenario: Scenario, found: Mapping[str, str]) -> Mapping[str, str]:
+    """Return label sets of their own for masks whose values are read as a year of BraTS says.
+
+    What is stored of a mask hangs on it, and so must its id.
+    """
+    labels = scenario.labels
+    if labels.numbers is None:
+        return found
+    return {
+        alias: put_label_set(
+            home.catalog,
+            name=f"{label_set_name(labels)}-{labels.regions}",
+            source=alias,
+            author="regions",
+            digest=digest_json([label_set, labels.numbers]),
+            rows=label_rows(home.catalog, label_set),
+        )
+        for alias, label_set in found.items()
+    }

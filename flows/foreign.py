@@ -33,6 +33,8 @@ from tasks.evaluate.segmentation import MaskFigures, mask_figures, mask_scores
 from tasks.hashing import digest_file, digest_json
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
+from tasks.labels.case_mask import case_mask
+from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase, TrainingJob
 
@@ -239,7 +241,7 @@ def kept_scores(
     if job.task == "segmentation":
         rows = _measured(home, ready, job, folder, list(cases))
         patients = [case.patient_key for case in cases.values()]
-        return mask_scores(list(cases), patients, job.classes, rows)
+        return mask_scores(list(cases), patients, job.measured, rows)
     with (folder / TABLE).open(newline="") as stream:
         rows = {row["case_id"]: row for row in csv.DictReader(stream)}
     values = [[float(rows[case_id][name]) for name in job.classes] for case_id in cases]
@@ -252,10 +254,11 @@ def _measured(
     recipe = FittedRecipe.from_dict(job.recipe)
     by_id = {case.case_id: case for case in ready.cohort.cases}
     rows, wrong = [], []
-    for order in orders_of(home, [by_id[case_id] for case_id in case_ids], ready.cohort.masks):
+    chosen, labels = [by_id[case_id] for case_id in case_ids], ready.scenario.labels
+    for order in orders_of(home, chosen, ready.cohort.masks, labels.numbers):
         path = folder / f"{order.case_id}{MASK}"
         volume = read_source(recipe, order)
-        truth = read_mask(order.mask, volume)
+        truth = case_mask(order, volume)
         try:
             theirs = read_mask(_ref(path), volume)
         except BadCase as problem:
@@ -273,6 +276,7 @@ def _measured(
                 spacing_of(volume.affine),
                 len(job.classes),
                 ready.scenario.evaluate,
+                values_of(labels.parts),
             )
         )
     if wrong:

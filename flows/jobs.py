@@ -78,6 +78,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         seed=scenario.seed,
         masks=mask_config(scenario.evaluate) if scenario.task == "segmentation" else None,
         box_sizes=sizes,
+        regions=scenario.labels.parts,
     )
 
 

@@ -11,19 +11,21 @@ from flows.console import progress, say
 from flows.home import Home
 from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import read_mask
 from tasks.errors import BadCase
-from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.segmentation import mask_figures, mask_scores
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
+from tasks.labels.case_mask import case_mask
+from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import Judgement, called, judge_files, judge_image, judge_rows, needs_files
 from tasks.learn.model import load_model
-from tasks.serve.overlays import most_of, overlay_png
+from tasks.scenario import Scenario
+from tasks.serve.overlays import overlay_png
+from tasks.serve.planes import mask_png
 
 SHOWN_CASES = 4
 """Worst and best cases shown in a report, each."""
@@ -46,10 +48,11 @@ def judge_side(
         return predictions(model.spec, cases, [one.probability for one in found]), []
     by_id = {case.case_id: case for case in ready.cohort.cases}
     chosen = [by_id[case.case_id] for case in cases]
-    orders = orders_of(home, chosen, dict(ready.cohort.masks))
+    labels = ready.scenario.labels
+    orders = orders_of(home, chosen, dict(ready.cohort.masks), labels.numbers)
     truth = {case.case_id: case for case in cases}
     if model.spec.task == "segmentation":
-        return _judge_masks(model, orders, truth, pictures, ready.scenario.evaluate)
+        return _judge_masks(model, orders, truth, pictures, ready.scenario)
     return _judge_classes(model, orders, truth, pictures)
 
 
@@ -85,14 +88,16 @@ def _judge_masks(
     orders: Iterator[OrderCase],
     truth: dict[str, JobCase],
     pictures: Path,
-    config: MaskConfig,
+    scenario: Scenario,
 ) -> tuple[MaskScores, list[dict[str, str]]]:
     kept, rows, order_of = [], [], []
-    classes, recipe = model.spec.classes[1:], FittedRecipe.from_dict(model.spec.recipe)
+    # The scenario's own regions, so that an older champion is measured by them as well.
+    labels, recipe = scenario.labels, FittedRecipe.from_dict(model.spec.recipe)
+    how = len(labels.classes), scenario.evaluate, values_of(labels.parts)
     orders = list(orders)
     for order, one in _judged(model, orders):
-        mask = read_mask(order.mask, read_source(recipe, order))
-        found = mask_figures(mask, one.mask, spacing_of(one.affine), len(classes), config)
+        mask = case_mask(order, read_source(recipe, order))
+        found = mask_figures(mask, one.mask, spacing_of(one.affine), *how)
         kept.append(truth[order.case_id])
         rows.append(found)
         order_of.append((float(found.dice.mean()), order))
@@ -100,18 +105,15 @@ def _judge_masks(
     drawn = []
     for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
         one = judge_image(model, order)
-        mask = read_mask(order.mask, read_source(recipe, order))
-        at = most_of(mask)
-        for name, labels in (("model", one.mask), ("truth", mask)):
+        mask = case_mask(order, read_source(recipe, order))
+        for name, drawn_mask in (("model", one.mask), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"
-            overlay_png(path, one.image[at], mask=labels[at])
-            caption = f"{name}, slice {at}; mean Dice {score:.2f}"
+            mask_png(path, one.image, drawn_mask, one.affine, like=mask)
+            caption = f"{name}, slices with most of the truth; mean Dice {score:.2f}"
             title = _worst_or_best(order, order_of)
             drawn.append({"path": str(path), "title": title, "caption": caption})
-    scores = mask_scores(
-        [case.case_id for case in kept], [case.patient_key for case in kept], classes, rows
-    )
-    return scores, drawn
+    keys = [case.patient_key for case in kept]
+    return mask_scores([case.case_id for case in kept], keys, labels.measured, rows), drawn
 
 
 def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase, Judgement]]:

@@ -12,7 +12,10 @@ LOOKED_UP_TOGETHER = 1000
 
 
 def orders_of(
-    place: Any, cases: Sequence[Case], masks: Mapping[str, int] | None = None
+    place: Any,
+    cases: Sequence[Case],
+    masks: Mapping[str, int] | None = None,
+    numbers: tuple[tuple[int, int], ...] | None = None,
 ) -> Iterator[OrderCase]:
     """Give each case with the files of its series, its modality and, where there is one, its mask.
 
@@ -22,6 +25,8 @@ def orders_of(
         Whose catalog and vault know the cases.
     cases : sequence of Case
     masks : mapping of case id to locator, optional
+    numbers : tuple of (value in the file, value here), optional
+        What the values in the masks' files mean, where the scenario's labels say so.
     """
     masks = masks or {}
     for at in range(0, len(cases), LOOKED_UP_TOGETHER):
@@ -42,4 +47,4 @@ def orders_of(
             )
             mask = refs[masks[case.case_id]] if case.case_id in masks else None
             own, modality = files[case.lead.case_id], case.facts.get("modality")
-            yield OrderCase(case.case_id, case.kind, own, mask, modality, series)
+            yield OrderCase(case.case_id, case.kind, own, mask, modality, series, numbers)

@@ -40,7 +40,8 @@ from tasks.learn.judge import (
 )
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
-from tasks.serve.overlays import most_of, overlay_png
+from tasks.serve.overlays import overlay_png
+from tasks.serve.planes import mask_png
 from tasks.serve.registry import ModelVersionInfo, fetch, get_alias
 from tasks.serve.results import (
     FAILED,
@@ -264,10 +265,9 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
 
     voxel_ml = abs(np.linalg.det(one.affine[:3, :3])) / 1000
     counts = np.bincount(one.mask.ravel(), minlength=len(spec.classes))
+    parts = dict(spec.measured) | {name: (i,) for i, name in enumerate(spec.classes) if i}
     volumes = {
-        f"{name} ml": float(counts[number] * voxel_ml)
-        for number, name in enumerate(spec.classes)
-        if number
+        f"{name} ml": float(counts[list(values)].sum() * voxel_ml) for name, values in parts.items()
     }
     mask = overlay = None
     if body.outputs.masks:
@@ -275,9 +275,8 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
         (out / "masks").mkdir(exist_ok=True)
         write_nifti(out / mask, one.mask, one.affine)
     if body.outputs.overlays:
-        at = most_of(one.mask)
         overlay = f"overlays/{row.case_id}.png"
-        overlay_png(out / overlay, one.image[at], mask=one.mask[at])
+        mask_png(out / overlay, one.image, one.mask, one.affine)
     return replace(row, measures=volumes, mask=mask, overlay=overlay)
 
 

@@ -183,7 +183,8 @@ def label_wave(
     futures = []
     for part in plan.values():
         chosen = [by_id[case_id] for case_id in part.case_ids]
-        files = tuple(orders_of(home, chosen, ready.cohort.masks))
+        numbers = ready.scenario.labels.numbers
+        files = tuple(orders_of(home, chosen, ready.cohort.masks, numbers))
         token = seal(WorkOrder(part.part_id, recipe_key, files), home.settings.order_key)
         futures.append(
             make_label_part.submit(token, body["recipe"], part.image_path, part.label_set_id)

@@ -63,7 +63,7 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
         cases = [truth[case_id] for case_id in case_ids]
         if job.task == "segmentation":
             keys = [case.patient_key for case in cases]
-            return mask_scores(list(case_ids), keys, model.spec.classes[1:], values)
+            return mask_scores(list(case_ids), keys, job.measured, values)
         return predictions(model.spec, cases, values)
 
     try:
@@ -88,8 +88,6 @@ def unasked(spec: ModelSpec) -> str:
     """Say why a model cannot be asked yet, or nothing."""
     if spec.kind == "fusion":
         return "the chosen model is a fusion, whose members are probed when they are chosen alone"
-    if spec.recipe and spec.recipe.get("channels"):
-        return "its cases have several series, which are not corrupted or explained yet"
     return ""
 
 
@@ -126,7 +124,8 @@ def orders_of_cases(home: Home, ready: Ready, cases: Sequence[JobCase]) -> list[
     """Return where the files of some cases of the job are."""
     by_id = {case.case_id: case for case in ready.cohort.cases}
     found = [by_id[case.case_id] for case in cases]
-    return list(orders_of(home, found, dict(ready.cohort.masks)))
+    numbers = ready.scenario.labels.numbers
+    return list(orders_of(home, found, dict(ready.cohort.masks), numbers))
 
 
 def slices_of(recipe: Any, orders: Sequence[OrderCase]) -> int:

@@ -104,6 +104,7 @@ def decide_and_register(
             "kind": spec.kind,
             "folds": spec.n_folds,
             **start_of(spec),
+            **after_the_network(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -293,6 +294,12 @@ def start_of(spec: ModelSpec) -> dict[str, str]:
     return {"started from weights, SHA-256": spec.plan.weights_sha256, "trained": trained}
 
 
+def after_the_network(spec: ModelSpec) -> dict[str, str]:
+    """Return what is done to masks after the network, where anything is."""
+    told = "; ".join(rule.words for rule in spec.postprocess)
+    return {"done to masks, chosen out of fold": told} if told else {}
+
+
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
     names = [(f"p/{name}", "double") for name in spec.classes]
@@ -301,7 +308,7 @@ def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
         return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]
     if spec.task == "segmentation":
-        out = {"dtype": "float32", "shape": [-1, len(spec.classes), -1, -1, -1]}
+        out = {"dtype": "float32", "shape": [-1, spec.plan.n_classes, -1, -1, -1]}
         return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out
     return {"dtype": "float32", "shape": shape}, names
 

@@ -41,6 +41,8 @@ def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str,
         "n_train_patients": patients["train"],
         "n_test_patients": patients["test"],
     }
+    if job.regions:
+        params["regions"] = [f"{name}={'+'.join(map(str, part))}" for name, part in job.regions]
     return tags, params
 
 
@@ -79,6 +81,8 @@ def log_candidates(
         params = {"kind": outcome.kind, "device": outcome.records[0].device, **best}
         if outcome.kind == "network":
             params |= plan_params(job.plan(job.candidate(outcome.name)))
+        if outcome.rules:
+            params["postprocess"] = "; ".join(rule.words for rule in outcome.rules)
         child = tracking.start_child(
             tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
         )

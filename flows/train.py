@@ -21,6 +21,7 @@ from flows.guarding import Guarded, guard
 from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
+from flows.missing import without_sequences
 from flows.planned import say_plans
 from flows.policy import TRAIN_TAG, task
 from flows.probing import stressed
@@ -33,6 +34,7 @@ from flows.starting import check_weights
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
 from tasks.learn.fusing import fuse, fusions, pairs
@@ -135,9 +137,10 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
             with listening(address, EPOCHS, EpochLines()):
                 records = fit_folds(job, address)
                 outcomes = [
-                    sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate)
+                    sum_up(job, body["name"], records[body["name"]], ready.scenario.evaluate, place)
                     for body in job.candidates
                 ]
+                say_rules(outcomes, ready.scenario.evaluate)
                 chosen = choose(outcomes, primary)
                 fit = again(home, address)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
@@ -160,6 +163,15 @@ def recorded(tracker: tracking.Tracker, ready: Ready, job: TrainingJob) -> Itera
         tracking.fail_unfinished(tracker, run_id)
         raise
     tracking.end(tracker, run_id)
+
+
+def say_rules(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> None:
+    """Say what is done to each candidate's masks after the network, where that was tried."""
+    if config.postprocess is None:
+        return
+    for outcome in outcomes:
+        told = "; ".join(rule.words for rule in outcome.rules) or "nothing improved the masks"
+        say(f"  {outcome.name}, after the network, chosen out of fold: {told}")
 
 
 def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
@@ -271,6 +283,7 @@ def conclude(
         probes = [
             worth(pictures, scores, chosen.threshold, ready.scenario.evaluate, title),
             stressed(home, ready, job, folder, pictures),
+            without_sequences(home, ready, job, folder),
             explained(home, ready, job, folder, pictures),
         ]
         for name, rows in tables_of(probes).items():

@@ -93,8 +93,8 @@ def _to_nnunet(home: Home, out: Path) -> tuple[Callable, Callable]:
     from tasks.archive.nnunet import NnunetFolder
     from tasks.archive.sidecar import file_stem
     from tasks.archive.vault import file_refs
-    from tasks.archive.volume import read_mask
     from tasks.errors import BadCase
+    from tasks.labels.case_mask import read_labels
 
     masks = _masks(home)
     folder = NnunetFolder(out, NNUNET_NUMBER, "radloop")
@@ -105,7 +105,7 @@ def _to_nnunet(home: Home, out: Path) -> tuple[Callable, Callable]:
         if not volume.key and case.series_key in masks:
             locator = masks[case.series_key]
             try:
-                mask = read_mask(file_refs(home.vault, [locator])[locator], volume)
+                mask = read_labels(file_refs(home.vault, [locator])[locator], volume)
             except BadCase as problem:
                 print(f"{case.series_key}: its mask is left out, {problem}", file=sys.stderr)
         folder.add(stem, volume, mask)

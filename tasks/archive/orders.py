@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tasks.archive.sources import FileRef
 from tasks.errors import RadloopError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """First byte of a sealed order."""
 
 WORKER_KEY_BYTES = 32
@@ -49,6 +49,8 @@ class OrderCase:
     """As catalogued: NIfTI, NRRD, MetaImage and pictures do not state theirs."""
     series: tuple[OrderSeries, ...] = ()
     """Of a case of several series all of them, the reference first."""
+    numbers: tuple[tuple[int, int], ...] | None = None
+    """What the values in the mask's file mean, where the scenario says so."""
 
     @property
     def all_files(self) -> tuple[FileRef, ...]:
@@ -142,7 +144,7 @@ def _packed(order: WorkOrder) -> dict:
     cases = [
         # The files of a case of several series are those of the first of them.
         [c.case_id, c.kind, [] if c.series else [file(ref) for ref in c.files], file(c.mask),
-         c.modality, [series(one) for one in c.series]]
+         c.modality, [series(one) for one in c.series], c.numbers]
         for c in order.cases
     ]  # fmt: skip
     return {
@@ -163,13 +165,14 @@ def _unpacked(values: dict) -> WorkOrder:
         return FileRef(folders[number] + name, member, digest, size)
 
     def case(item: list) -> OrderCase:
-        case_id, kind, items, mask, modality, several = item
+        case_id, kind, items, mask, modality, several, numbers = item
         series = tuple(
             OrderSeries(channel, tuple(file(one) for one in files), its)
             for channel, files, its in several
         )
         files = series[0].files if series else tuple(file(one) for one in items)
-        return OrderCase(case_id, kind, files, file(mask), modality, series)
+        told = None if numbers is None else tuple(map(tuple, numbers))
+        return OrderCase(case_id, kind, files, file(mask), modality, series, told)
 
     cases = tuple(case(item) for item in values["cases"])
     return WorkOrder(values["part"], values["recipe"], cases)

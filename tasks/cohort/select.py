@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validat
 
 from tasks.archive.choice import parse_choice
 from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
+from tasks.labels.config import MASKS
 
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
@@ -327,7 +328,7 @@ def label_cases(
     steps = [*funnel, ("with a label", len(labelled))]
     targets: dict[str, str] = {}
     files: dict[str, int] = {}
-    if labels.format == "decathlon":
+    if labels.format in MASKS:
         single = [case for case in labelled if len(masks.get(case.case_id, ())) == 1]
         files = {case.case_id: next(iter(masks[case.case_id])) for case in single}
         steps.append(("with exactly one mask", len(single)))

@@ -1,6 +1,6 @@
 """What a scenario says of evaluation."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -58,6 +58,21 @@ class LesionConfig(BaseModel):
     """HD95 of a lesion that was missed or made up."""
 
 
+class PostprocessConfig(BaseModel):
+    """What may be done to masks after the network, if the validation sides gain by it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: tuple[Literal["largest", "drop_small", "fill_holes"], ...] = (
+        "largest",
+        "drop_small",
+        "fill_holes",
+    )
+    """Keep the largest component, drop those below a volume, fill holes; of a region or class."""
+    volumes_mm3: tuple[Annotated[float, Field(gt=0)], ...] = (50.0, 200.0, 1000.0)
+    """Volumes that are tried for `drop_small`."""
+
+
 class MaskConfig(BaseModel):
     """How masks are measured."""
 
@@ -67,6 +82,8 @@ class MaskConfig(BaseModel):
     """Of NSD: how far two readers' outlines of the same thing may lie apart."""
     lesions: LesionConfig | None = None
     """Score lesions one by one as well."""
+    postprocess: PostprocessConfig | None = Field(None, exclude_if=lambda value: value is None)
+    """Try what may improve masks after the network; ``{}`` tries all of it."""
 
 
 class RobustnessConfig(BaseModel):

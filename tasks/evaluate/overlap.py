@@ -1,5 +1,7 @@
 """Overlap of masks: Dice per class with a stated answer for empty masks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 BOTH_EMPTY, ONE_EMPTY = 1, 2
@@ -52,3 +54,26 @@ def dice_per_class(truth, prediction, n_classes: int) -> tuple[np.ndarray, np.nd
     dice = 2 * shared / np.maximum(size_t + size_p, 1)
     dice = np.where(empty == BOTH_EMPTY, EMPTY_POLICY["both"], dice)
     return np.where(empty == ONE_EMPTY, EMPTY_POLICY["one"], dice), empty
+
+
+def region_dice(
+    truth, prediction, regions: Sequence[Sequence[int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Dice of each region, a union of labels, as `dice_per_class` does of classes.
+
+    Parameters
+    ----------
+    truth, prediction : integer arrays of the same shape, e.g. (z, y, x)
+        Label maps.
+    regions : r sequences of int
+        Label values of each region; they may overlap.
+
+    Returns
+    -------
+    dice, empty : arrays (r,)
+    """
+    pairs = [
+        dice_per_class(np.isin(truth, values), np.isin(prediction, values), 1) for values in regions
+    ]
+    dice, empty = zip(*pairs, strict=True)
+    return np.concatenate(dice), np.concatenate(empty)

@@ -8,7 +8,7 @@ import numpy as np
 from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.lesions import lesion_scores
 from tasks.evaluate.masks import MaskScores
-from tasks.evaluate.overlap import BOTH_EMPTY, ONE_EMPTY, dice_per_class
+from tasks.evaluate.overlap import BOTH_EMPTY, ONE_EMPTY, dice_per_class, region_dice
 from tasks.evaluate.surface import hd95, nsd, surface_distances
 
 ML = 1000.0
@@ -25,7 +25,12 @@ class MaskFigures:
 
 
 def mask_figures(
-    truth, prediction, spacing: Sequence[float], n_classes: int, config: MaskConfig
+    truth,
+    prediction,
+    spacing: Sequence[float],
+    n_classes: int,
+    config: MaskConfig,
+    regions: Sequence[Sequence[int]] = (),
 ) -> MaskFigures:
     """Measure the masks of one case.
 
@@ -41,12 +46,20 @@ def mask_figures(
     n_classes : int
     config : MaskConfig
         Tolerance of NSD, and whether lesions are scored one by one.
+    regions : r sequences of int, optional
+        Label values of each region; where there are any, the figures are theirs, (r,) each.
     """
-    dice, empty = dice_per_class(truth, prediction, n_classes)
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    parts = tuple(regions) or tuple((label,) for label in range(1, n_classes + 1))
+    dice, empty = (
+        region_dice(truth, prediction, parts)
+        if regions
+        else dice_per_class(truth, prediction, n_classes)
+    )
     rows = [
-        _figures_of_class(truth == label, prediction == label, spacing, int(none), config)
-        for label, none in enumerate(empty, start=1)
+        _figures_of_class(
+            np.isin(truth, part), np.isin(prediction, part), spacing, int(none), config
+        )
+        for part, none in zip(parts, empty, strict=True)
     ]
     return MaskFigures(
         dice, {name: np.array([row[name] for row in rows]) for name in rows[0]}, empty

@@ -59,41 +59,87 @@ class PreparedCase:
         return {**self.volume.certificate, **said}
 
 
+@dataclass(frozen=True)
+class LaidCase:
+    """A case before its recipe: every series on the source grid of the reference, in real units.
+
+    Parameters
+    ----------
+    volume : Volume
+        Source of the reference.
+    images : mapping
+        Channel -> image (z, y, x), the reference first; of one series "" -> its image.
+    aligned : mapping
+        Channel -> how it came onto the grid.
+    """
+
+    volume: Volume
+    images: dict[str, Image]
+    aligned: dict[str, Any]
+
+
 def prepare(recipe: FittedRecipe, case: OrderCase) -> PreparedCase:
     """Read a case and obey the recipe.
 
     Raises
     ------
     BadCase
-        When a series cannot be read, aligned or taken through a step; with several, the detail
-        names its channel.  ``missing_channel`` without one that the recipe requires.
+        As `lay` and `obey`.
+    """
+    return obey(recipe, lay(recipe, case))
+
+
+def lay(recipe: FittedRecipe, case: OrderCase) -> LaidCase:
+    """Read the series of a case and lay them on the grid of their reference.
+
+    Raises
+    ------
+    BadCase
+        When a series cannot be read or aligned; with several, the detail names its channel.
+        ``missing_channel`` without one that the recipe requires.
     """
     if recipe.channels is None:
         volume = read_source(recipe, case)
-        image, traces = apply(recipe, source_image(volume))
-        return PreparedCase(volume, image, traces, (), {})
+        return LaidCase(volume, {"": source_image(volume)}, {})
     chosen = ChannelSet.from_dict(recipe.channels)
     held = {one.channel: one for one in case.series if one.channel in chosen.names}
     missing = [name for name in chosen.required if name not in held]
     if missing:
         raise BadCase(MISSING, f"the case has no series for {', '.join(missing)}")
     volume = read_source(recipe, _alone(case, held[chosen.reference]))
-    reference, others, aligned = source_image(volume), {}, {}
+    reference, aligned = source_image(volume), {}
+    images = {chosen.reference: reference}
     for name in chosen.names:
         if name in held and name != chosen.reference:
             moving = _named(name, read_source, recipe, _alone(case, held[name]))
-            others[name], aligned[name] = _named(name, _onto, reference, volume, moving, chosen)
-    image, traces = _together(recipe, reference, others)
+            images[name], aligned[name] = _named(name, _onto, reference, volume, moving, chosen)
+    return LaidCase(volume, images, aligned)
+
+
+def obey(recipe: FittedRecipe, laid: LaidCase) -> PreparedCase:
+    """Take a case's series through the recipe together.
+
+    Raises
+    ------
+    BadCase
+        When a step refuses one; with several series the detail names its channel.
+    """
+    (reference, first), *rest = laid.images.items()
+    if recipe.channels is None:
+        image, traces = apply(recipe, first)
+        return PreparedCase(laid.volume, image, traces, (), {})
+    chosen, others = ChannelSet.from_dict(recipe.channels), dict(rest)
+    image, traces = _together(recipe, first, others)
     shape, dtype = image.array.shape, output_dtype(recipe)
     array = np.full((len(chosen.names), *shape), ABSENT, dtype)
     present = []
     for number, name in enumerate(chosen.names):
-        found = image if name == chosen.reference else others.get(name)
+        found = image if name == reference else others.get(name)
         present.append(found is not None)
         if found is not None:
             array[number] = found.array
     image = Image(array, image.affine, image.masks, image.facts)
-    return PreparedCase(volume, image, traces, tuple(present), aligned)
+    return PreparedCase(laid.volume, image, traces, tuple(present), laid.aligned)
 
 
 def reference_plane(array: np.ndarray, recipe: FittedRecipe) -> np.ndarray:

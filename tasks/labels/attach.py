@@ -20,9 +20,10 @@ from tasks.archive.members import read_member
 from tasks.archive.sources import Source, read_named
 from tasks.archive.tablefile import read_table
 from tasks.errors import BadCase
-from tasks.hashing import digest_bytes
+from tasks.hashing import digest_bytes, digest_json
 from tasks.labels.config import PUBLIC, LabelConfig, label_set_name
 from tasks.labels.layouts import read_labels
+from tasks.labels.mask_folder import mask_files, mask_rows
 from tasks.labels.public import FileLabels
 from tasks.labels.tables import LabelEntry, LabelTable, parse_label_table
 
@@ -80,6 +81,8 @@ def attach_labels(
         return AttachReport(label_set_id, n, n, ())
     if config.format == "column":
         return _column_report(source, config, catalog)
+    if config.format == "masks":
+        return _attach_masks(source, config, names, catalog, vault, author)
     given = _given(source, config)
     labels: dict[tuple[str, str], LabelRow] = {}
     problems: list[tuple[int, str]] = []
@@ -103,6 +106,40 @@ def attach_labels(
             rows=labels.values(),
         )
     return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
+
+
+def _attach_masks(
+    source: Source,
+    config: LabelConfig,
+    names: Pseudonymiser,
+    catalog: "Engine",
+    vault: "Engine",
+    author: str,
+) -> AttachReport:
+    """Join masks with the cases by their files' names; a line is a file's place among them."""
+    found = mask_files(source, config.file)
+    keyed, problems = [], []
+    for line, one in enumerate(found, start=1):
+        try:
+            issuer = config.issuer or source.alias
+            keyed.append((line, one, label_key(one.name, config.join, issuer, names)))
+        except ValueError:
+            problems.append((line, f"the {config.join} is a placeholder"))
+    known = _known_keys(source, config.join, catalog, [key for *_, key in keyed])
+    unknown = _UNKNOWN.format(join=config.join)
+    problems += [(line, unknown) for line, _, key in keyed if key not in known]
+    ours = [(one, key) for _, one, key in keyed if key in known]
+    label_set_id = None
+    if ours:
+        label_set_id = put_label_set(
+            catalog,
+            name=label_set_name(config),
+            source=source.alias,
+            author=author,
+            digest=digest_json([[key, one.digest.hex()] for one, key in ours]),
+            rows=mask_rows(source, config.file, config.join, ours, vault),
+        )
+    return AttachReport(label_set_id, len(found), len(ours), tuple(sorted(problems)))
 
 
 def _given(source: Source, config: LabelConfig) -> list[FileLabels]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.hashing import digest_json
+from tasks.labels.regions import PRESETS, Numbers, Regions, values_of, written_labels
 
 Join = Literal["accession", "study", "series", "sop", "patient", "case"]
 
@@ -33,8 +34,23 @@ PUBLIC: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Formats of public data sets, and what follows from each; docs/labels.md describes them."""
 
-JOINED = ("table", *PUBLIC)
+MASKS = ("decathlon", "masks")
+"""Formats whose labels are masks."""
+
+JOINED = ("table", "masks", *PUBLIC)
 """Formats whose labels an ingest joins with the cases."""
+
+
+_SAID_REGIONS: Mapping[str, Any] = {
+    "anyOf": [
+        {"enum": list(PRESETS)},
+        {
+            "type": "object",
+            "additionalProperties": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+        },
+    ]
+}
+"""Regions as people write them, for editors."""
 
 
 class LabelConfig(BaseModel):
@@ -43,12 +59,13 @@ class LabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[
-        "table", "decathlon", "column", "mura", "fracatlas", "grazpedwri", "rsna_pneumonia"
+        "table", "decathlon", "masks", "column", "mura", "fracatlas", "grazpedwri", "rsna_pneumonia"
     ]
-    """A table of its own, the masks of a Decathlon folder, a column of the cases' table, or the
-    tables of a public data set, which need no other key."""
+    """A table of its own, the masks of a Decathlon folder, masks in a folder by name, a column of
+    the cases' table, or the tables of a public data set, which need no other key."""
     file: str | None = None
-    """CSV, TSV or Parquet file, relative to the source (in an archive: a member), or absolute."""
+    """CSV, TSV or Parquet file, relative to the source (in an archive: a member), or absolute; of
+    format masks their folder."""
     join: Join | None = None
     """What a row of the table speaks about."""
     column: str | None = None
@@ -61,6 +78,17 @@ class LabelConfig(BaseModel):
     """Column with the key; by default one with a usual name such as accession_number."""
     issuer: str | None = None
     """For join patient: who gave the ids, when the headers name an issuer."""
+    regions: Annotated[
+        Literal["brats2021", "brats2023", "brats2024"] | Regions, WithJsonSchema(_SAID_REGIONS)
+    ] = Field(default=(), exclude_if=lambda value: not value)
+    """Unions of the masks' labels that are learned and measured as wholes, from the largest to the
+    smallest: ``{WT: [1, 2, 3], TC: [1, 3], ET: [3]}``, or the name of a year of BraTS."""
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _in_order(cls, value: Any) -> Any:
+        # Pairs, since ids are made of JSON with sorted keys and the order counts.
+        return tuple(value.items()) if isinstance(value, Mapping) else value
 
     @model_validator(mode="before")
     @classmethod
@@ -80,11 +108,66 @@ class LabelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> "LabelConfig":
-        needed = {"table": ("file", "join", "column", "classes"), "column": ("column",)}
+        needed = {
+            "table": ("file", "join", "column", "classes"),
+            "masks": ("file", "join", "classes"),
+            "column": ("column",),
+        }
         missing = [name for name in needed.get(self.format, ()) if not getattr(self, name)]
         if missing:
             raise ValueError(f"labels of format {self.format!r} need {', '.join(missing)}")
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, values: Any) -> Any:
+        """Fill in the classes of a year of BraTS."""
+        named = values.get("regions") if isinstance(values, Mapping) else None
+        if isinstance(named, str) and named in PRESETS and not values.get("classes"):
+            return {**values, "classes": PRESETS[named].classes}
+        return values
+
+    @model_validator(mode="after")
+    def _regions_can_be_written(self) -> "LabelConfig":
+        if not self.regions:
+            return self
+        if self.format not in MASKS:
+            raise ValueError(f"regions are of masks, and labels of format {self.format!r} are none")
+        wanted = PRESETS[self.regions].classes if isinstance(self.regions, str) else self.classes
+        if len(self.classes) != len(wanted):
+            raise ValueError(
+                f"regions {self.regions!r} have {len(wanted)} classes and {len(self.classes)} are "
+                f"named; leave classes out, or name {', '.join(wanted)}"
+            )
+        names = [name for name, _ in self.parts]
+        if len({*names, *self.classes}) < len(names) + len(self.classes) or not all(names):
+            raise ValueError(
+                f"regions are called {', '.join(names)} beside the classes "
+                f"{', '.join(self.classes)}; give each a name of its own"
+            )
+        for name, values in self.parts:
+            if wrong := [one for one in values if not 1 <= one <= len(self.classes)]:
+                raise ValueError(
+                    f"region {name} holds the label {wrong[0]}; classes are 1 to "
+                    f"{len(self.classes)}, in the order in which they are named"
+                )
+        written_labels(values_of(self.parts))
+        return self
+
+    @property
+    def parts(self) -> Regions:
+        """Name and label values of each region; empty without regions."""
+        return PRESETS[self.regions].regions if isinstance(self.regions, str) else self.regions
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """What the values in the masks' files mean, where a year of BraTS says so."""
+        return PRESETS[self.regions].numbers if isinstance(self.regions, str) else None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What masks are measured by: the regions, or else the classes."""
+        return tuple(name for name, _ in self.parts) or self.classes
 
 
 def label_set_name(config: LabelConfig) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.learn.infer import as_input
 from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 
@@ -48,7 +49,7 @@ def explain(
     networks : sequence of Module
         In evaluation mode, on ``device``.
     plan : NetworkPlan
-    image : (z, y, x) array
+    image : ([c,] z, y, x) array
         After the recipe.
     class_index : int
     device : torch.device
@@ -56,14 +57,14 @@ def explain(
     Returns
     -------
     (z, y, x) float32 in [-1, 1]
-        Positive where the image speaks for the class; Grad-CAM shows nothing else.
+        Positive where the image speaks for the class; Grad-CAM shows nothing else. Of several
+        channels their sum.
     """
-    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None].to(device)
-    x = to_network(x, plan.dims)
-    total = np.zeros(image.shape, np.float64)
+    x, shape = to_network(as_input(image).to(device), plan.dims), image.shape[-3:]
+    total = np.zeros(shape, np.float64)
     for network in networks:
         looked = _MAPS[method](network, x, class_index).detach()
-        whole = looked.sum(1).reshape(image.shape).cpu().numpy().astype(np.float64)
+        whole = looked.sum(1).reshape(shape).cpu().numpy().astype(np.float64)
         total += whole / max(np.abs(whole).max(), 1e-12)
     return (total / len(networks)).astype(np.float32)
 
@@ -92,7 +93,8 @@ def _grad_cam(network: nn.Module, x: Tensor, class_index: int) -> Tensor:
 def _integrated_gradients(network: nn.Module, x: Tensor, class_index: int) -> Tensor:
     from captum.attr import IntegratedGradients
 
-    air = torch.full_like(x, float(x.min()))
+    # Of each channel its own: one that is missing is zeros, and stays so along the path.
+    air = x.amin(tuple(range(2, x.ndim)), keepdim=True).expand_as(x).contiguous()
     ways = IntegratedGradients(log_odds(network, class_index), multiply_by_inputs=True)
     return ways.attribute(x, air, n_steps=IG_STEPS, internal_batch_size=IG_BATCH)
 
@@ -109,7 +111,7 @@ def _occlusion(network: nn.Module, x: Tensor, class_index: int) -> Tensor:
         x,
         sliding_window_shapes=(channels, *window),
         strides=(channels, *stride),
-        baselines=float(x.mean()),
+        baselines=x.mean(tuple(range(2, x.ndim)), keepdim=True).expand_as(x).contiguous(),
         perturbations_per_eval=OCCLUDED_AT_ONCE,
     )
 

@@ -16,6 +16,7 @@ from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import classify, features, outline
 from tasks.learn.networks import build_network
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
+from tasks.learn.oof_masks import write_masks
 from tasks.learn.plan import NetworkPlan
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def finish_fold(
     elif fold.plan.task == "detection":
         arrays |= _findings(fold, network, device)
     else:
-        arrays |= _mask_figures(fold, network, device)
+        arrays |= _mask_figures(fold, network, device, out_dir)
     seen = features(network, fold.plan, Images(fold.source, _spaced(fold.train_ids)), device)
     if (model := fit_ood(seen)) is not None:
         arrays |= {f"ood.{name}": a for name, a in model.arrays().items()}
@@ -199,13 +200,20 @@ def _by_case(tensors: dict[str, torch.Tensor], n: int) -> tuple[np.ndarray, ...]
 
 
 def _mask_figures(
-    fold: Fold, network: torch.nn.Module, device: torch.device
+    fold: Fold, network: torch.nn.Module, device: torch.device, out_dir: Path
 ) -> dict[str, np.ndarray]:
-    rows = []
+    """Measure the masks of the validation side; keep them where rules are chosen on them."""
+    plan, rows, kept = fold.plan, [], []
     for case_id in fold.val_ids:
-        said = outline([network], fold.plan, fold.source.image(case_id), device)
+        said = outline([network], plan, fold.source.image(case_id), device)
         truth, spacing = fold.source.label(case_id), fold.source.spacing(case_id)
-        rows.append(mask_figures(truth, said, spacing, fold.plan.n_classes - 1, fold.masks))
+        rows.append(
+            mask_figures(truth, said, spacing, plan.n_classes - 1, fold.masks, plan.regions)
+        )
+        if fold.masks.postprocess is not None:
+            kept.append((truth, said, spacing))
+    if kept:
+        write_masks(out_dir, kept)
     others = {f"masks.{n}": np.stack([row.others[n] for row in rows]) for n in rows[0].others}
     dice, empty = (np.stack([getattr(row, n) for row in rows]) for n in ("dice", "empty"))
     return {"val.dice": dice, "val.empty": empty, **others}

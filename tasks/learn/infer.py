@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
+from tasks.labels.regions import INSIDE, Sets, written
 from tasks.learn.classifiers import Classifier
 from tasks.learn.device import mixed_precision
 from tasks.learn.networks import to_network
@@ -116,7 +117,7 @@ def segment(
     Returns
     -------
     (k, z, y, x) float32 or float16
-        Sums to 1 over the classes, background first.
+        Sums to 1 over the classes, background first; of regions each lies between 0 and 1.
     """
     shape = (plan.n_classes, *image.shape[-3:])
     if math.prod(shape) * np.dtype(np.float32).itemsize > SPILL_BYTES:
@@ -132,10 +133,12 @@ def segment(
 def outline(
     networks: Sequence[nn.Module], plan: NetworkPlan, image: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """Return the most probable class (z, y, x) uint8, found while the slabs pass."""
+    """Return the label map (z, y, x) uint8, found while the slabs pass."""
     found = np.empty(image.shape[-3:], np.uint8)
     for slab in slabs_of(networks, plan, image, device):
-        found[slab.start : slab.start + slab.maps.shape[1]] = label_map(slab.maps.numpy())
+        found[slab.start : slab.start + slab.maps.shape[1]] = label_map(
+            slab.maps.numpy(), plan.regions
+        )
     return found
 
 
@@ -156,7 +159,8 @@ def slabs_of(
         with torch.inference_mode(), mixed_precision(device):
             for network, axes in itertools.product(networks, mirrors):
                 seen = to_network(tiles.flip(axes) if axes else tiles, plan.dims)
-                maps = network(seen).float().softmax(1)
+                maps = network(seen).float()
+                maps = maps.sigmoid() if plan.regions else maps.softmax(1)
                 maps = maps[:, :, None] if plan.dims == 2 else maps
                 total = total + (maps.flip(axes) if axes else maps)
         return total / (len(networks) * len(mirrors))
@@ -184,8 +188,13 @@ def slabs_of(
                 yield Slab(start + slab.start, slab.maps[(..., *inside[-2:])])
 
 
-def label_map(probability: np.ndarray) -> np.ndarray:
-    """Return the most probable class (z, y, x) uint8 of maps (k, z, y, x)."""
+def label_map(probability: np.ndarray, regions: Sets = ()) -> np.ndarray:
+    """Return the most probable class (z, y, x) uint8 of maps (k, z, y, x).
+
+    Maps of regions are written in their order wherever they pass `INSIDE`.
+    """
+    if regions:
+        return written(probability > INSIDE, regions)
     return probability.argmax(0).astype(np.uint8)
 
 

@@ -17,6 +17,7 @@ from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.hashing import digest_json
+from tasks.labels.regions import Regions, values_of
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.header import header_frame
@@ -77,16 +78,28 @@ class TrainingJob:
     """How the masks of a segmentation are measured; its `MaskConfig`."""
     box_sizes: tuple[tuple[float, float, float], ...] = ()
     """(z, y, x) voxels of the training boxes on their prepared grids, of a detection."""
+    regions: Regions = ()
+    """Of a segmentation, name and label values of what is learned and measured as a whole."""
 
     @property
     def key(self) -> str:
         """Id of this training."""
-        said = asdict(self)
+        return digest_json(self._body())
+
+    def _body(self) -> dict[str, Any]:
+        body = asdict(self)
+        # What only some tasks know is not told where it is not said: other jobs keep their keys.
+        if not self.regions:
+            del body["regions"]
         if self.task != "detection":
-            # What only a detection knows is not told: other trainings keep their keys.
-            del said["box_sizes"]
-            said["cases"] = [{n: v for n, v in c.items() if n != "boxes"} for c in said["cases"]]
-        return digest_json(said)
+            del body["box_sizes"]
+            body["cases"] = [{n: v for n, v in c.items() if n != "boxes"} for c in body["cases"]]
+        return body
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What the figures of a segmentation are of: its regions, or else its classes."""
+        return tuple(name for name, _ in self.regions) or self.classes
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -115,10 +128,11 @@ class TrainingJob:
             candidate,
             task=self.task,
             shape=self.shape,
-            n_classes=len(self.classes) + background,
+            n_classes=len(self.regions) or len(self.classes) + background,
             spacing=self.spacing,
             n_cases=len(self.on("train")),
             box_sizes=self.box_sizes,
+            regions=values_of(self.regions),
             **channels_of(self.recipe),
         )
 
@@ -127,7 +141,7 @@ class TrainingJob:
         place = folder / self.key
         place.mkdir(parents=True, exist_ok=True)
         beside = place / f".{JOB_FILE}"
-        beside.write_text(json.dumps(asdict(self)))
+        beside.write_text(json.dumps(self._body()))
         beside.replace(place / JOB_FILE)
         return place
 
@@ -141,6 +155,7 @@ def load_job(place: Path) -> TrainingJob:
     body["cases"] = tuple(
         JobCase(**{**case, "boxes": _tuples(case.get("boxes", ()))}) for case in body["cases"]
     )
+    body["regions"] = tuple((name, tuple(values)) for name, values in body.get("regions", ()))
     return TrainingJob(**body)
 
 
@@ -373,7 +388,7 @@ def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions 
         empty = np.array([record.empty[row] for record, row in places])
         names = places[0][0].others
         others = {n: np.array([record.others[n][row] for record, row in places]) for n in names}
-        return MaskScores(ids, patients, job.classes, values, empty, others)
+        return MaskScores(ids, patients, job.measured, values, empty, others)
     target = np.array([case.target for case in cases])
     return Predictions(ids, patients, target, values, job.classes, job.positive)
 

@@ -18,8 +18,11 @@ from tasks.hashing import digest_json
 from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape, invert
+from tasks.labels.regions import INSIDE, Sets, written
+from tasks.learn.dataset import spacing_of
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
+from tasks.learn.postprocess import cleaned
 
 IMAGES_TOGETHER = 16
 """Images a classifier is asked about at once: batches are several times faster, and small."""
@@ -147,7 +150,7 @@ def _judgement(
         case_id=case.case_id,
         input_hash=digest_json([ref.digest for ref in case.all_files]),
         probability=calibrated(model.spec, answer[None])[0] if classifies else None,
-        mask=None if classifies else source_mask(recipe, traces, answer),
+        mask=None if classifies else model_mask(model.spec, recipe, traces, answer, volume.affine),
         image=volume.array,
         affine=volume.affine,
         prepared=image.array,
@@ -251,10 +254,34 @@ def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
     return apply_calibration(spec.calibration or {"method": "none"}, probability)
 
 
-def source_mask(
-    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], maps: np.ndarray
+def model_mask(
+    spec: ModelSpec,
+    recipe: FittedRecipe,
+    traces: Sequence[Mapping[str, Any]],
+    maps: np.ndarray,
+    affine: np.ndarray,
 ) -> np.ndarray:
-    """Return the most probable class on the source grid.
+    """Return what a model outlines on the source grid, after the rules it was registered with.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    recipe, traces, maps
+        As `source_mask`.
+    affine : array (4, 4)
+        Of the source grid: rules count in mm^3.
+    """
+    said = source_mask(recipe, traces, maps, spec.regions_out)
+    return cleaned(said, spec.postprocess, spacing_of(affine))
+
+
+def source_mask(
+    recipe: FittedRecipe,
+    traces: Sequence[Mapping[str, Any]],
+    maps: np.ndarray,
+    regions: Sets = (),
+) -> np.ndarray:
+    """Return the most probable class on the source grid, or what its regions write there.
 
     Each class's map is brought back alone and only the best so far is kept: all classes of a large
     volume at once would need many times its memory.
@@ -265,19 +292,29 @@ def source_mask(
     traces : sequence of mapping
     maps : (k, z, y, x) float32 or float16
         On the grid after the recipe; background first.
+    regions : Sets
+        Label values of each map, where they are maps of regions.
 
     Returns
     -------
     (z, y, x) uint8
     """
-    best = invert(recipe, traces, np.asarray(maps[0], np.float32), kind="probability")
+    if regions:
+        return written([_on_source(recipe, traces, one) > INSIDE for one in maps], regions)
+    best = _on_source(recipe, traces, maps[0])
     found = np.zeros(best.shape, np.uint8)
     for number, probability in enumerate(maps[1:], start=1):
-        here = invert(recipe, traces, np.asarray(probability, np.float32), kind="probability")
+        here = _on_source(recipe, traces, probability)
         better = here > best
         found[better] = number
         best[better] = here[better]
     return found
+
+
+def _on_source(
+    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], one: np.ndarray
+) -> np.ndarray:
+    return invert(recipe, traces, np.asarray(one, np.float32), kind="probability")
 
 
 def missing_channels(spec: ModelSpec, one: Judgement) -> list[str]:

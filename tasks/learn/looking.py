@@ -1,14 +1,13 @@
 """What a classifier looks at in cases, and whether that says anything of the classifier."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
-import torch
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume, read_mask
+from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 from tasks.evaluate.saliency import (
     Looked,
@@ -17,10 +16,12 @@ from tasks.evaluate.saliency import (
     rank_correlation,
     structural_similarity,
 )
-from tasks.imaging.recipe import FittedRecipe, apply, replay
-from tasks.imaging.source import read_source, source_image
+from tasks.imaging.channels import prepare, reference_plane
+from tasks.imaging.recipe import FittedRecipe, replay
 from tasks.imaging.step import Image
+from tasks.labels.case_mask import case_mask
 from tasks.learn.explain import METHODS, explain, ruined
+from tasks.learn.infer import as_input
 from tasks.learn.judge import calibrated
 from tasks.learn.model import Model
 from tasks.learn.networks import to_network
@@ -37,7 +38,7 @@ class Seen:
     ----------
     case_id : str
     image : (z, y, x) array
-        After the recipe.
+        After the recipe; of several series the reference.
     probability : (k,) array
         Calibrated.
     explained : int
@@ -74,18 +75,18 @@ def look(model: Model, cases: Iterable[OrderCase], seed: int = 0) -> Iterator[Se
     recipe = FittedRecipe.from_dict(model.spec.recipe)
     for case in cases:
         try:
-            volume = read_source(recipe, case)
-            image, traces = apply(recipe, source_image(volume))
+            one = prepare(recipe, case)
         except BadCase:
             continue
-        masks = _masks(recipe, case, volume, image, traces)
-        yield look_at(model, case.case_id, image.array, masks, seed)
+        masks = _masks(recipe, case, one.volume, one.image, one.traces)
+        seen = look_at(model, case.case_id, one.image.array, masks, seed)
+        yield replace(seen, image=reference_plane(one.image.array, recipe))
 
 
 def look_at(
     model: Model, case_id: str, image: np.ndarray, masks: Mapping[str, np.ndarray], seed: int = 0
 ) -> Seen:
-    """Explain one prepared image (z, y, x); see `look`."""
+    """Explain one prepared image ([c,] z, y, x); see `look`."""
     spec, plan, device = model.spec, model.plan, model.device
     probability = calibrated(spec, model.predict(image)[None])[0]
     called = int(probability.argmax())
@@ -94,7 +95,7 @@ def look_at(
     def asked(method: str, networks: list) -> np.ndarray:
         return explain(method, networks, plan, image, explained, device)
 
-    x = to_network(torch.from_numpy(np.array(image, np.float32))[None, None], plan.dims)
+    x = to_network(as_input(np.array(image, np.float32)), plan.dims)
     first = model.networks[0]
     own = {method: asked(method, [first]) for method in METHODS}
     rank = {method: [] for method in METHODS}
@@ -132,7 +133,7 @@ def _masks(
     """Return the masks of the recipe's steps and of the label on the prepared grid."""
     found = {name: mask > 0 for name, mask in image.masks.items()}
     if case.mask is not None:
-        outline = Image(read_mask(case.mask, volume), volume.affine)
+        outline = Image(case_mask(case, volume), volume.affine)
         found[OUTLINE] = replay(recipe, traces, outline).array > 0
     # A mask of everything, or of nothing, is no place.
     return {name: mask for name, mask in found.items() if 0 < mask.mean() < 1}

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, interpolate, one_hot
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    interpolate,
+    one_hot,
+)
 
 DICE_SMOOTH = 1e-5
 """Added to both sides of the Dice quotient (nnU-Net); an absent class then costs nothing."""
@@ -53,7 +58,35 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
     return 1 - dice.mean() + cross_entropy(logits, target)
 
 
-def supervised_loss(maps: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+def region_loss(logits: Tensor, target: Tensor, regions: Sequence[Sequence[int]]) -> Tensor:
+    """Return Dice loss plus binary cross-entropy of overlapping regions, one to one.
+
+    nnU-Net v2's loss of region-based training: every region is a yes or no of its own.
+
+    Parameters
+    ----------
+    logits : Tensor, (n, r, ...)
+    target : Tensor, (n, ...) int
+        Class numbers, 0 the background.
+    regions : r sequences of int
+        Class numbers of each region.
+    """
+    logits = logits.float()
+    truth = torch.stack([_within(target, values) for values in regions], 1).to(logits.dtype)
+    probability = logits.sigmoid()
+    axes = (0, *range(2, logits.ndim))
+    both, each = (probability * truth).sum(axes), probability.sum(axes) + truth.sum(axes)
+    dice = (2 * both + DICE_SMOOTH) / (each + DICE_SMOOTH)
+    return 1 - dice.mean() + binary_cross_entropy_with_logits(logits, truth)
+
+
+def _within(target: Tensor, values: Sequence[int]) -> Tensor:
+    return torch.isin(target, torch.tensor(values, device=target.device))
+
+
+def supervised_loss(
+    maps: Tensor | Sequence[Tensor], target: Tensor, regions: Sequence[Sequence[int]] = ()
+) -> Tensor:
     """Return the segmentation loss, of deep supervision the weighted mean over the sizes.
 
     Parameters
@@ -63,11 +96,17 @@ def supervised_loss(maps: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
         and targets of smaller sizes are taken by nearest neighbour (nnU-Net).
     target : Tensor, (n, ...) int
         Of the full size.
+    regions : sequence of sequences of int, optional
+        Class numbers of each region, where these are trained instead of the classes.
     """
+
+    def loss_of(one: Tensor, truth: Tensor) -> Tensor:
+        return region_loss(one, truth, regions) if regions else segmentation_loss(one, truth)
+
     if isinstance(maps, Tensor):
-        return segmentation_loss(maps, target)
+        return loss_of(maps, target)
     share = np.array([0.5**i for i in range(len(maps))])
-    losses = [segmentation_loss(one, _as_large(target, one)) for one in maps]
+    losses = [loss_of(one, _as_large(target, one)) for one in maps]
     return sum(float(w) * loss for w, loss in zip(share / share.sum(), losses, strict=True))
 
 

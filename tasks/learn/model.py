@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ModelRefused
+from tasks.labels.regions import Regions, Sets
 from tasks.learn.plan import NETWORKS, NetworkPlan
+from tasks.learn.postprocess import Rule
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +48,8 @@ class ModelSpec(BaseModel):
     kind: Literal["network", "sklearn", "fusion"]
     classes: tuple[str, ...]
     """In the order of the probabilities; background first for a segmentation alone."""
+    regions: Regions = Field(default=(), exclude_if=lambda value: not value)
+    """Name and label values of what is measured instead of the classes, in their order."""
     positive: str | None = None
     plan: NetworkPlan | None = None
     recipe: dict[str, Any] | None = None
@@ -58,6 +62,8 @@ class ModelSpec(BaseModel):
     """Parameters for ``evaluate.calibrate.apply_calibration``; ``predict`` does not apply them."""
     thresholds: dict[str, float] = {}
     """Operating points by name, chosen out of fold."""
+    postprocess: tuple[Rule, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """What is done to a mask after the network, chosen on the validation sides."""
     ood_threshold: float | None = None
     """Distance above which an input is unlike the training cases."""
     headers: dict[str, list[Any]] = {}
@@ -67,6 +73,16 @@ class ModelSpec(BaseModel):
     """Of the file of numbers; written by :func:`save_model`."""
     hashes: dict[str, str] = {}
     """Data, split, label, recipe and code hashes."""
+
+    @property
+    def regions_out(self) -> Sets:
+        """Label values of each output of a network that answers by regions, else nothing."""
+        return () if self.plan is None else self.plan.regions
+
+    @property
+    def measured(self) -> Regions:
+        """Name and label values of what a segmentation is measured by."""
+        return self.regions or tuple((name, (i,)) for i, name in enumerate(self.classes) if i)
 
 
 def save_model(

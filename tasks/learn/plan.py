@@ -163,7 +163,9 @@ class NetworkPlan(BaseModel):
     dims: Literal[2, 3]
     in_channels: int = 1
     n_classes: int
-    """Classes, background included for a segmentation alone."""
+    """Outputs: classes, background included for a segmentation alone, or its regions."""
+    regions: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=_nothing)
+    """Label values of each region of a segmentation, whose outputs are then its regions."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
     droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
@@ -220,6 +222,7 @@ def plan_network(
     in_channels: int = 1,
     droppable: Sequence[int] = (),
     box_sizes: Sequence[Size] = (),
+    regions: Sequence[Sequence[int]] = (),
 ) -> NetworkPlan:
     """Make a candidate definite for images of a shape.
 
@@ -231,7 +234,7 @@ def plan_network(
     shape : sequence of int
         (z, y, x): the fixed shape the recipe ends in, else the median training shape.
     n_classes : int
-        Classes, background included for a segmentation.
+        Outputs: classes, background included for a segmentation, or its regions.
     spacing : sequence of float
         Millimetres (z, y, x) after the recipe.
     n_cases : int, optional
@@ -244,6 +247,8 @@ def plan_network(
         Those of them that a case may lack.
     box_sizes : sequence of (z, y, x)
         Of the training boxes of a detection, in voxels; anchors are made of them.
+    regions : sequence of sequences of int
+        Label values of each region of a segmentation.
 
     Raises
     ------
@@ -305,7 +310,7 @@ def plan_network(
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
     return NetworkPlan(
         network=candidate.network, task=task, dims=dims, in_channels=in_channels,
-        n_classes=n_classes, patch=patch,
+        n_classes=n_classes, regions=tuple(map(tuple, regions)), patch=patch,
         droppable=tuple(droppable) if candidate.modality_dropout else (),
         modality_dropout=candidate.modality_dropout if droppable else 0.0,
         channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],

@@ -87,7 +87,9 @@ class Samples:
         self._case_ids, self._targets = tuple(case_ids), targets
         self._masked = plan.task != "classification"
         self._foreground = (
-            find_foreground(source, case_ids, plan.n_classes, seed, readers=READERS)
+            find_foreground(
+                source, case_ids, plan.n_classes + bool(plan.regions), seed, readers=READERS
+            )
             if self._masked
             else {}
         )

@@ -6,28 +6,28 @@ the recipe may mend it, as it would in use.
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume, read_mask
+from tasks.archive.volume import Volume
 from tasks.errors import BadCase
 from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.robustness import variants
 from tasks.evaluate.segmentation import mask_figures
 from tasks.evaluate.stress import Corruption
+from tasks.imaging.channels import LaidCase, PreparedCase, lay, obey
 from tasks.imaging.columns import numbers_of
-from tasks.imaging.recipe import FittedRecipe, apply
-from tasks.imaging.source import read_source
-from tasks.imaging.step import Image
+from tasks.imaging.recipe import FittedRecipe
+from tasks.labels.case_mask import case_mask
+from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import IMAGES_TOGETHER, calibrated, source_mask
+from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask
 from tasks.learn.model import Model, TabularModel
-
-Prepared = tuple[Image, tuple[dict, ...]]
 
 
 def sample_cases(cases: Sequence[JobCase], count: int) -> list[JobCase]:
@@ -53,7 +53,8 @@ def judge_corrupted(
 ) -> Iterator[tuple[str, dict[tuple[str, int], Any]]]:
     """Ask a model about each case as it is and at every severity of every corruption.
 
-    One volume and one batch are held at once.
+    Series of one case are laid on one grid first, registered as they are, and each is corrupted by
+    itself. One case and one batch are held at once; of a segmentation a batch is one image.
 
     Parameters
     ----------
@@ -75,26 +76,49 @@ def judge_corrupted(
         recipe refuses the image.
     """
     recipe = FittedRecipe.from_dict(model.spec.recipe)
+    together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
     for case in cases:
         try:
-            volume = read_source(recipe, case)
+            laid = lay(recipe, case)
         except BadCase:
             continue
-        answer = _scored(model, recipe, case, volume, masks)
-        spacing = spacing_of(volume.affine)
-        made = variants(volume.array, corruptions, spacing, case.case_id, seed)
+        answer = _scored(model, recipe, case, laid.volume, masks)
+        made = _variants(laid, corruptions, case.case_id, seed)
         answers: dict[tuple[str, int], Any] = {}
-        while chunk := list(itertools.islice(made, IMAGES_TOGETHER)):
-            ready = [_prepared(recipe, volume, array) for *_, array in chunk]
+        while chunk := list(itertools.islice(made, together)):
+            ready = [_prepared(recipe, one) for *_, one in chunk]
             found = iter(answer([one for one in ready if one is not None]))
             for (name, severity, _), one in zip(chunk, ready, strict=True):
                 answers[name, severity] = None if one is None else next(found)
         yield case.case_id, answers
 
 
-def _prepared(recipe: FittedRecipe, volume: Volume, array: np.ndarray) -> Prepared | None:
+def _variants(
+    laid: LaidCase, corruptions: Sequence[Corruption], case_id: str, seed: int
+) -> Iterator[tuple[str, int, LaidCase]]:
+    """Give a case as it is, then with every series under the same corruption and severity."""
+    spacing = spacing_of(laid.volume.affine)
+    reference = next(iter(laid.images))
+    made = [
+        # Noise of one series is not that of another.
+        variants(
+            image.array, corruptions, spacing,
+            case_id if channel == reference else f"{case_id} {channel}", seed,
+        )
+        for channel, image in laid.images.items()
+    ]  # fmt: skip
+    for together in zip(*made, strict=True):
+        (name, severity, _), *_ = together
+        images = {
+            channel: replace(image, array=array)
+            for (channel, image), (*_, array) in zip(laid.images.items(), together, strict=True)
+        }
+        yield name, severity, replace(laid, images=images)
+
+
+def _prepared(recipe: FittedRecipe, laid: LaidCase) -> PreparedCase | None:
     try:
-        return apply(recipe, Image(array, volume.affine, facts=volume.facts))
+        return obey(recipe, laid)
     except BadCase:
         return None
 
@@ -105,32 +129,36 @@ def _scored(
     case: OrderCase,
     volume: Volume,
     masks: MaskConfig,
-) -> Callable[[Sequence[Prepared]], Iterable[Any]]:
+) -> Callable[[Sequence[PreparedCase]], Iterable[Any]]:
     """Return how prepared images of one case become answers."""
     spec = model.spec
     if isinstance(model, TabularModel):
         from tasks.learn.tabular import predict_table, table_frame
 
-        def measured(ready: Sequence[Prepared]) -> Iterable[Any]:
+        def measured(ready: Sequence[PreparedCase]) -> Iterable[Any]:
             if not ready:
                 return []
-            frame = table_frame([numbers_of(traces) for _, traces in ready])
+            frame = table_frame([numbers_of(one.traces) for one in ready])
             return calibrated(spec, predict_table(model.pipeline, frame, len(spec.classes)))
 
         return measured
     if spec.task == "classification":
 
-        def called(ready: Sequence[Prepared]) -> Iterable[Any]:
+        def called(ready: Sequence[PreparedCase]) -> Iterable[Any]:
             if not ready:
                 return []
-            return calibrated(spec, np.stack(model.predict_many([i.array for i, _ in ready])))
+            return calibrated(
+                spec, np.stack(model.predict_many([one.image.array for one in ready]))
+            )
 
         return called
-    truth, spacing = read_mask(case.mask, volume), spacing_of(volume.affine)
+    truth, spacing = case_mask(case, volume), spacing_of(volume.affine)
+    regions = values_of(spec.regions)
 
-    def outlined(ready: Sequence[Prepared]) -> Iterator[Any]:
-        for image, traces in ready:
-            mask = source_mask(recipe, traces, model.predict(image.array))
-            yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks)
+    def outlined(ready: Sequence[PreparedCase]) -> Iterator[Any]:
+        for one in ready:
+            maps = model.predict(one.image.array)
+            mask = model_mask(spec, recipe, one.traces, maps, volume.affine)
+            yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks, regions)
 
     return outlined

@@ -135,7 +135,8 @@ class Training:
         if mask is None:
             return classification_loss(logits, batch.target.to(self.device), self.weights)
         truth = mask.to(torch.int64)
-        return supervised_loss(logits, truth[:, 0] if dims == 2 else truth)
+        truth = truth[:, 0] if dims == 2 else truth
+        return supervised_loss(logits, truth, self.plan.regions)
 
     def _follow(self) -> None:
         """Move the averaged weights towards the trained ones; counters are copied."""

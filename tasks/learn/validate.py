@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.overlap import dice_per_class
+from tasks.evaluate.overlap import dice_per_class, region_dice
+from tasks.labels.regions import Sets, regions_in
 from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import label_map, logits_of, slabs_of
 from tasks.learn.loss import classification_loss
@@ -30,8 +31,8 @@ def validate(
     """Return ``val_loss`` and ``val_auroc``, ``val_dice`` or ``val_ap`` of the validation cases.
 
     The loss of a classification is the weighted one that is trained; of a segmentation, the mean
-    cross-entropy of the voxels; of a detection see `tasks.learn.box_figures`. Without two classes
-    on the side AUROC is .5.
+    cross-entropy of the voxels, of regions the mean of their binary ones; of a detection see
+    `tasks.learn.box_figures`. Without two classes on the side AUROC is .5.
     """
     if plan.task == "detection":
         from tasks.learn.box_figures import validate_boxes
@@ -51,12 +52,25 @@ def validate(
         said = np.empty(truth.shape, np.uint8)
         for slab in slabs_of([network], plain, source.image(case_id), device):
             maps, planes = slab.maps.numpy(), slice(slab.start, slab.start + slab.maps.shape[1])
-            said[planes] = label_map(maps)
-            of_truth = np.take_along_axis(maps, truth[planes][None].astype(np.int64), 0)
-            cost -= np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum(dtype=np.float64)
-        dice.append(dice_per_class(truth, said, plan.n_classes - 1)[0])
+            said[planes] = label_map(maps, plan.regions)
+            cost += _cross_entropy(maps, truth[planes], plan.regions)
+        dice.append(
+            region_dice(truth, said, plan.regions)[0]
+            if plan.regions
+            else dice_per_class(truth, said, plan.n_classes - 1)[0]
+        )
         losses.append(cost / truth.size)
     return {"val_loss": float(np.mean(losses)), "val_dice": float(np.mean(dice))}
+
+
+def _cross_entropy(maps: np.ndarray, truth: np.ndarray, regions: Sets) -> float:
+    """Return the sum of the cross-entropy over voxels; of regions the mean of their binary ones."""
+    if not regions:
+        of_truth = np.take_along_axis(maps, truth[None].astype(np.int64), 0)
+        return -float(np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum(dtype=np.float64))
+    of_truth = np.where(regions_in(truth, regions), maps, 1 - maps)
+    cost = np.log(np.maximum(of_truth, LEAST_PROBABILITY)).sum(dtype=np.float64)
+    return -float(cost) / len(regions)
 
 
 def _auroc(target: np.ndarray, probability: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
 from tasks.imaging.standard import standard
 from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
-from tasks.labels.config import LabelConfig
+from tasks.labels.config import MASKS, LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.plan import NetworkCandidate
@@ -210,7 +210,7 @@ def _misfit(
 
 def _label_misfits(scenario: Scenario) -> list[str]:
     labels, found = scenario.labels, []
-    masks = labels.format == "decathlon"
+    masks = labels.format in MASKS
     if masks != (scenario.task == "segmentation"):
         found.append(f"labels: format {labels.format} does not serve the task {scenario.task}")
     if labels.format == "column" and scenario.cohort.kind != "row":

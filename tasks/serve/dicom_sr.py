@@ -88,10 +88,11 @@ def _volumes(
     row: PredictionRow, images: StandIns, maker: Maker, segments: Dataset | None
 ) -> list[MeasurementsAndQualitativeEvaluations]:
     found = []
-    for number, name in foreground(maker.model.classes):
-        volume = Measurement(
-            name=VOLUME, value=_number(row.measures[f"{name} ml"]), unit=MILLILITRE
-        )
+    # Regions are unions of classes and have no segment of their own.
+    numbers = {name: number for number, name in foreground(maker.model.classes)}
+    for measure, value in row.measures.items():
+        name = measure.removesuffix(" ml")
+        number = numbers.get(name)
         told = {
             "tracking_identifier": TrackingIdentifier(
                 uid=maker.uid(row.case_id, f"class {name}"),
@@ -99,10 +100,10 @@ def _volumes(
             ),
             "finding_type": coded(name),
             "algorithm_id": _algorithm(maker),
-            "measurements": [volume],
+            "measurements": [Measurement(name=VOLUME, value=_number(value), unit=MILLILITRE)],
             "qualitative_evaluations": _flags(row),
         }
-        if segments is None:
+        if segments is None or number is None:
             found.append(
                 MeasurementsAndQualitativeEvaluations(source_images=_sources(images), **told)
             )

@@ -15,12 +15,16 @@ from tasks.evaluate.intervals import Interval
 from tasks.evaluate.leakage import better_than_header
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.segmentation import mask_scores
 from tasks.evaluate.table import metric_table
+from tasks.labels.regions import values_of
 from tasks.learn.candidate import search_score
 from tasks.learn.header_range import seen_headers
 from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, save_model
+from tasks.learn.oof_masks import read_masks
+from tasks.learn.postprocess import JudgedMask, Rule, choose_rules, figures_after
 from tasks.serve.names import NameTable, metric_name
 
 Scores = Predictions | MaskScores
@@ -41,10 +45,16 @@ class CandidateOutcome:
     calibration: Mapping[str, Any]
     figures: Mapping[str, Interval]
     records: tuple[FoldRecord, ...]
+    rules: tuple[Rule, ...] = ()
+    """What is done to its masks, chosen out of fold."""
 
 
 def sum_up(
-    job: TrainingJob, name: str, records: Sequence[FoldRecord], config: EvaluateConfig
+    job: TrainingJob,
+    name: str,
+    records: Sequence[FoldRecord],
+    config: EvaluateConfig,
+    place: Path | None = None,
 ) -> CandidateOutcome:
     """Put a candidate's folds together, choose its operating point on them and measure it.
 
@@ -55,9 +65,13 @@ def sum_up(
     records : sequence of FoldRecord
         All folds of this candidate.
     config : EvaluateConfig
+    place : Path, optional
+        The training's folder, where the masks are that rules are chosen on.
     """
     scores = out_of_fold(job, records)
-    threshold, calibration = None, {"method": "none"}
+    threshold, calibration, rules = None, {"method": "none"}, ()
+    if isinstance(scores, MaskScores) and config.postprocess is not None and place is not None:
+        scores, rules = _cleaned(job, records, scores, config, place)
     if isinstance(scores, Predictions):
         calibration = fit_calibration(scores, config.calibration, side="oof")
         scores = _with(scores, apply_calibration(calibration, scores.probability))
@@ -68,7 +82,31 @@ def sum_up(
     figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
     kind = job.candidate(name).kind
     ordered = tuple(sorted(records, key=lambda record: record.fold))
-    return CandidateOutcome(name, kind, scores, threshold, calibration, figures, ordered)
+    return CandidateOutcome(name, kind, scores, threshold, calibration, figures, ordered, rules)
+
+
+def _cleaned(
+    job: TrainingJob,
+    records: Sequence[FoldRecord],
+    scores: MaskScores,
+    config: EvaluateConfig,
+    place: Path,
+) -> tuple[MaskScores, tuple[Rule, ...]]:
+    """Choose what is done to masks on those of the validation sides, and measure them after it."""
+    patient = {case.case_id: case.patient_key for case in job.cases}
+    masks: dict[str, JudgedMask] = {}
+    for record in records:
+        kept = read_masks((place / record.weights).parent)
+        for case_id, one in zip(record.case_ids, kept, strict=True):
+            masks[case_id] = JudgedMask(patient[case_id], *one)
+    figure = "lesion_dice" if config.measures_lesions else "dice"
+    cases = [masks[case_id] for case_id in scores.case_ids]
+    rules = choose_rules(cases, job.classes, job.regions, config, figure)
+    if not rules:
+        return scores, ()
+    how = rules, len(job.classes), config, values_of(job.regions)
+    rows = [figures_after(case, *how) for case in cases]
+    return mask_scores(scores.case_ids, scores.patient_keys, scores.classes, rows), rules
 
 
 def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: str) -> str | None:
@@ -101,10 +139,12 @@ def build_model(
         task=job.task,
         kind=outcome.kind if outcome.kind in ("network", "fusion") else "sklearn",
         classes=("background", *job.classes) if job.task == "segmentation" else job.classes,
+        regions=job.regions,
         positive=job.positive,
         recipe=dict(job.recipe) if job.recipe else None,
         calibration=dict(outcome.calibration),
         thresholds=thresholds,
+        postprocess=outcome.rules,
         headers=seen_headers([case.facts for case in job.on("train")]) if job.recipe else {},
         hashes=dict(hashes),
     )

@@ -4,7 +4,6 @@ Runs on a worker that opens neither catalog nor vault: everything it may know is
 """
 
 from tasks.archive.orders import OrderCase, WorkOrder
-from tasks.archive.volume import read_mask
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.channels import prepare
@@ -13,6 +12,7 @@ from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
 from tasks.imaging.steps import StepConfig
+from tasks.labels.case_mask import case_mask
 from tasks.store.read import open_part
 from tasks.store.write import OnCase, PartRecord, Prepared, write_part
 
@@ -49,7 +49,7 @@ def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...
     if case.mask is None:
         raise BadCase("no_mask", "the label set holds no mask for this case")
     volume = read_source(recipe, case)
-    mask = read_mask(case.mask, volume)
+    mask = case_mask(case, volume)
     label = replay(recipe, traces, Image(mask, volume.affine))
     return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, {})
 
@@ -155,7 +155,7 @@ def measure_order(order: WorkOrder, before: FittedRecipe, config: StepConfig) ->
 
 def _fingerprint(case: OrderCase, entry: FittedRecipe) -> CaseFingerprint:
     volume = read_source(entry, case)
-    mask = read_mask(case.mask, volume) if case.mask else None
+    mask = case_mask(case, volume) if case.mask else None
     image = source_image(volume)
     if entry.steps:
         image, traces = apply(entry, image)

@@ -1,6 +1,7 @@
 """Work orders: what goes in comes out, and nobody else reads or changes it."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -37,6 +38,10 @@ def test_order_comes_back_as_it_was() -> None:
     assert unseal(seal(order, KEY), KEY) == order
     empty = WorkOrder("p", "r", ())
     assert unseal(seal(empty, KEY), KEY) == empty
+    told = replace(order.cases[1], numbers=((1, 1), (2, 2), (4, 3)))
+    order = replace(order, cases=(order.cases[0], told))
+    assert unseal(seal(order, KEY), KEY) == order
+    assert hash(told)
 
 
 names = st.text(max_size=20) | st.binary(max_size=20).map(os.fsdecode)

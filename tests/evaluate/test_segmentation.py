@@ -39,6 +39,23 @@ def test_volumes_by_hand():
     assert turned["relative_volume_error"] == pytest.approx(37 / 64)
 
 
+def test_figures_of_regions_are_those_of_their_unions():
+    """A core taken for its rim is no error of the whole, all of one of the core."""
+    truth, said = cube(size=5), cube(size=5)
+    truth[3:6, 3:6, 3:6], said[3:6, 3:6, 3:5] = 2, 2
+    config = MaskConfig(lesions=LesionConfig(dilation=1, smallest_mm3=0))
+    found = mask_figures(truth, said, SPACING, 2, config, ((1, 2), (2,)))
+    whole = figures(cube(size=5), cube(size=5), lesions=config.lesions)
+    core = figures(truth == 2, said == 2, lesions=config.lesions)
+    assert (whole["dice"], core["dice"]) == (1, pytest.approx(2 * 18 / (18 + 27)))
+    for name, value in {"dice": found.dice, **found.others}.items():
+        np.testing.assert_allclose(value, [whole[name], core[name]])
+    missed = mask_figures(truth, cube(size=5), SPACING, 2, config, ((1, 2), (2,)))
+    np.testing.assert_array_equal(missed.dice, [1, 0])
+    np.testing.assert_array_equal(missed.empty, [0, 2])
+    assert missed.others["hd95"][1] == diagonal(truth.shape, SPACING)
+
+
 def test_two_empty_masks_agree():
     found = figures(NOTHING, NOTHING)
     assert found == {

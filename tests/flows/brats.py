@@ -4,7 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.fitting import fitted_recipe
+from flows.orders import orders_of
+from flows.pending import take_up
+from flows.plans import plan_images, plan_labels
+from tasks.archive.commits import PartRow, commit_part
 from tasks.archive.nifti import write_nifti
+from tasks.archive.orders import WorkOrder, seal, unseal
+from tasks.archive.vault import recall
+from tasks.store.fill import write_image_part, write_label_part
 
 SHAPE = (16, 26, 24)
 AFFINE = np.array([[0, 0, 2.0, -24], [0, 2.0, 0, -26], [3.0, 0, 0, -24], [0, 0, 0, 1]])
@@ -78,3 +86,44 @@ def write_patient(root: Path, number: int, missing: tuple[str, ...] = (), old: b
         mask = np.where(mask == 3, 4, mask).astype(np.uint8)
     write_nifti(root / case / f"{case}{'_' if old else '-'}seg.nii.gz", mask, AFFINE)
     return case
+
+
+def row_of(record, recipe_id, label=None):
+    return PartRow(
+        record.part_id, record.kind, recipe_id, label and label.label_set_id,
+        label and label.image_part_id, record.path, record.case_ids, record.bytes, record.digest,
+    )  # fmt: skip
+
+
+def preprocessed(home, ready):
+    """Do what the flow does, in this process: plan, seal, unseal, write, commit.
+
+    Returns the recipe's key, the recipe, and (reason, detail) of the masks that were refused.
+    """
+    key, recipe = fitted_recipe(home, ready, "")
+    pending, _ = take_up(home, ready, key, recipe, 0)
+    worker_key, refused = home.settings.order_key, []
+
+    def sent(part, chosen, *masks):
+        order = WorkOrder(part.part_id, key, tuple(orders_of(home, chosen, *masks)))
+        return unseal(seal(order, worker_key), worker_key)
+
+    for part in plan_images(home, ready.scenario.name, key, recipe, pending):
+        order = sent(part, [case for case in pending if case.case_id in part.case_ids])
+        record = write_image_part(home.settings.store_root, order, recipe)
+        commit_part(home.catalog, row_of(record, key), record.failures)
+    by_id = {case.case_id: case for case in ready.cohort.cases}
+    for part in plan_labels(home, ready, key):
+        chosen = [by_id[case_id] for case_id in part.case_ids]
+        order = sent(part, chosen, ready.cohort.masks, ready.scenario.labels.numbers)
+        record = write_label_part(
+            home.settings.store_root, order, recipe, part.image_path, part.label_set_id
+        )
+        commit_part(home.catalog, row_of(record, key, part), record.failures)
+        refused += [(reason, detail) for _, reason, detail in record.failures]
+    return key, recipe, refused
+
+
+def number_of(home, case):
+    """Return which made-up patient a case is of."""
+    return int(recall(home.vault, "patient", case.patient_key).rpartition("-")[2][-5:])

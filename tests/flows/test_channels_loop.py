@@ -7,19 +7,13 @@ import numpy as np
 import pytest
 
 from flows.cohorts import cases_named, no_cases, settle
-from flows.fitting import fitted_recipe
 from flows.home import Home
 from flows.jobs import write_job
 from flows.orders import orders_of
-from flows.pending import take_up
-from flows.plans import plan_images, plan_labels
 from flows.settings import Settings
 from tasks.archive.catalog import cases, quarantine
-from tasks.archive.commits import PartRow, commit_part
 from tasks.archive.intake import ingest
-from tasks.archive.orders import WorkOrder, seal, unseal
 from tasks.archive.sources import resolve_source
-from tasks.archive.vault import recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase
 from tasks.evaluate.segmentation import dice_per_class
@@ -28,9 +22,8 @@ from tasks.learn.job import fit_fold
 from tasks.learn.judge import judge_image, missing_channels
 from tasks.learn.model import ModelSpec, load_model, save_model
 from tasks.scenario.text import parse_scenario
-from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.read import open_part
-from tests.flows.brats import SCENARIO, SEQUENCES, made, write_patient
+from tests.flows.brats import SCENARIO, SEQUENCES, made, number_of, preprocessed, write_patient
 
 PATIENTS = 8
 
@@ -39,35 +32,6 @@ def write_archive(folder: Path) -> None:
     """Eight patients: one without T2, one without the T1c that every case needs."""
     for number in range(PATIENTS):
         write_patient(folder, number, {3: ("t2w",), 7: ("t1c",)}.get(number, ()), number % 2 == 1)
-
-
-def row_of(record, recipe_id, label=None):
-    return PartRow(
-        record.part_id, record.kind, recipe_id, label and label.label_set_id,
-        label and label.image_part_id, record.path, record.case_ids, record.bytes, record.digest,
-    )  # fmt: skip
-
-
-def preprocessed(home, ready):
-    """Do what the flow does, in this process: plan, seal, unseal, write, commit."""
-    key, recipe = fitted_recipe(home, ready, "")
-    pending, _ = take_up(home, ready, key, recipe, 0)
-    worker_key = home.settings.order_key
-    for part in plan_images(home, "tumour", key, recipe, pending):
-        chosen = [case for case in pending if case.case_id in part.case_ids]
-        token = seal(WorkOrder(part.part_id, key, tuple(orders_of(home, chosen))), worker_key)
-        record = write_image_part(home.settings.store_root, unseal(token, worker_key), recipe)
-        commit_part(home.catalog, row_of(record, key), record.failures)
-    by_id = {case.case_id: case for case in ready.cohort.cases}
-    for part in plan_labels(home, ready, key):
-        chosen = [by_id[case_id] for case_id in part.case_ids]
-        order = WorkOrder(part.part_id, key, tuple(orders_of(home, chosen, ready.cohort.masks)))
-        record = write_label_part(
-            home.settings.store_root, order, recipe, part.image_path, part.label_set_id
-        )
-        assert record.failures == ()
-        commit_part(home.catalog, row_of(record, key, part), record.failures)
-    return key, recipe
 
 
 @pytest.fixture(scope="module")
@@ -81,15 +45,11 @@ def brains(tmp_path_factory):
     assert (report.accounted, sum((report.quarantined or {}).values())) == (report.seen, 0)
     scenario = parse_scenario(SCENARIO)
     ready = settle(home, scenario)
-    key, recipe = preprocessed(home, ready)
+    key, recipe, refused = preprocessed(home, ready)
+    assert refused == []
     yield home, ready, key, recipe
     home.catalog.dispose()
     home.vault.dispose()
-
-
-def number_of(home, case):
-    """Return which made-up patient a case is of."""
-    return int(recall(home.vault, "patient", case.patient_key).rpartition("-")[2][-5:])
 
 
 def test_the_funnel_and_the_quarantine_say_who_has_which_sequence(brains):

@@ -196,3 +196,24 @@ def test_a_volume_is_explained_on_its_own_grid():
         found = explain(method, [network], plan, image, 2, CPU)
         assert found.shape == image.shape
         assert np.abs(found).max() <= 1 + 1e-6
+
+
+def test_channels_are_explained_together_on_one_grid():
+    """Where alone the second channel speaks, its place is shown; a missing third says nothing."""
+    weight = torch.zeros(3, 6, 8)
+    weight[1, 2:4, 5:7], weight[2] = 1.0, 1.0
+    plan = classifier_plan().model_copy(update={"in_channels": 3})
+    image = np.random.default_rng(0).normal(size=(3, 1, 6, 8)).astype(np.float32)
+    image[1] = 0
+    image[1, 0, 2:4, 5:7] = 3.0
+    image[2] = 0  # as a missing sequence is
+    network = Linear(weight).eval()
+    found = explain("integrated_gradients", [network], plan, image, 1, CPU)
+    assert found.shape == (1, 6, 8)
+    inside = np.zeros(found.shape, bool)
+    inside[0, 2:4, 5:7] = True
+    assert found[inside].min() > 0.99
+    np.testing.assert_allclose(found[~inside], 0, atol=1e-6)
+    hidden = explain("occlusion", [network], plan, image, 1, CPU)
+    assert hidden.shape == found.shape
+    assert hidden[inside].mean() > 2 * np.abs(hidden[~inside]).mean()

@@ -5,38 +5,49 @@ import pytest
 import torch
 
 from tasks.archive.nifti import write_nifti
-from tasks.archive.orders import OrderCase
+from tasks.archive.orders import OrderCase, OrderSeries
 from tasks.archive.sources import FileRef
+from tasks.cohort.channels import ChannelSet
 from tasks.evaluate.config import MaskConfig
+from tasks.evaluate.overlap import dice_per_class
 from tasks.evaluate.robustness import CLEAN
 from tasks.evaluate.segmentation import mask_figures
 from tasks.evaluate.stress import CORRUPTIONS, SEVERITIES, Corruption, corrupt
+from tasks.imaging.channels import prepare
 from tasks.imaging.recipe import apply, fit
 from tasks.imaging.source import read_source
 from tasks.imaging.step import Image
 from tasks.imaging.steps import parse_steps
+from tasks.labels.case_mask import case_mask
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import judge_image
+from tasks.learn.judge import judge_image, recipe_of
 from tasks.learn.model import Model, ModelSpec
 from tasks.learn.networks import build_network
 from tasks.learn.plan import NetworkCandidate, plan_network
 from tasks.learn.stressed import judge_corrupted, sample_cases
 from tasks.phantom.ct import write_ct_series
+from tests.flows.brats import SEQUENCES, write_patient
 
 SHAPE = (6, 24, 20)
 CT = CORRUPTIONS["ct"]
 
 
-def model_of(task, steps):
+def model_of(task, steps, channels=None):
     """Random weights: that the very same is asked matters here, not what it says."""
     network = "unet3d" if task == "segmentation" else "small_cnn"
     candidate = NetworkCandidate(name="it", network=network, features=(4, 8), flip_tta=())
-    plan = plan_network(candidate, task=task, shape=SHAPE, n_classes=2)
     classes = ("background", "organ") if task == "segmentation" else ("no", "yes")
+    if channels is not None:
+        classes = ("background", "necrosis", "oedema", "enhancing")
+    plan = plan_network(
+        candidate, task=task, shape=SHAPE, n_classes=len(classes),
+        in_channels=1 if channels is None else len(channels.names),
+    )  # fmt: skip
+    said = None if channels is None else channels.to_dict()
     spec = ModelSpec(
         name="it", candidate="it", task=task, kind="network", classes=classes, plan=plan,
-        recipe=fit(parse_steps(steps), None).to_dict(),
+        recipe=fit(parse_steps(steps), None, channels=said).to_dict(),
         calibration={"method": "temperature", "temperature": 2.0},
     )  # fmt: skip
     torch.manual_seed(0)
@@ -90,6 +101,40 @@ def test_a_segmenter_is_measured_on_the_sources_own_grid(case, tmp_path):
     expected = mask_figures(truth, judged.mask, spacing_of(judged.affine), 1, MaskConfig())
     assert answers[CLEAN, 0].dice == pytest.approx(expected.dice)
     assert answers[CLEAN, 0].others["hd95"] == pytest.approx(expected.others["hd95"])
+
+
+def test_every_series_of_a_case_is_corrupted_by_itself(tmp_path):
+    """Noise of one series is not that of another, and a missing one stays missing."""
+    name = write_patient(tmp_path, 1, ("t2w",))
+    files = {n: tmp_path / name / f"{name}-{n}.nii.gz" for n in SEQUENCES if n != "t2w"}
+    refs = {n: FileRef(str(p), None, "", p.stat().st_size) for n, p in files.items()}
+    mask = tmp_path / name / f"{name}-seg.nii.gz"
+    order = OrderCase(
+        "c" * 32, "nifti", (refs["t1c"],), FileRef(str(mask), None, "", mask.stat().st_size),
+        series=tuple(OrderSeries(n, (refs[n],)) for n in ("t1c", "t1n", "t2f")),
+    )  # fmt: skip
+    channels = ChannelSet(SEQUENCES, ("t1c", "t2f"), "t1c")
+    model = model_of("segmentation", [{"step": "normalise"}], channels)
+    (rician,) = [one for one in CORRUPTIONS["mr"] if one.name == "rician"]
+    asked, said = model.predict, []
+
+    def watched(image):
+        said.append(image)
+        return asked(image)
+
+    model.predict = watched
+    ((_, answers),) = judge_corrupted(model, [order], [rician], MaskConfig(), seed=3)
+    assert len(answers) == len(said) == 1 + len(SEVERITIES)
+    clean, worst = said[0], said[-1]
+    ready = prepare(recipe_of(model.spec), order)
+    np.testing.assert_array_equal(clean, ready.image.array)
+    assert not worst[SEQUENCES.index("t2w")].any()
+    noise = {n: (worst - clean)[SEQUENCES.index(n)].ravel() for n in ("t1c", "t1n", "t2f")}
+    assert min(np.abs(one).mean() for one in noise.values()) > 0.01
+    assert abs(np.corrcoef(noise["t1c"], noise["t1n"])[0, 1]) < 0.5
+    truth = case_mask(order, ready.volume)
+    expected = dice_per_class(truth, judge_image(model, order).mask, 3)[0]
+    np.testing.assert_allclose(answers[CLEAN, 0].dice, expected)
 
 
 def test_what_cannot_be_read_is_left_out_and_what_the_recipe_refuses_is_none(case, tmp_path):

@@ -187,6 +187,20 @@ def test_a_report_tells_volumes_of_the_segments_it_names(axial, written):
     assert len(groups) == 2
 
 
+def test_a_region_has_a_volume_and_no_segment_of_its_own(axial, tmp_path):
+    row = axial.volumes()
+    both = sum(row.measures.values())
+    row = replace(row, measures={"WT ml": both, **row.measures})
+    made = write_dicom(tmp_path, row, axial.images, axial.maker(), mask=axial.mask)
+    content = highdicom.sr.srread(made.sr).content
+    assert len(content.get_volumetric_roi_measurement_groups()) == 2
+    (group,) = content.get_image_measurement_groups()
+    (volume,) = group.get_measurements()
+    assert (group.finding_type.meaning, volume.unit.value) == ("WT", "mL")
+    assert volume.value == pytest.approx(both, rel=1e-5)
+    assert errors_of(made.sr) == []
+
+
 def test_an_empty_mask_is_a_segmentation_too(axial, tmp_path):
     empty = np.zeros_like(axial.mask)
     row = replace(axial.volumes(), measures={"ball ml": 0.0, "cube ml": 0.0})

@@ -1,0 +1,70 @@
+"""A case's mask from its file, whatever its format, on the grid of the case's volume."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.archive.sources import FileRef, read_bytes
+from tasks.errors import BadCase
+from tasks.labels.regions import renumbered
+
+if TYPE_CHECKING:
+    from tasks.archive.orders import OrderCase
+    from tasks.archive.volume import Volume
+
+
+def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
+    """Read a case's label map onto the grid of its volume, in the numbers that are used here.
+
+    Raises
+    ------
+    BadCase
+        As `read_labels`, and ``unknown_label`` as `tasks.labels.regions.renumbered`.
+    """
+    if case.numbers is None:
+        return read_labels(case.mask, like)
+    return renumbered(read_labels(case.mask, like, as_told=False), case.numbers)
+
+
+def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.ndarray:
+    """Read a label map onto the grid of a volume.
+
+    Parameters
+    ----------
+    ref : FileRef
+        NIfTI, NRRD or MetaImage, whose values are the classes', or a DICOM segmentation, whose
+        segment numbers are. A segmentation is laid on the grid, a label map must have it.
+    like : Volume
+    as_told : bool
+        Whether a BraTS mask's name tells its values; else they stay as in the file.
+
+    Raises
+    ------
+    BadCase
+        As `tasks.archive.nifti.read_mask`, `tasks.labels.mask_file.read_mask_file` and
+        `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``.
+    """
+    name = (ref.member or ref.path).lower()
+    shape, affine = like.array.shape, np.asarray(like.affine)
+    if name.endswith(".dcm"):
+        return _segments(read_bytes(ref), shape, affine)
+    if name.endswith((".nrrd", ".mha")):
+        from tasks.labels.mask_file import read_mask_file
+
+        return read_mask_file(read_bytes(ref), name, shape, affine)
+    from tasks.archive.nifti import mask_from_bytes, read_mask
+
+    return read_mask(ref, like) if as_told else mask_from_bytes(read_bytes(ref), shape, affine)
+
+
+def _segments(data: bytes, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    from tasks.labels.dicom_seg import read_dicom_seg
+    from tasks.labels.shapes import label_map, onto_grid
+
+    masks = onto_grid(read_dicom_seg(data), shape, affine)
+    if not masks.segments:
+        raise BadCase("not_a_segmentation", "it holds no segment")
+    # By number: names are free text, and two segments may bear one.
+    numbered = tuple(replace(one, name=str(one.number)) for one in masks.segments)
+    return label_map(replace(masks, segments=numbered), {one.name: one.number for one in numbered})

@@ -1,0 +1,97 @@
+"""Masks in a folder, each called after the accession, study, series or patient it belongs to.
+
+The files stay where they are. Their folder becomes a source of its own in the vault, since masks of
+a hospital's archive lie beside it and not in it; the catalog gets pseudonyms and locators alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tasks.archive.catalog import LabelRow
+from tasks.archive.mapping import KINDS, kind_suffix
+from tasks.archive.sources import Source, digest_of
+from tasks.archive.vault import FileSeen, put_files, put_source
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+SEG_SUFFIX = ".dcm"
+"""Of a DICOM segmentation."""
+
+GRIDS = ("nifti", "nrrd", "mha")
+"""Kinds of files that hold a label map."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """One mask: its name without the ending, which names its case, and its content's digest."""
+
+    name: str
+    file: str
+    size: int
+    mtime_ns: int
+    digest: bytes
+
+
+def mask_files(source: Source, folder: str) -> list[MaskFile]:
+    """Return the masks in a folder, by name.
+
+    Parameters
+    ----------
+    source : Source
+        Whose cases they belong to.
+    folder : str
+        Relative to the source's folder, or absolute.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or no mask in it; the message does not repeat the place.
+    """
+    place = masks_source(source, folder)
+    found = []
+    for path in sorted(Path(place.location).glob("*")):
+        if (ending := _ending(path.name)) and path.is_file() and not path.is_symlink():
+            data, seen = path.read_bytes(), path.stat()
+            name = path.name[: -len(ending)]
+            found.append(MaskFile(name, path.name, len(data), seen.st_mtime_ns, digest_of(data)))
+    if not found:
+        raise FileNotFoundError(
+            f"The folder of masks that the scenario names holds none, or is not there, for the "
+            f"source {source.alias!r}: give its `file` relative to the source, or as an absolute "
+            "path; masks end in .nii, .nii.gz, .nrrd, .mha or, of DICOM SEG, .dcm."
+        )
+    return found
+
+
+def masks_source(source: Source, folder: str) -> Source:
+    """Return the folder of masks as a source of its own."""
+    root = Path(source.location)
+    root = root if root.is_dir() else root.parent
+    place = (root / Path(folder).expanduser()).resolve()
+    return Source(f"{source.alias}-masks"[:63], "folder", str(place))
+
+
+def mask_rows(
+    source: Source, folder: str, join: str, keyed: Sequence[tuple[MaskFile, str]], vault: "Engine"
+) -> list[LabelRow]:
+    """Return the label rows of masks whose keys are known, and where they lie in the vault."""
+    place = masks_source(source, folder)
+    put_source(vault, place)
+    files = [
+        FileSeen(one.file, "", one.size, one.mtime_ns, one.digest, "label") for one, _ in keyed
+    ]
+    locators = put_files(vault, place.alias, files)
+    return [
+        LabelRow(join, key, None, locator)
+        for (_, key), locator in zip(keyed, locators, strict=True)
+    ]
+
+
+def _ending(name: str) -> str:
+    if name.lower().endswith(SEG_SUFFIX):
+        return SEG_SUFFIX
+    ending = kind_suffix(name)
+    return ending if KINDS.get(ending) in GRIDS else ""
