@@ -34,7 +34,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 CODE = ("tasks", "flows", "benchmarks", "constraints.txt")
 """What a figure may depend on; all of it for every script, since none says what it reaches."""
 
-MISSES = re.compile(r"MISSED|NOT EQUAL|PLANNED TOO LOW")
+MISSES = re.compile(r"MISSED|NOT EQUAL|PLANNED TOO LOW|PLANNED BADLY")
 """How the scripts mark a line that is out of its bar."""
 
 CRASHED = "Traceback (most recent call last)"

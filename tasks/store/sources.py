@@ -12,7 +12,7 @@ SLOWEST = 9_000
 """Voxels one core reads in a millisecond where nothing is known: JPEG 2000, and HTJ2K like it."""
 
 OF_SYNTAX: Mapping[str, int] = (
-    dict.fromkeys(NATIVE, 80_000)
+    dict.fromkeys(NATIVE, 160_000)
     | dict.fromkeys(JPEG, 50_000)
     | dict.fromkeys(JPEG_LS, 33_000)
     | {RLE: 80_000}
