@@ -18,7 +18,9 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scenario", help="only this one of the demo's scenarios")
+    parser.add_argument(
+        "--scenario", "--only", metavar="NAME", help="this demonstration, e.g. brain-tumour"
+    )
 
 
 def _ingest(parser: argparse.ArgumentParser) -> None:

@@ -1,28 +1,26 @@
-"""The whole loop on data the package brings: a real table, and synthetic radiographs."""
+"""The whole loop on data the package brings or draws: from an archive to answers on new images."""
 
 import time
 from pathlib import Path
+from typing import Any
 
 from flows.commands.run import tell_training
 from flows.commands.start import mlflow_page
-from flows.console import heading, say
+from flows.console import heading
+from flows.demo_scenarios import Part, parts_of
 from flows.home import Home
 from flows.predict import predict
 from flows.retrain import retrain
 from flows.server import running_server
 from tasks.archive.catalog import quarantine_reasons, status
-from tasks.errors import RadloopError
-from tasks.learn.wisconsin import wisconsin_table
-from tasks.phantom.write import write_limb_archive
 
-PATIENTS = 320
-"""Invented patients: enough to learn a fracture line, few enough for minutes."""
-
-NEW_PATIENTS = 12
-BROKEN = 5
-SEED = 7
-
-SCENARIOS = ("breast-cancer", "demo-limb")
+RESULTS = (
+    ("overlays", "overlays/*.png"),
+    ("masks", "masks/*.nii.gz"),
+    ("SEG", "**/*_seg.dcm"),
+    ("SR", "**/*_sr.dcm"),
+)
+"""What a prediction leaves beside its page and table: a word, and where it lies in the folder."""
 
 
 def demo(home: Home, only: str | None) -> int:
@@ -32,64 +30,53 @@ def demo(home: Home, only: str | None) -> int:
     ----------
     home : Home
     only : str, optional
-        One of :data:`SCENARIOS`.
+        One of :data:`flows.demo_scenarios.DEMOS`.
     """
-    if only is not None and only not in SCENARIOS:
-        msg = f"the demo has the scenarios {', '.join(SCENARIOS)}, not {only}"
-        raise RadloopError(msg)
+    parts = parts_of(only)
     started = time.monotonic()
-    trained = False
-    for name in (only,) if only else SCENARIOS:
-        scenario = home.scenario(name)
-        word = (
-            "SYNTHETIC data, says nothing about patients" if scenario.synthetic else "real patients"
-        )
-        heading(f"{scenario.title} ({word})")
-        source = home.source(str(_data(home, name)))
-        found = retrain(name, source.alias)
-        if found["state"] == "nothing new":
-            continue
-        trained = True
-        tell_training(home, scenario, found["train"])
-        _predict(home, name)
-    _close(home, trained, time.monotonic() - started)
+    trained = [_run(home, part) for part in parts]
+    _close(home, any(trained), time.monotonic() - started)
     return 0
 
 
-def _data(home: Home, name: str) -> Path:
-    """Write a scenario's data under the home, once."""
-    folder = home.settings.home / "demo"
-    folder.mkdir(exist_ok=True)
-    if name == "breast-cancer":
-        place = folder / "wisconsin.csv"
-        return place if place.exists() else wisconsin_table(place)
-    place = folder / "limb"
-    if not (place / "labels.csv").exists():
-        say(f"  drawing {PATIENTS} synthetic patients")
-        write_limb_archive(place, patients=PATIENTS, seed=SEED, broken=BROKEN)
-    return place
+def _run(home: Home, part: Part) -> bool:
+    """Run the loop for one scenario; False when it had its model already."""
+    scenario = home.scenario(part.scenario)
+    word = "SYNTHETIC data, says nothing about patients" if scenario.synthetic else "real patients"
+    heading(f"{scenario.title} ({word})")
+    folder = home.settings.home / "demo" / part.folder
+    folder.parent.mkdir(exist_ok=True)
+    found = retrain(part.scenario, home.source(str(part.source.data(folder))).alias)
+    if found["state"] == "nothing new":
+        return False
+    tell_training(home, scenario, found["train"])
+    _predict(home, part, folder, found["train"])
+    return True
 
 
-def _predict(home: Home, name: str) -> None:
+def _predict(home: Home, part: Part, folder: Path, trained: dict[str, Any]) -> None:
     """Apply the champion, if the gate let one pass: to new images, or to its own table again."""
     from flows.evidence import tracker_for
     from tasks.serve.registry import get_alias
 
+    name = part.scenario
     if get_alias(tracker_for(home, name), name, "champion") is None:
-        say("  no champion yet, so nothing is predicted")
+        print(f"refused, because there is no champion to apply: {trained.get('reason', '')}")
         return
-    place = home.settings.home / "demo" / "new"
-    if name == "breast-cancer":
-        heading("the champion on its own table; patients of the training are marked")
-        source = home.source(str(home.settings.home / "demo" / "wisconsin.csv"))
-    else:
-        heading("the champion on new cases")
-        if not (place / "labels.csv").exists():
-            write_limb_archive(place, patients=NEW_PATIENTS, seed=SEED + 1, broken=1)
-        source = home.source(str(place))
-    found = predict(name, source.alias)
+    place = part.source.new_data(folder)
+    again = place == part.source.data(folder)
+    heading(
+        "the champion on its own table; patients of the training are marked"
+        if again
+        else "the champion on new cases"
+    )
+    found = predict(name, home.source(str(place)).alias)
     print(f"{found['cases']} cases judged, {found['flagged']} flagged, {found['failed']} failed")
-    print(f"page      {Path(found['folder']) / 'index.html'}")
+    out = Path(found["folder"])
+    print(f"page      {out / 'index.html'}")
+    for what, where in RESULTS:
+        if made := sorted(out.glob(where)):
+            print(f"{what:<9} {len(made)} in {made[0].parent}")
 
 
 def _close(home: Home, trained: bool, seconds: float) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from flows.cohorts import Ready
 from flows.home import Home
-from flows.judging import predictions
+from flows.judging import of_cases
 from flows.orders import orders_of
 from flows.predict import origins
 from tasks.archive.catalog import locators_of
@@ -30,6 +30,7 @@ from tasks.evaluate.leakage import named
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.segmentation import MaskFigures, mask_figures, mask_scores
+from tasks.evaluate.studies import of_studies
 from tasks.hashing import digest_file, digest_json
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
@@ -245,7 +246,10 @@ def kept_scores(
     with (folder / TABLE).open(newline="") as stream:
         rows = {row["case_id"]: row for row in csv.DictReader(stream)}
     values = [[float(rows[case_id][name]) for name in job.classes] for case_id in cases]
-    return predictions(job, list(cases.values()), values)
+    found = of_cases(job, list(cases.values()), values)
+    if job.views is None:
+        return found
+    return of_studies(found, {case_id: case.unit for case_id, case in cases.items()}, job.views)
 
 
 def _measured(

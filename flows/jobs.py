@@ -7,6 +7,7 @@ from flows.cohorts import Ready
 from flows.fitting import current_recipe
 from flows.home import Home
 from flows.starting import candidate_body
+from flows.studies import first_of_study
 from tasks.archive.commits import PartRow, features, part_of_case, parts
 from tasks.errors import ScenarioError
 from tasks.evaluate.config import EvaluateConfig, MaskConfig
@@ -79,6 +80,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         masks=mask_config(scenario.evaluate) if scenario.task == "segmentation" else None,
         box_sizes=sizes,
         regions=scenario.labels.parts,
+        views=scenario.evaluate.join,
     )
 
 
@@ -104,6 +106,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
             for label_set in ready.label_sets.values():
                 found = part_of_case(home.catalog, key, ids, label_set)
                 labels |= {c: rows[p] for c, p in found.items()}
+    firsts = first_of_study(ready.cohort.cases) if ready.scenario.evaluate.join else {}
     cases = []
     for case in ready.cohort.cases:
         side = ready.sides[case.patient_key]
@@ -129,6 +132,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
                 label_part_digest=label and label.digest,
                 facts=dict(case.facts),
                 features=measured.get(case.case_id, {}),
+                study=firsts.get(case.case_id),
             )
         )
     return cases

@@ -21,8 +21,16 @@ from tasks.labels.case_mask import case_mask
 from tasks.labels.regions import values_of
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import Judgement, called, judge_files, judge_image, judge_rows, needs_files
-from tasks.learn.model import load_model
+from tasks.learn.judge import (
+    Judgement,
+    calibrated_studies,
+    called,
+    judge_files,
+    judge_image,
+    judge_rows,
+    needs_files,
+)
+from tasks.learn.model import ModelSpec, load_model
 from tasks.scenario import Scenario
 from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
@@ -59,13 +67,14 @@ def judge_side(
 def _judge_classes(
     model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
 ) -> tuple[Predictions, list[dict[str, str]]]:
-    kept, values, right = [], [], []
-    orders = list(orders)
-    for order, one in _judged(model, orders):
-        case = truth[order.case_id]
-        kept.append(case)
-        values.append(one.probability)
-        right.append((float(one.probability[case.target]), order))
+    judged = [(order, one.probability) for order, one in _judged(model, list(orders))]
+    kept = [truth[order.case_id] for order, _ in judged]
+    found = predictions(model.spec, kept, [probability for _, probability in judged])
+    said = dict(zip(found.case_ids, zip(found.target, found.probability, strict=True), strict=True))
+    right = []
+    for order, _ in judged:
+        target, probability = said[truth[order.case_id].unit]
+        right.append((float(probability[target]), order))
     right.sort(key=lambda pair: pair[0])
     shown = [*right[:SHOWN_CASES], *right[-SHOWN_CASES:]]
     drawn = []
@@ -75,12 +84,13 @@ def _judge_classes(
         heat = model.heatmap(one.prepared, int(one.probability.argmax()))
         path = pictures / f"case-{order.case_id[:12]}.png"
         overlay_png(path, one.shown[0], heat=None if heat is None else heat[0])
-        text = (
-            f"truth {model.spec.classes[case.target]}, called {called(model.spec, one.probability)}"
-        )
+        target, whole = said[case.unit]
+        text = f"truth {model.spec.classes[target]}, called {called(model.spec, whole)}"
         caption = f"{text}; probability of the truth {probability:.2f}"
+        if case.study:
+            caption += f" of the study, {one.probability[target]:.2f} of this view"
         drawn.append({"path": str(path), "title": _worst_or_best(order, right), "caption": caption})
-    return predictions(model.spec, kept, values), drawn
+    return found, drawn
 
 
 def _judge_masks(
@@ -127,8 +137,18 @@ def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase
             advance(number, len(orders))
 
 
-def predictions(spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]) -> Predictions:
-    """Return probabilities of labelled cases."""
+def predictions(
+    spec: ModelSpec, cases: Sequence[JobCase], values: Sequence[np.ndarray]
+) -> Predictions:
+    """Return probabilities of labelled cases, or of their studies where those are judged."""
+    found = of_cases(spec, cases, values)
+    if not any(case.study for case in cases):
+        return found
+    return calibrated_studies(spec, found, {case.case_id: case.unit for case in cases})
+
+
+def of_cases(spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]) -> Predictions:
+    """Return probabilities of labelled cases; classes are those of a model, or of a job."""
     return Predictions(
         tuple(case.case_id for case in cases),
         tuple(case.patient_key for case in cases),

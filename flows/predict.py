@@ -17,6 +17,7 @@ from flows.home import Home
 from flows.orders import orders_of
 from flows.policy import task
 from flows.settings import load_settings
+from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case, cases, locators_of, quarantine
 from tasks.archive.commits import assignments
@@ -133,6 +134,7 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
                 f"`radloop check {scenario}`"
             )
             raise RadloopError(msg)
+        chosen = by_study(chosen) if model.spec.views else chosen
         dicom = dicom_desk(home, desk, body.outputs, facts, model.spec.recipe, chosen)
         rows = list(_answers(home, desk, body, model, champion, chosen, out, dicom))
         rows += [PredictionRow(r.case_id, status=FAILED, reason=r.reason) for r in refused]
@@ -175,7 +177,10 @@ def _answers(
     seen = trained_on(home, desk, chosen, model.spec.hashes.get("split_hash"))
     facts = {case.case_id: case.facts for case in chosen}
     with progress("judging", total=len(chosen), unit="cases") as advance:
-        for number, (case_id, one) in enumerate(_judged(desk, model, chosen), start=1):
+        judged = _judged(desk, model, chosen)
+        if model.spec.views:
+            judged = with_study(model.spec, judged, first_of_study(chosen))
+        for number, (case_id, one) in enumerate(judged, start=1):
             if isinstance(one, BadCase):
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
@@ -248,16 +253,18 @@ def _row(
         middle = one.shown.shape[0] // 2
         overlay = f"overlays/{one.case_id}.png"
         overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
-    score = one.probability.max() if positive is None else one.probability[positive]
-    return replace(
+    said = one.answer
+    row = replace(
         row,
-        label=called(spec, one.probability),
-        score=float(score),
-        probabilities={
-            name: float(p) for name, p in zip(spec.classes, one.probability, strict=True)
-        },
+        label=called(spec, said),
+        score=float(said.max() if positive is None else said[positive]),
+        probabilities={name: float(p) for name, p in zip(spec.classes, said, strict=True)},
         overlay=overlay,
     )
+    if one.study is None:
+        return row
+    own = one.probability[said.argmax() if positive is None else positive]
+    return replace(row, study=one.study, views=one.views, view_score=float(own))
 
 
 def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:
@@ -308,6 +315,8 @@ def _entry(
         outcome["reason"] = row.reason
     if row.label is not None:
         outcome |= {"label": row.label, "score": row.score}
+    if row.study is not None:
+        outcome |= {"study": row.study, "views": row.views, "view_score": row.view_score}
     if row.measures:
         outcome |= dict(row.measures)
     return LedgerEntry(

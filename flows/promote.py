@@ -73,8 +73,8 @@ def decide_and_register(
     )
     if unscored:
         verdict = replace(verdict, verdict="undecidable", action="ask", reason=unscored)
-    missed = len(job.on("test")) - len(scores.case_ids)
-    warning = f"{missed} test cases could not be judged and are in no figure"
+    missed = len(job.units("test")) - len(scores.case_ids)
+    warning = f"{missed} test {job.unit_word} could not be judged and are in no figure"
     facts = ReportFacts(
         **scenario_facts(ready, job, uses),
         title=scenario.title,
@@ -105,6 +105,7 @@ def decide_and_register(
             "folds": spec.n_folds,
             **start_of(spec),
             **after_the_network(spec),
+            **judged_as(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -298,6 +299,12 @@ def after_the_network(spec: ModelSpec) -> dict[str, str]:
     """Return what is done to masks after the network, where anything is."""
     told = "; ".join(rule.words for rule in spec.postprocess)
     return {"done to masks, chosen out of fold": told} if told else {}
+
+
+def judged_as(spec: ModelSpec) -> dict[str, str]:
+    """Return what every figure is of, where it is not of cases."""
+    ways = {"mean": "mean", "max": "highest probability"}
+    return {"judged": f"studies, by the {ways[spec.views]} of their views"} if spec.views else {}
 
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:

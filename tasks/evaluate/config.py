@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tasks.evaluate.intervals import REPLICATES
 from tasks.evaluate.known import DETECTION_FIGURES, LESION_FIGURES, MASK_FIGURES, METRICS
 from tasks.evaluate.stress import CORRUPTIONS
+from tasks.evaluate.studies import Views
 
 STRESSED_IMAGES = 48
 STRESSED_MASKS = 8
@@ -125,6 +126,10 @@ class EvaluateConfig(MaskConfig):
 
     primary: str = "auroc"
     """Metric that ranks candidates in cross-validation and that the gate compares."""
+    unit: Literal["case", "study"] = Field("case", exclude_if=lambda value: value == "case")
+    """What is judged: ``study`` puts the views of a study together before anything is measured."""
+    views: Views = Field("mean", exclude_if=lambda value: value == "mean")
+    """How the views of a study become one answer: their mean, or the highest probability."""
     operating_point: OperatingPoint = OperatingPoint()
     calibration: Literal["none", "temperature", "platt", "isotonic"] = "none"
     bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
@@ -154,6 +159,11 @@ class EvaluateConfig(MaskConfig):
         if self.measures_lesions and self.lesions is None:
             raise ValueError(f"primary {self.primary!r} needs the key lesions, e.g. lesions: {{}}")
         return self
+
+    @property
+    def join(self) -> Views | None:
+        """How views are put together, where studies are judged."""
+        return self.views if self.unit == "study" else None
 
     @property
     def measures_masks(self) -> bool:

@@ -16,6 +16,7 @@ from tasks.cohort.channels import ChannelSet
 from tasks.evaluate.config import MaskConfig
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.studies import Views, of_studies
 from tasks.hashing import digest_json
 from tasks.labels.regions import Regions, values_of
 from tasks.learn.candidate import TabularCandidate, search_score
@@ -53,6 +54,13 @@ class JobCase:
     """What the recipe's features steps measured in an image, by column."""
     boxes: tuple[tuple[float, ...], ...] = ()
     """What is to be found, for a detection; see `tasks.learn.dataset.TrainingCase`."""
+    study: str | None = None
+    """Where studies are judged: the id of the study's first case, which stands for all of them."""
+
+    @property
+    def unit(self) -> str:
+        """What the case is judged as: itself, or its study."""
+        return self.study or self.case_id
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class TrainingJob:
     """(z, y, x) voxels of the training boxes on their prepared grids, of a detection."""
     regions: Regions = ()
     """Of a segmentation, name and label values of what is learned and measured as a whole."""
+    views: Views | None = None
+    """How the views of a study are put together, where studies are judged."""
 
     @property
     def key(self) -> str:
@@ -91,9 +101,14 @@ class TrainingJob:
         # What only some tasks know is not told where it is not said: other jobs keep their keys.
         if not self.regions:
             del body["regions"]
+        unsaid = []
         if self.task != "detection":
             del body["box_sizes"]
-            body["cases"] = [{n: v for n, v in c.items() if n != "boxes"} for c in body["cases"]]
+            unsaid.append("boxes")
+        if self.views is None:
+            del body["views"]
+            unsaid.append("study")
+        body["cases"] = [{n: v for n, v in c.items() if n not in unsaid} for c in body["cases"]]
         return body
 
     @property
@@ -109,6 +124,15 @@ class TrainingJob:
     def on(self, side: str) -> tuple[JobCase, ...]:
         """Cases of one side, in the order of the job."""
         return tuple(case for case in self.cases if case.side == side)
+
+    @property
+    def unit_word(self) -> str:
+        """What is judged, in a word."""
+        return "cases" if self.views is None else "studies"
+
+    def units(self, side: str) -> tuple[str, ...]:
+        """What is judged of one side, cases or studies, in the order of the job."""
+        return tuple(dict.fromkeys(case.unit for case in self.on(side)))
 
     def candidate(self, name: str) -> Candidate:
         """Return one candidate's config."""
@@ -365,6 +389,8 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
 def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | MaskScores:
     """Put a candidate's folds together: each training case judged by a model that never saw it.
 
+    Where studies are judged, the views of each are put together.
+
     Raises
     ------
     ValueError
@@ -390,7 +416,10 @@ def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions 
         others = {n: np.array([record.others[n][row] for record, row in places]) for n in names}
         return MaskScores(ids, patients, job.measured, values, empty, others)
     target = np.array([case.target for case in cases])
-    return Predictions(ids, patients, target, values, job.classes, job.positive)
+    found = Predictions(ids, patients, target, values, job.classes, job.positive)
+    if job.views is None:
+        return found
+    return of_studies(found, {case.case_id: case.unit for case in cases}, job.views)
 
 
 def _tuples(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:

@@ -6,7 +6,7 @@ applied: read, obey the model's own fitted recipe, ask, calibrate, bring masks b
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ import numpy as np
 from tasks.archive.orders import OrderCase
 from tasks.errors import BadCase
 from tasks.evaluate.calibrate import apply_calibration
+from tasks.evaluate.predictions import Predictions
+from tasks.evaluate.studies import join_views, of_studies
 from tasks.hashing import digest_json
 from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
@@ -54,6 +56,17 @@ class Judgement:
     traces: tuple[Mapping[str, Any], ...] = ()
     distance: float | None = None
     unlike: bool | None = None
+    study: str | None = None
+    """Where studies are judged, the first case of its study."""
+    of_study: np.ndarray | None = None
+    """(k,) calibrated, of all views of the study that could be judged."""
+    views: int = 1
+    """How many these are."""
+
+    @property
+    def answer(self) -> np.ndarray | None:
+        """(k,) what is said: of the study where studies are judged, else of the case."""
+        return self.probability if self.of_study is None else self.of_study
 
 
 def judge_image(model: Model | TabularModel, case: OrderCase) -> Judgement:
@@ -250,7 +263,33 @@ def needs_files(spec: ModelSpec) -> bool:
 
 
 def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, k) after the calibration frozen in the model."""
+    """Return probabilities (n, k) of cases after the calibration frozen in the model.
+
+    Where studies are judged it was fitted on studies: a view's own are left as they are.
+    """
+    return probability if spec.views else _calibrated(spec, probability)
+
+
+def study_probability(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
+    """Return a study's probabilities (k,), calibrated, from those of its views (n, k)."""
+    positive = spec.classes.index(spec.positive or spec.classes[-1])
+    return _calibrated(spec, join_views(probability, spec.views, positive)[None])[0]
+
+
+def calibrated_studies(
+    spec: ModelSpec, views: Predictions, study_of: Mapping[str, str]
+) -> Predictions:
+    """Return predictions of studies, calibrated, from those of their views.
+
+    Of a model that was made for single cases the mean of the views is taken.
+    """
+    found = of_studies(views, study_of, spec.views or "mean")
+    if spec.views is None:
+        return found
+    return replace(found, probability=_calibrated(spec, found.probability))
+
+
+def _calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
     return apply_calibration(spec.calibration or {"method": "none"}, probability)
 
 

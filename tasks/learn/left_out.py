@@ -53,7 +53,8 @@ def leave_each_out(job: TrainingJob, name: str, fact: str, fit: FitAgain, *,
     scores = fit(replace(job, cases=moved, candidates=needed(job, name)))
     found = []
     for value, fold in folds.items():
-        part = scores.take([i for i, case in enumerate(moved) if case.fold == fold])
+        own = {case.unit for case in moved if case.fold == fold}
+        part = scores.take([i for i, unit in enumerate(scores.case_ids) if unit in own])
         found.append(_judged(part, fact, value, replicates, seed))
     return found, ""
 

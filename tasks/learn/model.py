@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ModelRefused
+from tasks.evaluate.studies import Views
 from tasks.labels.regions import Regions, Sets
 from tasks.learn.plan import NETWORKS, NetworkPlan
 from tasks.learn.postprocess import Rule
@@ -62,6 +63,8 @@ class ModelSpec(BaseModel):
     """Parameters for ``evaluate.calibrate.apply_calibration``; ``predict`` does not apply them."""
     thresholds: dict[str, float] = {}
     """Operating points by name, chosen out of fold."""
+    views: Views | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How views of a study become one answer; threshold and calibration are then of studies."""
     postprocess: tuple[Rule, ...] = Field(default=(), exclude_if=lambda value: not value)
     """What is done to a mask after the network, chosen on the validation sides."""
     ood_threshold: float | None = None

@@ -56,21 +56,25 @@ def random_labels(
         return ("Random labels were not tried: the alarm knows two classes only.",)
     if not repeats:
         return ("Random labels were not tried: `random_labels` under evaluate says how often.",)
-    cases = job.on("train")
+    cases, units = job.on("train"), job.units("train")
     positive = job.classes.index(job.positive) if job.positive else 1
+    patient = {case.unit: case.patient_key for case in cases}
+    truth = dict.fromkeys(units, 0)
+    for case in cases:
+        truth[case.unit] |= int(case.target == positive)
 
     def out_of_fold(labels: np.ndarray) -> np.ndarray:
+        of_unit = dict(zip(units, labels, strict=True))
         permuted = tuple(
-            replace(case, target=positive if label else 1 - positive)
-            for case, label in zip(cases, labels, strict=True)
+            replace(case, target=positive if of_unit[case.unit] else 1 - positive) for case in cases
         )
         return fit(replace(job, cases=permuted, candidates=bodies)).score
 
     for seed in (config.seed, config.seed + 1):
         alarm = random_label_alarm(
             out_of_fold,
-            [case.patient_key for case in cases],
-            [int(case.target == positive) for case in cases],
+            [patient[unit] for unit in units],
+            [truth[unit] for unit in units],
             repeats=repeats,
             seed=seed,
         )

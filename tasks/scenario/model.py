@@ -219,12 +219,30 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         found.append(f"labels: {len(labels.classes)} classes; a classification needs at least 2")
     if labels.positive is not None and labels.positive not in labels.classes:
         found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
+    found += _unit_misfits(scenario)
     if scenario.evaluate.measures_masks != (scenario.task == "segmentation"):
         wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
         found.append(
             f"evaluate.primary: {scenario.evaluate.primary} does not measure a {scenario.task}; "
             f"use {wanted}"
         )
+    return found
+
+
+def _unit_misfits(scenario: Scenario) -> list[str]:
+    """Say why studies cannot be judged."""
+    evaluate = scenario.evaluate
+    if evaluate.join is None:
+        return []
+    found = []
+    if scenario.task != "classification":
+        found.append(f"evaluate.unit: study is for a classification, not for a {scenario.task}")
+    if scenario.cohort.kind == "row":
+        found.append("evaluate.unit: rows of a table have no studies; use unit: case")
+    if scenario.cohort.channel_set:
+        found.append("evaluate.unit: with channels a case is a study already; use unit: case")
+    if evaluate.join == "max" and len(scenario.labels.classes) != 2:
+        found.append("evaluate.views: max needs two classes, one of them positive; use mean")
     return found
 
 

@@ -123,7 +123,10 @@ def _volumes(
 def _answer(
     row: PredictionRow, images: StandIns, maker: Maker
 ) -> MeasurementsAndQualitativeEvaluations:
-    numbers = {f"Probability of {name}": p for name, p in row.probabilities.items()}
+    of = f", study of {row.views} images" if row.study else ""
+    numbers = {f"Probability of {name}{of}": p for name, p in row.probabilities.items()}
+    if row.view_score is not None:
+        numbers["This image alone"] = row.view_score
     if maker.model.threshold is not None:
         numbers[f"Operating point for {maker.model.positive}"] = maker.model.threshold
     label = QualitativeEvaluation(coded("Class at the operating point"), coded(str(row.label)))

@@ -144,6 +144,7 @@ def build_model(
         recipe=dict(job.recipe) if job.recipe else None,
         calibration=dict(outcome.calibration),
         thresholds=thresholds,
+        views=job.views,
         postprocess=outcome.rules,
         headers=seen_headers([case.facts for case in job.on("train")]) if job.recipe else {},
         hashes=dict(hashes),

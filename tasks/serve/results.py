@@ -34,6 +34,9 @@ PREDICTIONS_JSON = "predictions.json"
 SOURCES_CSV = "sources.csv"
 INDEX_HTML = "index.html"
 
+OF_STUDY = ("study", "views", "view_score")
+"""Columns that only stand there where studies are judged."""
+
 SOURCES_MODE = 0o600
 """sources.csv leads back to the user's files and their names may name patients."""
 
@@ -67,6 +70,11 @@ class PredictionRow:
         How unlike the training data the input is; 1 is typical of them.
     header : tuple of str
         Header facts that no training case comes near, such as ``manufacturer``.
+    study : str, optional
+        Where studies are judged, the first case of the study; label, score and probabilities are
+        then of the study, ``views`` says of how many cases.
+    view_score : float, optional
+        What ``score`` is of the study, of this case alone; not calibrated.
     """
 
     case_id: str
@@ -84,6 +92,9 @@ class PredictionRow:
     reason: str | None = None
     novelty: float | None = None
     header: tuple[str, ...] = ()
+    study: str | None = None
+    views: int | None = None
+    view_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,14 +183,16 @@ def _write_csv(path: Path, rows: Sequence[PredictionRow], model: ModelFacts) -> 
     classes = list(dict.fromkeys([*model.classes, *(c for r in rows for c in r.probabilities)]))
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     head = ["case_id", "status", "label", "score", "threshold"]
+    of_study = [name for name in OF_STUDY if any(row.study for row in rows)]
     tail = ["flags", "novelty", "novelty_limit", "header", "mask", "seg", "no_dicom", "sr"]
     tail += ["overlay", "reason", "model", "version", "digest"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*head, *(f"p_{name}" for name in classes), *measures, *tail])
+        writer.writerow([*head, *of_study, *(f"p_{name}" for name in classes), *measures, *tail])
         for row in rows:
             writer.writerow(
                 [row.case_id, row.status, row.label, row.score, model.threshold]
+                + [getattr(row, name) for name in of_study]
                 + [row.probabilities.get(name) for name in classes]
                 + [row.measures.get(name) for name in measures]
                 + [" ".join(row.flags), row.novelty, model.novelty_limit, " ".join(row.header)]
@@ -216,6 +229,8 @@ def _render(rows: Sequence[PredictionRow], model: ModelFacts, has_sources: bool)
         has_pictures=any(row.overlay for row in rows),
         has_novelty=any(row.novelty is not None for row in rows),
         has_scores=any(row.score is not None for row in rows),
+        has_studies=any(row.study for row in rows),
+        studies=len({row.study for row in rows if row.study}),
         has_masks=any(row.mask for row in rows),
         has_dicom=any(row.seg or row.sr for row in rows),
         has_sources=has_sources,

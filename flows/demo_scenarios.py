@@ -1,0 +1,119 @@
+"""What `radloop demo` can show: which scenarios, on which data, and what new data follows."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from flows.console import say
+from tasks.errors import RadloopError
+from tasks.learn.wisconsin import wisconsin_table
+from tasks.phantom.write import write_limb_archive
+from tasks.phantom.write_brain import write_brain_archive
+
+SEED = 7
+"""Of the patients that are learned from; those that come later have the next one."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """An archive of synthetic patients, and a smaller one of later patients.
+
+    Attributes
+    ----------
+    write : callable
+        Writes an archive: folder, ``patients``, ``seed`` and the options below.
+    patients : int
+        Enough to learn from, few enough for minutes.
+    later : int
+        Patients the champion is applied to.
+    options : mapping
+        Further arguments of ``write``.
+    archive : str
+        The part of the folder that is ingested; truth lies beside it.
+    """
+
+    write: Callable[..., Path]
+    patients: int
+    later: int
+    options: Mapping[str, Any] = field(default_factory=lambda: {"difficulty": "easy"})
+    archive: str = "dicom"
+
+    def data(self, folder: Path) -> Path:
+        """Return the archive to learn from, drawing it the first time."""
+        return self._drawn(folder, self.patients, SEED)
+
+    def new_data(self, folder: Path) -> Path:
+        """Return the archive of later patients."""
+        return self._drawn(folder.with_name(f"{folder.name}-new"), self.later, SEED + 1)
+
+    def _drawn(self, folder: Path, patients: int, seed: int) -> Path:
+        if not folder.exists():
+            say(f"  drawing {patients} synthetic patients")
+            # Whole or not at all: a run that was stopped must not leave half an archive.
+            beside = folder.with_name(f"{folder.name}.part")
+            shutil.rmtree(beside, ignore_errors=True)
+            self.write(beside, patients=patients, seed=seed, **self.options)
+            beside.replace(folder)
+        return folder / self.archive
+
+
+@dataclass(frozen=True)
+class Wisconsin:
+    """The real table that scikit-learn brings; there is no other one to apply a champion to."""
+
+    def data(self, folder: Path) -> Path:
+        """Return the table, written the first time."""
+        place = folder.with_suffix(".csv")
+        return place if place.exists() else wisconsin_table(place)
+
+    new_data = data
+
+
+@dataclass(frozen=True)
+class Part:
+    """One scenario of a demonstration, and the data it runs on."""
+
+    scenario: str
+    """Name of a scenario file that comes with radloop."""
+    source: Drawn | Wisconsin
+    folder: str
+    """Below ``demo`` in the home."""
+
+
+_LIMB = Part(
+    "demo-limb",
+    Drawn(write_limb_archive, 320, 12, {"broken": 5}, archive=""),
+    "limb",
+)
+_TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
+_BRAIN = Part("demo-brain", Drawn(write_brain_archive, 40, 4), "brain")
+
+TOUR = (_TABLE, _LIMB)
+"""What is shown when nothing is asked for."""
+
+DEMOS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
+    {
+        "brain-tumour": (_BRAIN,),
+        "breast-cancer": (_TABLE,),
+        "demo-limb": (_LIMB,),
+    }
+)
+"""Name -> scenarios, in the order in which they run."""
+
+
+def parts_of(name: str | None) -> tuple[Part, ...]:
+    """Return the scenarios of a demonstration.
+
+    Raises
+    ------
+    RadloopError
+        There is none of this name; lists those there are.
+    """
+    if name is None:
+        return TOUR
+    if name not in DEMOS:
+        raise RadloopError(f"the demo has the scenarios {', '.join(DEMOS)}, not {name}")
+    return DEMOS[name]
