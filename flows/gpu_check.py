@@ -85,7 +85,7 @@ def examine(folder: Path, device: str, load: Load | None = None) -> Figures:
     from tasks.learn.device import device_name
 
     load = load or Load()
-    heading(f"{device}: {device_name(device)}")
+    heading(f"{device}: {device_name([device])}")
     train(folder / "warm", device, Load(load.size, load.cases // 4, 1, load.batch, load.features))
     with gpu_use(device) as busy:
         plain = train(folder / "plain", device, load)

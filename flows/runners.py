@@ -88,8 +88,9 @@ def workers(settings: Settings) -> Iterator[str]:
 def local_cluster(settings: Settings, gpus: list[str] | None = None) -> SpecCluster:
     """Start one scheduler and its workers on loopback.
 
-    A host with N GPUs runs N workers, each seeing its own device and offering ``GPU=1``; without a
-    GPU one worker a core.
+    A host with N GPUs runs N workers, each seeing its own device and offering ``GPU=1``; with
+    ``settings.gpus_per_fold`` each sees so many, and a fold shares its batches out to them. Without
+    a GPU one worker a core.
 
     Parameters
     ----------
@@ -100,9 +101,11 @@ def local_cluster(settings: Settings, gpus: list[str] | None = None) -> SpecClus
     """
     devices = visible_gpus() if gpus is None else gpus
     devices = devices if settings.gpus < 0 else devices[: settings.gpus]
+    each = settings.gpus_per_fold
+    groups = [",".join(devices[n : n + each]) for n in range(0, len(devices), each)]
     specs = {}
-    for number in range(max(len(devices), settings.n_workers)):
-        device = devices[number] if number < len(devices) else None
+    for number in range(max(len(groups), settings.n_workers)):
+        device = groups[number] if number < len(groups) else None
         specs[number] = {
             "cls": Nanny,
             "options": {

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     gpus: int = Field(
         -1, ge=-1, description="GPUs to offer as workers; -1 means all that CUDA shows"
     )
+    gpus_per_fold: int = Field(
+        1, ge=1, description="GPUs of a worker, among which a fold shares its batches out"
+    )
     worker_key: str = Field("", repr=False, description="64 hex digits that seal the work orders")
     prefect_port: int = Field(
         0, ge=0, le=65535, description="port of our Prefect server; 0 chooses"

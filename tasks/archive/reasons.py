@@ -123,7 +123,8 @@ _LABELS_AND_RECIPES = {
     "empty_mask": "look at the image: the step that makes this mask found nothing in it",
     "mask_grid": "export the mask on the image's own grid",
     "mask_labels": "export the mask with whole labels from 0 to 65535",
-    "unknown_label": "name the masks' year in labels.regions (brats2021, …), or mend the mask",
+    "unknown_label": "name the year of the masks in labels.regions (brats2021, 2023 or 2024), or "
+    "mend the mask",
     "negative_values": "clip at 0 before it, or take log_compress out: this is no envelope",
     "no_bias_field": "give bias_correction a mask of tissue, or take the step out for such images",
     "no_foreground": "lower the threshold of the recipe's crop, or look at the image",

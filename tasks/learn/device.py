@@ -2,7 +2,7 @@
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -23,12 +23,18 @@ def pick_device(wanted: str | None = None) -> torch.device:
     return device
 
 
-def device_name(wanted: str | None = None) -> str:
-    """Return what the device calls itself, for the record of a run."""
-    device = pick_device(wanted)
+def visible_devices() -> list[str]:
+    """Return every CUDA device this process may use, else the CPU."""
+    return [f"cuda:{n}" for n in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def device_name(devices: Sequence[str]) -> str:
+    """Return what the devices call themselves, for the record of a run."""
+    device, many = pick_device(devices[0]), len(devices)
+    times = f"{many} x " if many > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+        return times + torch.cuda.get_device_name(device)
+    return f"{times}cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tasks.learn.channels import kept_channels
 from tasks.learn.dataset import CaseSource
 from tasks.learn.foreground import find_foreground
 from tasks.learn.plan import NetworkPlan
+from tasks.learn.ranks import ALONE, Rank
 
 READERS = 4
 """Threads that read samples ahead; the store's reader releases the interpreter lock."""
@@ -70,6 +71,8 @@ class Samples:
     seed : int
     boxes : mapping of case id to rows of `TrainingCase.boxes`
         For a detection.
+    rank : Rank
+        Which share of each batch is drawn, where several processes train together.
     """
 
     def __init__(
@@ -80,10 +83,11 @@ class Samples:
         targets: Mapping[str, int],
         seed: int,
         boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
+        rank: Rank = ALONE,
     ) -> None:
         if not case_ids:
             raise ValueError("no training case in this fold; use fewer folds or a wider cohort")
-        self._plan, self._source, self._seed = plan, source, seed
+        self._plan, self._source, self._seed, self._rank = plan, source, seed, rank
         self._case_ids, self._targets = tuple(case_ids), targets
         self._masked = plan.task != "classification"
         self._foreground = (
@@ -128,9 +132,10 @@ class Samples:
                 yield ready.result()
 
     def batch(self, epoch: int, step: int, batch: int) -> Batch:
-        """Return one batch: the same one whenever asked for."""
-        numbers = [step * batch + slot for slot in range(batch)]
-        drawn = [self._sample(epoch, n, slot, batch) for slot, n in enumerate(numbers)]
+        """Return one batch, or this process's share of it: the same one whenever asked for."""
+        slots = range(self._rank.number, batch, self._rank.of)
+        numbers = [step * batch + slot for slot in slots]
+        drawn = [self._sample(epoch, step * batch + slot, slot, batch) for slot in slots]
         images, masks, targets, params = zip(*drawn, strict=True)
         image = torch.from_numpy(_stack(images, self._plan.patch, PAD_VALUE))
         kept = None

@@ -17,10 +17,11 @@ from tasks.learn.dataset import (
     TrainingCase,
     preload,
 )
-from tasks.learn.device import device_name, pick_device, repeatable
+from tasks.learn.device import device_name, pick_device, repeatable, visible_devices
 from tasks.learn.fold import Fold, FoldResult, finish_fold, read_fold
 from tasks.learn.loader import Loader
 from tasks.learn.plan import NetworkPlan
+from tasks.learn.ranks import ALONE, Rank, share_of, train_together
 from tasks.learn.samples import READERS, Samples
 from tasks.learn.training import Training
 from tasks.learn.validate import validate
@@ -44,12 +45,13 @@ def train_fold(
     reader_processes: bool = False,
     masks: MaskConfig | None = None,
     weights: Path | None = None,
+    devices: Sequence[str] | None = None,
 ) -> FoldResult:
     """Train one fold, or go on with it where a killed run left it.
 
     Called again after its end it returns the same result without training, so a re-run of the task
-    costs nothing. On the CPU, with the same number of threads, a run that was killed at any moment
-    and started again ends with the same bits as an undisturbed one.
+    costs nothing. On the CPU, with the same number of threads and processes, a run that was killed
+    at any moment and started again ends with the same bits as an undisturbed one.
 
     Parameters
     ----------
@@ -66,7 +68,7 @@ def train_fold(
     on_epoch : callable, optional
         Gets each epoch's record (also those read from a checkpoint, again, after a restart).
     device : str, optional
-        A CUDA device where there is one, else the CPU.
+        The one device to train on.
     preload_bytes : int
         Cases that fit in it are held in memory.
     readers : int
@@ -77,6 +79,10 @@ def train_fold(
         How the validation side's masks are measured.
     weights : Path, optional
         File a classifier starts from.
+    devices : sequence of str, optional
+        Devices that share each batch, a process each, see :mod:`tasks.learn.ranks`. By default
+        ``device``, else every CUDA device that is visible, else the CPU. Of more than the batch
+        can be shared out to evenly, the first ones are taken.
 
     Returns
     -------
@@ -104,14 +110,24 @@ def train_fold(
         for record in done.history:
             tell(record)
         return done
-    where = pick_device(device)
+    on = share_of(plan.batch, devices or ([device] if device else visible_devices()))
+    where = pick_device(on[0])
+    words = {
+        "fold": fold,
+        "out_dir": Path(out_dir),
+        "preload_bytes": preload_bytes,
+        "readers": readers,
+        "processes": reader_processes,
+    }
+    if len(on) == 1:
+        training = _run(ALONE, where, plan.batch, tell, **words)
+        fold = training.fold
+    else:
+        train_together(_run, words, on, plan.batch, tell)
+        training = Training(fold, where, plan.batch)
+        training.restore(Path(out_dir) / CHECKPOINT, fold.identity)
     with repeatable(where):
-        held = preload(source, ids, labels=plan.task != "classification", budget=preload_bytes)
-        fold = replace(fold, source=held)
-        samples = Samples(plan, held, fold.train_ids, targets, seed, boxes)
-        with Loader(samples, readers=readers, processes=reader_processes) as loader:
-            training = _run(fold, loader, Path(out_dir), where, tell)
-        result = finish_fold(fold, training, Path(out_dir), where, device_name(device))
+        result = finish_fold(fold, training, Path(out_dir), where, device_name(on))
     for left in (Path(out_dir) / CHECKPOINT, *Path(out_dir).glob(f".{CHECKPOINT}.*")):
         left.unlink(missing_ok=True)  # a kill while writing leaves the file beside
     return result
@@ -141,16 +157,40 @@ def _check_targets(
 
 
 def _run(
+    rank: Rank,
+    device: torch.device,
+    batch: int,
+    tell: Callable[[dict[str, Any]], None],
+    *,
+    fold: Fold,
+    out_dir: Path,
+    preload_bytes: int,
+    readers: int,
+    processes: bool,
+) -> Training:
+    with repeatable(device):
+        ids, labels = (*fold.train_ids, *fold.val_ids), fold.plan.task != "classification"
+        held = preload(fold.source, ids, labels=labels, budget=preload_bytes)
+        fold = replace(fold, source=held)
+        samples = Samples(
+            fold.plan, held, fold.train_ids, fold.targets, fold.seed, fold.boxes, rank
+        )
+        with Loader(samples, readers=readers, processes=processes) as loader:
+            return _epochs(rank, device, batch, tell, fold, loader, out_dir / CHECKPOINT)
+
+
+def _epochs(
+    rank: Rank,
+    device: torch.device,
+    batch: int,
+    tell: Callable[[dict[str, Any]], None],
     fold: Fold,
     loader: Loader,
-    out_dir: Path,
-    device: torch.device,
-    tell: Callable[[dict[str, Any]], None],
+    path: Path,
 ) -> Training:
-    path = out_dir / CHECKPOINT
-    batch, told = fold.plan.batch, 0
+    told = 0
     while True:
-        training = Training(fold, device, batch)
+        training = Training(fold, device, batch, rank)
         training.restore(path, fold.identity)
         batch, halved = training.batch, ""
         for record in training.history[told:]:
@@ -158,9 +198,11 @@ def _run(
         told = len(training.history)
         try:
             while not training.over:
-                tell(_epoch(training, fold, loader, path))
+                tell(_epoch(training, loader, path))
                 told += 1
         except torch.OutOfMemoryError as error:
+            if rank.of > 1:
+                raise  # the others wait for this one: all must start again
             if batch == 1:
                 raise torch.OutOfMemoryError(
                     f"out of memory with a batch of 1 and patch {fold.plan.patch}; "
@@ -177,21 +219,24 @@ def _run(
         tell({"epoch": told, "batch": batch, "note": halved})
 
 
-def _epoch(training: Training, fold: Fold, loader: Loader, path: Path) -> dict[str, Any]:
-    began = time.perf_counter()
-    record = training.train_epoch(fold, loader)
-    record |= validate(
-        training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
-        training.weights, fold.boxes,
-    )  # fmt: skip
+def _epoch(training: Training, loader: Loader, path: Path) -> dict[str, Any]:
+    fold, rank, began = training.fold, training.rank, time.perf_counter()
+    record = training.train_epoch(loader)
+    if rank.first:
+        record |= validate(
+            training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
+            training.weights, fold.boxes,
+        )  # fmt: skip
+        record["seconds"] = time.perf_counter() - began
+        if training.device.type == "cuda":
+            record["memory_gb"] = torch.cuda.max_memory_allocated(training.device) / 1e9
+    record = rank.share(record)
     if not math.isfinite(record["val_loss"]):
         raise FloatingPointError(
             f"the validation loss is {record['val_loss']} in epoch {record['epoch']}; "
             f"lower lr {fold.plan.lr:g}"
         )
-    record["seconds"] = time.perf_counter() - began
-    if training.device.type == "cuda":
-        record["memory_gb"] = torch.cuda.max_memory_allocated(training.device) / 1e9
     training.note(record)
-    training.save(path, fold.identity)
+    if rank.first:
+        training.save(path, fold.identity)
     return record

@@ -25,6 +25,7 @@ from tasks.learn.loss import (
     supervised_loss,
 )
 from tasks.learn.networks import build_network, to_network
+from tasks.learn.ranks import ALONE, Rank
 from tasks.learn.samples import Batch
 from tasks.learn.weights import load_weights
 
@@ -35,8 +36,9 @@ GRADIENT_NORM = 12.0
 class Training:
     """A training under way: network, optimizer, averages and what has happened so far."""
 
-    def __init__(self, fold: Fold, device: torch.device, batch: int) -> None:
+    def __init__(self, fold: Fold, device: torch.device, batch: int, rank: Rank = ALONE) -> None:
         plan = fold.plan
+        self.fold, self.rank = fold, rank
         torch.manual_seed(_seed(fold.seed, 0))
         self.plan, self.device, self.batch = plan, device, batch
         self.network = build_network(plan)
@@ -47,6 +49,7 @@ class Training:
             # Convolutions over the last axis are a third faster on the CPU, and fit tensor cores.
             self.network = self.network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network) if plan.ema else None
+        self._called = rank.spread(self.network, device)
         self.optimizer = make_optimizer(self.network, plan.optimizer, plan.lr, plan.weight_decay)
         scaled = device.type == "cuda" and half_type() == torch.float16
         self.scaler = torch.amp.GradScaler("cuda", enabled=scaled)
@@ -70,11 +73,11 @@ class Training:
         epochs = len(self.history)
         return epochs >= self.plan.epochs or epochs - 1 - self.best_epoch >= self.plan.patience
 
-    def train_epoch(self, fold: Fold, loader: Loader) -> dict[str, Any]:
+    def train_epoch(self, loader: Loader) -> dict[str, Any]:
         """Train one epoch and return its loss, learning rate, data-wait share and speed."""
         epoch = len(self.history)
         # Dropout draws from torch's own source: seeded by the epoch, it needs no saved state.
-        torch.manual_seed(_seed(fold.seed, epoch + 1))
+        torch.manual_seed(_seed(self.fold.seed, epoch + 1) + self.rank.number)
         self.network.train()
         steps = loader.steps(self.batch)
         began, waited, losses, rate = time.perf_counter(), 0.0, [], 0.0
@@ -84,7 +87,7 @@ class Training:
                 self.plan.schedule, self.plan.lr, (epoch + step / steps) / self.plan.epochs
             )
             losses.append(self._step(batch, rate, self._of_group(step, steps)))
-        loss = float(torch.stack(losses).mean())
+        loss = float(self.rank.mean(torch.stack(losses).mean()))
         if not np.isfinite(loss):
             raise FloatingPointError(
                 f"the training loss is {loss} in epoch {epoch + 1}; lower lr {self.plan.lr:g}"
@@ -109,8 +112,10 @@ class Training:
         number, many = place
         if number == 0:
             self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(batch)
-        self.scaler.scale(loss / many).backward()
+        # Gradients are averaged once a step, not once for each batch that is summed up.
+        with self.rank.apart(self._called, number + 1 < many):
+            loss = self._loss(batch)
+            self.scaler.scale(loss / many).backward()
         if number + 1 < many:
             return loss.detach()
         for group in self.optimizer.param_groups:
@@ -129,9 +134,9 @@ class Training:
         if self.plan.task == "detection":
             targets = targets_of(mask, batch.instances, batch.params, dims)
             # Of its own precision: half of the trunk alone, see `tasks.learn.pyramid`.
-            return self.network(x, targets)
+            return self._called(x, targets)
         with mixed_precision(self.device):
-            logits = self.network(x)
+            logits = self._called(x)
         if mask is None:
             return classification_loss(logits, batch.target.to(self.device), self.weights)
         truth = mask.to(torch.int64)

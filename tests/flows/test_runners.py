@@ -263,3 +263,12 @@ def test_as_many_devices_as_the_setting_allows_are_offered(tmp_path: Path) -> No
     with local_cluster(settings, gpus=DEVICES) as one, Client(one) as client:
         client.wait_for_workers(1, timeout=WAIT)
         assert [w["device"] for w in client.run(_environment).values()] == DEVICES[:1]
+
+
+def test_workers_of_several_devices_see_them_all(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, workers=1, gpus=2, gpus_per_fold=2)
+    with local_cluster(settings, gpus=DEVICES) as one, Client(one) as client:
+        client.wait_for_workers(1, timeout=WAIT)
+        seen = client.run(_environment)
+        assert [w["device"] for w in seen.values()] == [",".join(DEVICES[:2])]
+        assert offered(one.scheduler_address) == {"GPU": 1}

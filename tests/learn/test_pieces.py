@@ -120,7 +120,8 @@ def test_the_cpu_computes_in_single_precision():
     device = pick_device("cpu")
     with mixed_precision(device):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
-    assert device_name("cpu").startswith("cpu")
+    assert device_name(["cpu"]).startswith("cpu")
+    assert device_name(["cpu", "cpu"]).startswith("2 x cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
