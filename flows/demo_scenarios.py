@@ -112,6 +112,12 @@ DEMOS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
 """Name -> scenarios, in the order in which they run."""
 
 
+PAIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"breast-cancer": ("demo-ultrasound", "breast-cancer")}
+)
+"""Demonstration -> scenarios whose chosen candidates are fused at its end."""
+
+
 def parts_of(name: str | None) -> tuple[Part, ...]:
     """Return the scenarios of a demonstration.
 
