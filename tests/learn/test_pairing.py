@@ -11,8 +11,8 @@ from tests.evaluate.cases import draw
 
 
 def said(seed: int) -> dict:
-    table = draw(120, gain=0.4, seed=seed, positive="a")
-    ultrasound = draw(90, gain=0.5, seed=seed + 1)
+    table = draw(1200, gain=0.5, seed=seed, positive="a")
+    ultrasound = draw(900, gain=0.5, seed=seed + 1)
     named = replace(ultrasound, classes=("benign", "malignant"))
     return {"ultrasound": named, "table": replace(table, classes=("malignant", "benign"),
                                                   positive="malignant")}  # fmt: skip
@@ -21,7 +21,7 @@ def said(seed: int) -> dict:
 def test_both_of_a_pair_are_of_one_class_whatever_the_order_of_the_classes():
     pairs = pair_by_class(said(0), seed=3)
     first, second = pairs["ultrasound"], pairs["table"]
-    assert len(first) == len(second) == 90
+    assert len(first) == len(second) == 900
     np.testing.assert_array_equal(first.truth, second.truth)
     assert first.case_ids == second.case_ids
     assert first.classes == second.classes == ("benign", "malignant")
@@ -41,7 +41,7 @@ def test_a_patient_with_several_cases_is_in_one_pair():
 def test_a_fusion_is_fitted_on_training_pairs_and_does_better_on_test_pairs():
     training, test = (pair_by_class(said(seed), seed=0) for seed in (10, 20))
     learnt, fused = fuse_pairs(training, test)
-    assert len(learnt) == len(fused) == 90
+    assert len(learnt) == len(fused) == 900
     alone = max(auroc(one.truth, one.score) for one in test.values())
     assert auroc(fused.truth, fused.score) > alone + 0.02
     swapped = {
