@@ -61,7 +61,8 @@ def _predict(home: Home, part: Part, folder: Path, trained: dict[str, Any]) -> N
 
     name = part.scenario
     if get_alias(tracker_for(home, name), name, "champion") is None:
-        print(f"refused, because there is no champion to apply: {trained.get('reason', '')}")
+        print(f"refused, because {trained.get('reason', '').partition(': ')[2]}")
+        print("there is no champion, so nothing is applied to new cases")
         return
     place = part.source.new_data(folder)
     again = place == part.source.data(folder)
