@@ -93,7 +93,9 @@ _LIMB = Part(
 _TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
 _BRAIN = Part("demo-brain", Drawn(write_brain_archive, 40, 4), "brain")
 _WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")
-_BREAST = Part("demo-ultrasound", Drawn(write_breast_archive, 320, 8), "breast")
+_BREASTS = Drawn(write_breast_archive, 320, 8)
+_BREAST = Part("demo-ultrasound", _BREASTS, "breast")
+_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast")
 
 TOUR = (_TABLE, _LIMB)
 """What is shown when nothing is asked for."""
@@ -103,10 +105,17 @@ DEMOS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
         "brain-tumour": (_BRAIN,),
         "breast-cancer": (_TABLE, _BREAST),
         "fracture": (_WRIST,),
+        "breast-outline": (_OUTLINE,),
         "demo-limb": (_LIMB,),
     }
 )
 """Name -> scenarios, in the order in which they run."""
+
+
+PAIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"breast-cancer": ("demo-ultrasound", "breast-cancer")}
+)
+"""Demonstration -> scenarios whose chosen candidates are fused at its end."""
 
 
 def parts_of(name: str | None) -> tuple[Part, ...]:
