@@ -63,6 +63,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "contact sheet of some cases: what every step of the recipe does to them",
         "radloop preview chest-xray --cases 4",
     ),
+    "plan": (
+        "planning:plan",
+        "recipe and networks as the training images make them; fits the recipe the first time",
+        "radloop plan hippocampus",
+    ),
     "preprocess": (
         "run:preprocess",
         "catalog to Zarr store; --refit fits the recipe anew, as a new generation beside the old",

@@ -212,6 +212,7 @@ ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
     "map": _map,
     "check": _check,
     "preview": _preview,
+    "plan": _stage,
     "preprocess": _preprocess,
     "train": _stage,
     "evaluate": _evaluate,

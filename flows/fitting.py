@@ -5,21 +5,23 @@ from typing import Any
 
 from prefect import flow
 
-from flows.cohorts import Ready
+from flows.cohorts import Ready, settle
 from flows.console import say
-from flows.home import Home
+from flows.home import Home, lease
 from flows.orders import orders_of
 from flows.policy import task
 from flows.recipes import kept_recipe
-from flows.runners import bounded_memory, runner
+from flows.runners import bounded_memory, runner, workers
 from flows.settings import load_settings
 from tasks.archive.catalog import Case
 from tasks.archive.commits import fitting_cases, put_recipe, recipe_for
 from tasks.archive.orders import WorkOrder, seal, unseal
+from tasks.cohort.fingerprint import Fingerprint, merge
 from tasks.errors import RadloopError
 from tasks.imaging.learning import learnt
 from tasks.imaging.recipe import FittedRecipe, fit
 from tasks.imaging.steps import StepConfig, asked_for, needs_fit
+from tasks.imaging.written import recipe_lines
 from tasks.store.fill import fingerprint_order, measure_order
 from tasks.store.schema import recipe_id
 
@@ -56,13 +58,16 @@ def fitted_recipe(
     entry = cohort.volume, cohort.channels_said
     newest = recipe_for(home.catalog, ready.scenario.name)
     patients: dict[str, str] | None = {}
+    seen: Fingerprint | None = None
     kept = None if refit else kept_recipe(home, ready.scenario)
     if kept:
         key, recipe = kept
         patients = fitting_cases(home.catalog, newest[0])
     else:
         if needs_fit(steps):
-            recipe, patients = _fitted(home, ready, address)
+            recipe, patients, seen = _fitted(home, ready, address)
+            for line in recipe_lines(recipe):
+                say(f"    {line}")
         else:
             recipe = fit(steps, None, None, *entry)
         key = recipe_id(recipe)
@@ -71,11 +76,23 @@ def fitted_recipe(
     else:
         # Where the store's format changed, the same fit is a new generation with its own parts.
         body = {"asked": asked_for(steps, *entry), "recipe": recipe.to_dict()}
+        body |= {"fingerprint": seen.to_dict()} if seen else {}
     put_recipe(home.catalog, key, ready.scenario.name, body, recipe.fitted_on, patients)
     return key, recipe
 
 
-def _fitted(home: Home, ready: Ready, address: str) -> tuple[FittedRecipe, dict[str, str]]:
+@flow(name="fit recipe")
+def fit_recipe(scenario: str, source: str | None = None) -> str:
+    """Fit a scenario's recipe without preparing an image, and return the recipe's id."""
+    home = Home(load_settings())
+    ready = settle(home, home.scenario(scenario), source)
+    with lease(home, f"preprocess {scenario}", "preprocess"), workers(home.settings) as address:
+        return fitted_recipe(home, ready, address)[0]
+
+
+def _fitted(
+    home: Home, ready: Ready, address: str
+) -> tuple[FittedRecipe, dict[str, str], Fingerprint | None]:
     """Fit a recipe on training patients: a wave for the fingerprint and one a learning step.
 
     Returns
@@ -83,20 +100,26 @@ def _fitted(home: Home, ready: Ready, address: str) -> tuple[FittedRecipe, dict[
     FittedRecipe
     dict of case id to patient key
         The cases that were measured, which leaves out what cannot be read.
+    Fingerprint or None
+        What they have in common, when a step asked for it.
     """
     cases = ready.cases_on("train")[:FINGERPRINT_CASES]
     patient = {case.case_id: case.patient_key for case in cases}
     measured: dict[str, str] = {}
+    seen: list[Fingerprint] = []
 
     def ask(before: FittedRecipe, step: StepConfig | None) -> list[Any]:
         said = step.model_dump(mode="json") if step else None
         found = _measure(home, ready, cases, address, before.to_dict(), said)
         measured.update((one.case_id, patient[one.case_id]) for one in found)
+        if step is None and found:
+            seen.append(merge(found))
         say(f"  {step.step if step else 'recipe'} fitted on {len(found)} training cases")
         return found
 
     cohort = ready.scenario.cohort
-    return learnt(ready.scenario.recipe, cohort.volume, ask, cohort.channels_said), measured
+    recipe = learnt(ready.scenario.recipe, cohort.volume, ask, cohort.channels_said)
+    return recipe, measured, seen[0] if seen else None
 
 
 def current_recipe(home: Home, scenario: str) -> tuple[str, dict[str, Any]]:

@@ -1,12 +1,16 @@
 """What the networks of a scenario will be, as far as its images are in the store already."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from flows.console import say
 from flows.home import Home
 from tasks.archive.commits import Assignment, part_of_case, parts, recipe_for
+from tasks.cohort.fingerprint import Fingerprint
 from tasks.cohort.select import Cohort
 from tasks.errors import StoreError
+from tasks.imaging.recipe import FittedRecipe
+from tasks.imaging.written import prepared_size
 from tasks.learn.job import JobCase, TrainingJob, typical_image
 from tasks.learn.planned import plan_in_words
 from tasks.scenario import Scenario
@@ -30,9 +34,13 @@ def say_plans(job: TrainingJob) -> None:
 
 
 def forecast_plans(
-    home: Home, scenario: Scenario, cohort: Cohort, sides: Mapping[str, Assignment]
+    home: Home,
+    scenario: Scenario,
+    cohort: Cohort,
+    sides: Mapping[str, Assignment],
+    seen: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Say what is planned from the prepared training images; nothing before there are any.
+    """Say what is planned from the prepared training images, or else from their fingerprint.
 
     Parameters
     ----------
@@ -41,6 +49,9 @@ def forecast_plans(
     cohort : Cohort
     sides : mapping of patient key to Assignment
         Those that stand, and those that would be made.
+    seen : mapping, optional
+        `Fingerprint.to_dict` of the training cases; from the size of unprepared images follows
+        that of prepared ones where a recipe has no other geometry than `recipe: auto`.
     """
     kept = recipe_for(home.catalog, scenario.name)
     networks = [c for c in scenario.candidates if c.kind == "network"]
@@ -54,13 +65,18 @@ def forecast_plans(
         JobCase(c, c, "train", 0, part_path=rows[p].path, part_digest=rows[p].digest)
         for c, p in found.items()
     )
-    if not cases:
-        return []
     try:
-        shape, spacing = typical_image(home.settings.store_root, cases)
+        typical = typical_image(home.settings.store_root, cases) if cases else None
     except StoreError as error:
         # A look must also work where the store is away or damaged.
         return [f"networks cannot be planned: {error}"]
+    if typical is None and seen is not None:
+        recipe = FittedRecipe.from_dict(kept[1]["recipe"])
+        typical = prepared_size(recipe, Fingerprint.from_dict(seen))
+        cases = tuple(JobCase(c, c, "train", 0) for c in training)
+    if typical is None:
+        return []
+    shape, spacing = typical
     job = TrainingJob(
         scenario=scenario.name,
         task=scenario.task,
@@ -72,5 +88,6 @@ def forecast_plans(
         shape=shape,
         spacing=spacing,
         recipe=kept[1]["recipe"],
+        regions=scenario.labels.parts,
     )
     return [f"network {name}: {words}" for name, words in job_plans(job).items()]

@@ -8,6 +8,7 @@ from flows.cohorts import Ready
 from flows.evidence import code_hash
 from flows.jobs import recipe_hash
 from tasks.hashing import digest_json
+from tasks.imaging.written import learnt_params
 from tasks.learn.job import TrainingJob
 from tasks.learn.planned import plan_params
 from tasks.scenario import public_copy, scenario_hash, to_yaml
@@ -41,6 +42,7 @@ def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str,
         "n_train_patients": patients["train"],
         "n_test_patients": patients["test"],
     }
+    params |= learnt_params(job.recipe)
     if job.regions:
         params["regions"] = [f"{name}={'+'.join(map(str, part))}" for name, part in job.regions]
     return tags, params

@@ -252,7 +252,8 @@ labels:
 
 # What happens to every image, in this order; docs/imaging.md lists the steps, and `radloop check`
 # says which of them do not suit the modality (CLAHE on CT, for one). `recipe: NAME` takes one that
-# ships: ct-lung, ct-soft-tissue, ct-bone, mr-brain, mr, radiograph, mammogram or ultrasound.
+# ships: ct-lung, ct-soft-tissue, ct-bone, mr-brain, mr, radiograph, mammogram, ultrasound or, for
+# a segmentation, auto: nnU-Net's rules.
 recipe:
   - {clip}
   - {{step: pad_square}}

@@ -13,16 +13,18 @@ Voxels = Annotated[int, Field(ge=1, le=8192)]
 
 
 class CropParameters(Parameters):
-    """A central box of at most ``shape``, or the box of all voxels above ``threshold``."""
+    """A central box of at most ``shape``, or the box of all voxels above ``threshold`` or not 0."""
 
-    shape: tuple[Voxels, Voxels, Voxels] | Literal["foreground"]
+    shape: tuple[Voxels, Voxels, Voxels] | Literal["foreground", "nonzero"]
     threshold: float = 0.0
     margin: int = Field(default=0, ge=0, le=1024)
 
     @model_validator(mode="after")
     def _foreground_only(self) -> "CropParameters":
-        if self.shape != "foreground" and (self.threshold != 0.0 or self.margin != 0):
-            raise ValueError("threshold and margin go with shape: foreground only")
+        if self.shape != "foreground" and self.threshold != 0.0:
+            raise ValueError("threshold goes with shape: foreground only")
+        if not isinstance(self.shape, str) and self.margin != 0:
+            raise ValueError("margin goes with shape: foreground or nonzero only")
         return self
 
 
@@ -78,16 +80,18 @@ def _box(image: Image, start: Shape, shape: Shape, fill: float) -> tuple[Image, 
 
 def _crop(image: Image, params: CropParameters) -> tuple[Image, dict]:
     have = image.array.shape
-    if params.shape != "foreground":
+    if not isinstance(params.shape, str):
         shape = tuple(min(size, wish) for size, wish in zip(have, params.shape, strict=True))
         start = tuple((size - kept) // 2 for size, kept in zip(have, shape, strict=True))
         return _box(image, start, shape, 0)
-    inside = image.array > params.threshold
+    nonzero = params.shape == "nonzero"
+    inside = image.array != 0 if nonzero else image.array > params.threshold
     start, shape = [], []
     for axis in range(3):
         hit = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
         if hit.size == 0:
             detail = f"no voxel is above {params.threshold:g}: lower the threshold of crop"
+            detail = "all voxels are 0: there is nothing to crop to" if nonzero else detail
             raise BadCase("no_foreground", detail)
         low = max(0, int(hit[0]) - params.margin)
         high = min(have[axis], int(hit[-1]) + 1 + params.margin)
@@ -145,7 +149,7 @@ def _invert(array: np.ndarray, trace: dict, linear: bool) -> np.ndarray:
 
 
 def _crop_bounds(params: CropParameters, bounds: Bounds) -> Bounds:
-    if params.shape == "foreground":
+    if isinstance(params.shape, str):
         return tuple((1, high) for _, high in bounds)
     pairs = zip(bounds, params.shape, strict=True)
     return tuple((min(low, size), min(high, size)) for (low, high), size in pairs)
@@ -167,7 +171,7 @@ CROP = Step(
     version=1,
     parameters=CropParameters,
     apply=_crop,
-    by_voxels=lambda params: params.shape == "foreground",
+    by_voxels=lambda params: isinstance(params.shape, str),
     bounds=_crop_bounds,
     **_GEOMETRY,
 )

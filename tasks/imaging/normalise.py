@@ -17,15 +17,20 @@ SMALLEST_SPREAD = 1e-6
 LOW, HIGH = 1.0, 99.0
 """Percentiles that method: percentile brings to 0 and 1 unless said."""
 
+CROPPED = 0.75
+"""Where voxels that are not 0 fill less of the images than this, the others stay 0 (nnU-Net)."""
+
 
 class NormaliseParameters(Parameters):
     """How to scale; mean to p995 are filled from the training cases when method is fingerprint.
 
+    ``auto`` becomes one of the others by nnU-Net's rule: fingerprint for CT; else each image by its
+    own zscore, or by nonzero_zscore where 0 fills more than a quarter of the training images.
     ``mask`` goes with masked_zscore, ``low`` and ``high`` (percentiles) with percentile.
     """
 
     method: Literal[
-        "zscore", "minmax", "fingerprint", "nonzero_zscore", "masked_zscore", "percentile"
+        "zscore", "minmax", "fingerprint", "nonzero_zscore", "masked_zscore", "percentile", "auto"
     ] = "zscore"
     mean: float | None = None
     std: float | None = None
@@ -117,17 +122,35 @@ def _spread(value: float) -> float:
 
 def _needs_fit(params: NormaliseParameters) -> bool:
     fitted = (params.mean, params.std, params.p005, params.p995)
+    if params.method == "auto":
+        return True
     return params.method == "fingerprint" and None in fitted
 
 
 def _fit(params: NormaliseParameters, fingerprint: Fingerprint) -> NormaliseParameters:
+    method = _by_rule(fingerprint) if params.method == "auto" else params.method
+    if method != "fingerprint":
+        return NormaliseParameters(method=method)
     return NormaliseParameters(
-        method=params.method,
+        method=method,
         mean=float(fingerprint.mean),
         std=float(fingerprint.std),
         p005=float(fingerprint.p005),
         p995=float(fingerprint.p995),
     )
+
+
+def _by_rule(fingerprint: Fingerprint) -> str:
+    """Return what ``auto`` means for these training cases."""
+    if fingerprint.modalities == ("CT",):
+        return "fingerprint"
+    if {"CT", ""} & set(fingerprint.modalities) or not fingerprint.modalities:
+        named = ", ".join(name or "not said" for name in fingerprint.modalities) or "not said"
+        raise ValueError(
+            f"normalise: auto must know whether the images are CT, and their modality is {named}; "
+            "choose one modality in the cohort, or say a method"
+        )
+    return "zscore" if fingerprint.inside_share >= CROPPED else "nonzero_zscore"
 
 
 class StoreAsParameters(Parameters):

@@ -101,9 +101,19 @@ def fit(
                     msg = f"recipe step {config.step!r} is fitted on training cases: give a"
                     raise ValueError(f"{msg} fingerprint")
                 params = step.fit(params, fingerprint)
+                _check_scales(config, params, channels)
                 learnt_on.add(fingerprint.case_hash)
         fitted.append(FittedStep(config.step, step.version, params.model_dump(mode="json")))
     return FittedRecipe(tuple(fitted), _one_hash(learnt_on), volume, channels)
+
+
+def _check_scales(config: StepConfig, params: BaseModel, channels: dict[str, Any] | None) -> None:
+    """Refuse one learnt scale for several channels; ``auto`` tells only now whether it is one."""
+    if channels and getattr(params, "method", None) == "fingerprint":
+        raise ValueError(
+            f"recipe step {config.step!r} learns one scale from training images and channels have "
+            "scales of their own: use method: nonzero_zscore"
+        )
 
 
 def _measured(name: str, cases: Sequence[CaseMeasure] | None) -> list[CaseMeasure]:

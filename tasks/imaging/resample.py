@@ -38,10 +38,12 @@ def _choice(default: str) -> Any:
 class ResampleParameters(Parameters):
     """Spacing (z, y, x) in mm, or ``median``: that of the training cases; how to interpolate.
 
+    ``auto`` is nnU-Net's spacing: the median, but thick slices become thinner, see
+    `tasks.cohort.fingerprint.target_spacing`.
     ``thick_axis`` goes with ``order: cubic`` and says what is done along the axis of thick slices.
     """
 
-    spacing: tuple[Millimetres, Millimetres, Millimetres] | Literal["median"]
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | Literal["median", "auto"]
     order: Literal["linear", "cubic"] = _choice("linear")
     thick_axis: Literal["nearest", "linear", "cubic"] = _choice("nearest")
     masks: Literal["nearest", "onehot"] = _choice("nearest")
@@ -239,13 +241,13 @@ def _invert(array: np.ndarray, trace: dict, linear: bool) -> np.ndarray:
 
 
 def _needs_fit(params: ResampleParameters) -> bool:
-    return params.spacing == "median"
+    return isinstance(params.spacing, str)
 
 
 def _fit(params: ResampleParameters, fingerprint: Fingerprint) -> ResampleParameters:
-    return params.model_copy(
-        update={"spacing": tuple(float(mm) for mm in fingerprint.median_spacing)}
-    )
+    auto = params.spacing == "auto"
+    spacing = fingerprint.target_spacing if auto else fingerprint.median_spacing
+    return params.model_copy(update={"spacing": tuple(float(mm) for mm in spacing)})
 
 
 def _any_shape(params: ResampleParameters, bounds: Bounds) -> Bounds:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from tasks.archive.choice import parse_choice
@@ -37,7 +38,9 @@ def source_image(volume: Volume) -> Image:
 
 
 def entry_of(steps: Sequence[StepConfig], volume: dict[str, Any] | None) -> FittedRecipe:
-    """Return what a recipe does before anything is fitted: choose the volume and straighten it.
+    """Return what a recipe does before anything is fitted: choose, straighten, turn the volume.
+
+    Medians of spacings say nothing while axes mean one thing in one image, another in the next.
 
     Parameters
     ----------
@@ -45,4 +48,5 @@ def entry_of(steps: Sequence[StepConfig], volume: dict[str, Any] | None) -> Fitt
     volume : dict, optional
         `cohort.volume` of the scenario.
     """
-    return fit([step for step in steps[:1] if step.step == STRAIGHTEN], None, volume=volume)
+    first = takewhile(lambda step: step.step in (STRAIGHTEN, "reorient"), steps)
+    return fit(tuple(first), None, volume=volume)

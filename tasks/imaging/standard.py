@@ -10,6 +10,12 @@ from typing import Any
 Steps = tuple[dict[str, Any], ...]
 
 STANDARD: Mapping[str, Steps] = {
+    # nnU-Net's preprocessing in its order: intensities before the grid, so that 0 stays 0.
+    "auto": (
+        {"step": "crop", "shape": "nonzero"},
+        {"step": "normalise", "method": "auto"},
+        {"step": "resample", "spacing": "auto", "order": "cubic", "masks": "onehot"},
+    ),
     "ct-lung": (
         {"step": "straighten"},
         {"step": "reorient"},

@@ -8,8 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 MIN_BOTTLENECK = 4
 """Least voxels an axis keeps at the bottom of the network."""
 
@@ -18,12 +16,6 @@ LONE_AXIS = 3
 
 NEAR = 2.0
 """Axes whose spacings are within this ratio are treated alike."""
-
-ANISOTROPY = 3.0
-"""A worst spacing over this multiple of the others makes an axis one of thick slices."""
-
-THICK_PERCENTILE = 10
-"""Percentile of its spacings that an axis of thick slices is brought to, in place of the median."""
 
 BASE_FEATURES = 32
 MOST_FEATURES = {2: 512, 3: 320}
@@ -68,29 +60,6 @@ class Planned:
     topology: Topology
     features: tuple[int, ...]
     batch: int
-
-
-def target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, float, float]:
-    """Return the spacing (z, y, x) in mm to resample a cohort to (rule 2).
-
-    The median, but for an axis of thick slices: that one is brought to the 10th percentile of its
-    spacings, though never finer than the next axis.
-
-    Parameters
-    ----------
-    spacings, shapes : arrays (n, 3)
-        Of the training images, mm and voxels.
-    """
-    spacings = np.asarray(spacings, dtype=float)
-    target = np.median(spacings, axis=0)
-    size = np.median(np.asarray(shapes, dtype=float), axis=0)
-    worst = int(target.argmax())
-    others = [axis for axis in range(3) if axis != worst]
-    thick = target[worst] > ANISOTROPY * target[others].max()
-    if thick and size[worst] * ANISOTROPY < size[others].min():
-        finer = np.percentile(spacings[:, worst], THICK_PERCENTILE)
-        target[worst] = max(finer, target[others].max())
-    return tuple(float(value) for value in target)
 
 
 def pooling(

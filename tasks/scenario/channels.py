@@ -40,9 +40,16 @@ def channel_misfits(
         step = find_step(config.step)
         if config.step == STRAIGHTEN:
             found.append("recipe: straighten is for one series; channels need upright stacks")
-        elif step.replay is None and step.needs_fit(config.parameters()):
+        elif step.replay is None and _one_scale(config):
             found.append(
                 f"recipe: {config.step} learns one scale from training images and channels have "
                 "scales of their own; use a step that needs no fit, e.g. normalise: nonzero_zscore"
             )
     return found
+
+
+def _one_scale(config: StepConfig) -> bool:
+    """Say whether a step learns a scale; what ``auto`` chooses is known after the fit alone."""
+    params = config.parameters()
+    chosen_later = getattr(params, "method", None) == "auto"
+    return find_step(config.step).needs_fit(params) and not chosen_later

@@ -160,4 +160,5 @@ def _fingerprint(case: OrderCase, entry: FittedRecipe) -> CaseFingerprint:
     if entry.steps:
         image, traces = apply(entry, image)
         mask = None if mask is None else replay(entry, traces, Image(mask, volume.affine)).array
-    return case_fingerprint(image.array, image.affine, mask, case.case_id)
+    modality = str(image.facts.get("modality") or "")
+    return case_fingerprint(image.array, image.affine, mask, case.case_id, modality)

@@ -1,11 +1,13 @@
 """A fingerprint says what the training cases have in common, whatever their order."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cohort.fingerprint import case_fingerprint, merge
+from tasks.cohort.fingerprint import Fingerprint, case_fingerprint, merge, target_spacing
 
 SPACED = np.diag([3.0, 0.5, 0.7, 1.0])
 
@@ -76,3 +78,50 @@ def test_what_cannot_be_used_is_refused_with_the_number():
         case_fingerprint(np.ones((1, 2, 2)), np.eye(4), np.ones((1, 2, 3)))
     with pytest.raises(ValueError, match="1 foreground voxels are not finite"):
         case_fingerprint(np.array([[[1.0, np.nan]]]), np.eye(4))
+
+
+def test_thick_slices_are_brought_to_a_tenth_of_their_spacings():
+    # The spleen of the Decathlon: a median of 5 mm becomes 1.6 mm, planes keep their median.
+    spacings = np.array([[z, 0.793, 0.793] for z in (1.5, *[1.6] * 5, *[5.0] * 20, *[7.5] * 4)])
+    shapes = np.tile([90, 512, 512], (len(spacings), 1))
+    assert target_spacing(spacings, shapes) == pytest.approx((1.6, 0.793, 0.793))
+
+
+@pytest.mark.parametrize(
+    ("spacing", "size"),
+    [((2.0, 0.9, 0.9), (90, 512, 512)), ((5.0, 0.8, 0.8), (400, 512, 512))],
+    ids=["not three times as thick", "as many slices as pixels"],
+)
+def test_other_cohorts_are_brought_to_their_median(spacing, size):
+    spacings = np.array([spacing, np.array(spacing) * 0.8, np.array(spacing) * 1.3])
+    assert target_spacing(spacings, np.tile(size, (3, 1))) == pytest.approx(spacing)
+
+
+def test_thick_slices_never_become_finer_than_the_planes():
+    spacings = np.array([[0.5, 0.8, 0.8], *[[6.0, 0.8, 0.8]] * 4])
+    assert target_spacing(spacings, np.tile([40, 512, 512], (5, 1)))[0] >= 0.8
+
+
+def _slab(thick, share, number):
+    """A case of 20 slices ``thick`` mm thick, of whose rows a ``share`` is not 0."""
+    image = np.zeros((20, 100, 100))
+    image[:, : round(100 * share)] = 7
+    return case_fingerprint(image, np.diag([thick, 1, 1, 1]), None, f"{number}", "MR")
+
+
+def test_the_merge_says_what_nnunet_plans_from():
+    merged = merge([_slab(t, s, n) for n, (t, s) in enumerate([(4, 0.8), (6, 0.7), (6, 0.9)])])
+    assert merged.target_spacing == pytest.approx((np.percentile([4, 6, 6], 10), 1, 1))
+    assert merged.median_spacing == (6, 1, 1)
+    assert merged.median_inside == (20, 80, 100)
+    assert merged.inside_share == pytest.approx(0.8)
+    assert merged.modalities == ("MR",)
+
+
+def test_an_image_of_zeros_is_inside_as_a_whole():
+    assert case_fingerprint(np.zeros((2, 3, 4)), np.eye(4)).inside == (2, 3, 4)
+
+
+def test_a_fingerprint_comes_back_from_json():
+    merged = merge([_case(1), _case(2)])
+    assert Fingerprint.from_dict(json.loads(json.dumps(merged.to_dict()))) == merged

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.normalise import NORMALISE, NormaliseParameters
 from tasks.imaging.step import Image
@@ -56,3 +57,33 @@ def test_parameters_that_came_later_do_not_change_the_ids_of_older_recipes():
         "level": None,
         "width": None,
     }
+
+
+def seen(modalities, inside=1.0):
+    numbers = ((2.0, 1.0, 1.0), (10, 20, 20), 40.0, 60.0, -200.0, 300.0, 4, "f" * 32)
+    return Fingerprint(*numbers, inside_share=inside, modalities=modalities)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "inside", "method"),
+    [
+        (("CT",), 0.4, "fingerprint"),
+        (("MR",), 0.76, "zscore"),
+        (("MR",), 0.74, "nonzero_zscore"),
+        (("MR", "PT"), 1.0, "zscore"),
+    ],
+)
+def test_auto_follows_nnunet(modalities, inside, method):
+    found = NORMALISE.fit(NormaliseParameters(method="auto"), seen(modalities, inside))
+    assert found.method == method
+    assert not NORMALISE.needs_fit(found)
+    if method == "fingerprint":
+        assert (found.mean, found.std, found.p005, found.p995) == (40, 60, -200, 300)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "said"), [(("",), "not said"), (("CT", "MR"), "CT, MR"), ((), "not said")]
+)
+def test_auto_does_not_guess_whether_images_are_ct(modalities, said):
+    with pytest.raises(ValueError, match=f"modality is {said}; choose one"):
+        NORMALISE.fit(NormaliseParameters(method="auto"), seen(modalities))

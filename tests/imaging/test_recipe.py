@@ -27,6 +27,7 @@ pads_and_crops = st.one_of(
     sizes.map(lambda shape: {"step": "pad", "multiple_of": list(shape)}),
     st.just({"step": "pad_square"}),
     st.integers(0, 3).map(lambda n: {"step": "crop", "shape": "foreground", "margin": n}),
+    st.integers(0, 3).map(lambda n: {"step": "crop", "shape": "nonzero", "margin": n}),
 )
 any_geometry = st.one_of(
     pads_and_crops,
@@ -215,7 +216,8 @@ def test_traces_of_another_image_are_refused():
         ({"step": "window", "name": "lung", "level": 3}, "either name or both"),
         ({"step": "clip", "low": 3, "high": 3}, "low 3 must be below high 3"),
         ({"step": "percentile_clip", "low": 60, "high": 40}, "low 60 must be below high 40"),
-        ({"step": "crop", "shape": [1, 2, 3], "margin": 2}, "go with shape: foreground only"),
+        ({"step": "crop", "shape": [1, 2, 3], "margin": 2}, "goes with shape: foreground or"),
+        ({"step": "crop", "shape": "nonzero", "threshold": 2}, "goes with shape: foreground only"),
         ({"step": "normalise", "method": "magic"}, "zscore"),
         ({"step": "normalise", "method": "masked_zscore"}, "it needs one"),
         ({"step": "normalise", "mask": "brain"}, "goes with method: masked_zscore"),

@@ -1,5 +1,7 @@
 """Standard recipes: each fits its own modality, from the first step to the last."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,10 @@ from tasks.imaging.steps import missing_masks, parse_steps
 from tests.imaging.masks import phantoms
 
 FINGERPRINT = Fingerprint((3.0, 2.0, 2.0), (20, 90, 90), 40.0, 60.0, -200.0, 300.0, 4, "f" * 32)
+FINGERPRINT = replace(FINGERPRINT, target_spacing=(3.0, 2.0, 2.0), modalities=("MR",))
 
 MODALITY = {
+    "auto": "MR",
     "ct-lung": "CT", "ct-soft-tissue": "CT", "ct-bone": "CT", "mr-brain": "MR", "mr": "MR",
     "radiograph": "DX", "mammogram": "MG", "ultrasound": "US",
 }  # fmt: skip
@@ -37,7 +41,7 @@ def picture_of(name):
         return phantoms.head()[0]
     if name == "mammogram":
         return phantoms.mammogram()[0]
-    if name == "mr":
+    if name in ("mr", "auto"):
         return Image(phantoms.head()[0].array, phantoms.head()[0].affine, facts={"modality": "MR"})
     return plane(MODALITY[name])
 
@@ -76,5 +80,5 @@ def test_an_image_goes_through_and_an_answer_comes_back(name):
 def test_an_unknown_name_is_told_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'ct-lung'"):
         standard("ct_lung")
-    with pytest.raises(ValueError, match="there are ct-lung"):
+    with pytest.raises(ValueError, match="there are auto, ct-lung"):
         standard("zzz")

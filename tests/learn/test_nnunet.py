@@ -12,7 +12,6 @@ from tasks.learn.nnunet import (
     feature_values,
     plan_shape,
     pooling,
-    target_spacing,
     widths,
 )
 
@@ -71,28 +70,6 @@ def test_the_prostate_is_looked_at_in_its_planes_first():
 def test_a_lone_axis_needs_twelve_voxels_to_be_halved():
     assert pooling((4, 4, 11), (1, 1, 1), 3).strides == ()
     assert pooling((4, 4, 12), (1, 1, 1), 3).strides == ((1, 1, 2),)
-
-
-def test_thick_slices_are_brought_to_a_tenth_of_their_spacings():
-    # The spleen of the Decathlon: a median of 5 mm becomes 1.6 mm, planes keep their median.
-    spacings = np.array([[z, 0.793, 0.793] for z in (1.5, *[1.6] * 5, *[5.0] * 20, *[7.5] * 4)])
-    shapes = np.tile([90, 512, 512], (len(spacings), 1))
-    assert target_spacing(spacings, shapes) == pytest.approx((1.6, 0.793, 0.793))
-
-
-@pytest.mark.parametrize(
-    ("spacing", "size"),
-    [((2.0, 0.9, 0.9), (90, 512, 512)), ((5.0, 0.8, 0.8), (400, 512, 512))],
-    ids=["not three times as thick", "as many slices as pixels"],
-)
-def test_other_cohorts_are_brought_to_their_median(spacing, size):
-    spacings = np.array([spacing, np.array(spacing) * 0.8, np.array(spacing) * 1.3])
-    assert target_spacing(spacings, np.tile(size, (3, 1))) == pytest.approx(spacing)
-
-
-def test_thick_slices_never_become_finer_than_the_planes():
-    spacings = np.array([[0.5, 0.8, 0.8], *[[6.0, 0.8, 0.8]] * 4])
-    assert target_spacing(spacings, np.tile([40, 512, 512], (5, 1)))[0] >= 0.8
 
 
 @given(
