@@ -7,7 +7,8 @@ from typing import Any
 from flows.commands.run import tell_training
 from flows.commands.start import mlflow_page
 from flows.console import heading
-from flows.demo_scenarios import Part, parts_of
+from flows.demo_pairing import fuse_paired
+from flows.demo_scenarios import PAIRED, Part, parts_of
 from flows.home import Home
 from flows.predict import predict
 from flows.retrain import retrain
@@ -34,13 +35,16 @@ def demo(home: Home, only: str | None) -> int:
     """
     parts = parts_of(only)
     started = time.monotonic()
-    trained = [_run(home, part) for part in parts]
-    _close(home, any(trained), time.monotonic() - started)
+    trained = {part.scenario: _run(home, part) for part in parts}
+    together = PAIRED.get(only or "", ())
+    if together and all(trained[name] for name in together):
+        fuse_paired(home, {name: trained[name] for name in together})
+    _close(home, any(trained.values()), time.monotonic() - started)
     return 0
 
 
-def _run(home: Home, part: Part) -> bool:
-    """Run the loop for one scenario; False when it had its model already."""
+def _run(home: Home, part: Part) -> dict[str, Any]:
+    """Run the loop for a scenario; return its training, empty when it had its model already."""
     scenario = home.scenario(part.scenario)
     word = "SYNTHETIC data, says nothing about patients" if scenario.synthetic else "real patients"
     heading(f"{scenario.title} ({word})")
@@ -48,10 +52,10 @@ def _run(home: Home, part: Part) -> bool:
     folder.parent.mkdir(exist_ok=True)
     found = retrain(part.scenario, home.source(str(part.source.data(folder))).alias)
     if found["state"] == "nothing new":
-        return False
+        return {}
     tell_training(home, scenario, found["train"])
     _predict(home, part, folder, found["train"])
-    return True
+    return found["train"]
 
 
 def _predict(home: Home, part: Part, folder: Path, trained: dict[str, Any]) -> None:
@@ -61,7 +65,8 @@ def _predict(home: Home, part: Part, folder: Path, trained: dict[str, Any]) -> N
 
     name = part.scenario
     if get_alias(tracker_for(home, name), name, "champion") is None:
-        print(f"refused, because there is no champion to apply: {trained.get('reason', '')}")
+        print(f"refused, because {trained.get('reason', '').partition(': ')[2]}")
+        print("there is no champion, so nothing is applied to new cases")
         return
     place = part.source.new_data(folder)
     again = place == part.source.data(folder)

@@ -12,6 +12,8 @@ from tasks.errors import RadloopError
 from tasks.learn.wisconsin import wisconsin_table
 from tasks.phantom.write import write_limb_archive
 from tasks.phantom.write_brain import write_brain_archive
+from tasks.phantom.write_breast import write_breast_archive
+from tasks.phantom.write_wrist import write_wrist_archive
 
 SEED = 7
 """Of the patients that are learned from; those that come later have the next one."""
@@ -90,6 +92,10 @@ _LIMB = Part(
 )
 _TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
 _BRAIN = Part("demo-brain", Drawn(write_brain_archive, 40, 4), "brain")
+_WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")
+_BREASTS = Drawn(write_breast_archive, 320, 8)
+_BREAST = Part("demo-ultrasound", _BREASTS, "breast")
+_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast")
 
 TOUR = (_TABLE, _LIMB)
 """What is shown when nothing is asked for."""
@@ -97,11 +103,19 @@ TOUR = (_TABLE, _LIMB)
 DEMOS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
     {
         "brain-tumour": (_BRAIN,),
-        "breast-cancer": (_TABLE,),
+        "breast-cancer": (_TABLE, _BREAST),
+        "fracture": (_WRIST,),
+        "breast-outline": (_OUTLINE,),
         "demo-limb": (_LIMB,),
     }
 )
 """Name -> scenarios, in the order in which they run."""
+
+
+PAIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"breast-cancer": ("demo-ultrasound", "breast-cancer")}
+)
+"""Demonstration -> scenarios whose chosen candidates are fused at its end."""
 
 
 def parts_of(name: str | None) -> tuple[Part, ...]:

@@ -23,6 +23,7 @@ from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking
+from tasks.serve.baseline import Baseline
 from tasks.serve.beside import beside_members
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
 from tasks.serve.comparing import run_url
@@ -56,6 +57,7 @@ def decide_and_register(
     figures: Sequence[Mapping[str, str]],
     uses: int,
     header: str | None,
+    baseline: Baseline | None,
     guards: Guarded,
     left_out: Sequence[Group],
     sections: Mapping[str, Sequence[Mapping[str, Any]]],
@@ -73,6 +75,10 @@ def decide_and_register(
     )
     if unscored:
         verdict = replace(verdict, verdict="undecidable", action="ask", reason=unscored)
+    if scenario.gate.beat_baseline and baseline and not baseline.beaten:
+        verdict = replace(
+            verdict, verdict="refuse", action="refuse", reason=f"Refused: {baseline.sentence}"
+        )
     missed = len(job.units("test")) - len(scores.case_ids)
     warning = f"{missed} test {job.unit_word} could not be judged and are in no figure"
     facts = ReportFacts(
@@ -90,6 +96,8 @@ def decide_and_register(
         ),
         trials=trial_table(outcomes),
         fusions=beside_members(job, outcomes, scenario.evaluate),
+        baseline=baseline and baseline.sentence,
+        baselines=baseline.rows if baseline else (),
         test={"challenger": test, "champion": champion_test},
         gate=verdict.to_dict(),
         operating_point=operating_point(ready, spec),
@@ -162,6 +170,8 @@ def decide_and_register(
             o.name: {name: (i.value, i.lo, i.hi) for name, i in o.figures.items()} for o in outcomes
         },
         "report": str(kept),
+        "baseline": baseline and baseline.sentence,
+        "beats_baseline": baseline and baseline.beaten,
     }
 
 

@@ -48,6 +48,7 @@ from tasks.learn.job import (
 from tasks.learn.left_out import leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
+from tasks.serve.baseline import beside_baseline
 from tasks.serve.outcome import (
     CandidateOutcome,
     Scores,
@@ -310,6 +311,7 @@ def conclude(
             figures=figures,
             uses=uses,
             header=header_sentence(outcomes, chosen_name, primary),
+            baseline=beside_baseline(outcomes, chosen_name, ready.scenario.evaluate),
             guards=guards,
             left_out=left_out,
             sections=sections_of(probes),

@@ -110,6 +110,10 @@ def new(args: argparse.Namespace) -> None:
     say(f"read it, change what is not meant, then `radloop check {args.name}`")
 
 
+NAMELESS = {"fracatlas": "FracAtlas", "busi": "BUSI"}
+"""Data sets whose pictures do not even say which are of one patient."""
+
+
 def map_images(args: argparse.Namespace) -> None:
     """Write whose the pictures of a public data set are, beside its tables."""
     from tasks.archive.sources import MAPPING_NAME
@@ -126,9 +130,15 @@ def map_images(args: argparse.Namespace) -> None:
     beside.replace(path)
     patients = len({line.patient for line in lines})
     print(f"{path}: {len(lines):,} pictures of {patients:,} patients")
-    if args.layout == "fracatlas":
-        print("FracAtlas names no patients: each picture counts as a patient of its own, so two")
-        print("pictures of one person may stand on both sides of a split; figures may be too good")
+    if args.layout in NAMELESS:
+        print(f"{NAMELESS[args.layout]} names no patients: each picture counts as a patient of its")
+        print("own, so two pictures of one person may stand on both sides of a split; figures may")
+        print("be too good")
+    if args.layout == "busi":
+        from tasks.labels.busi import write_masks
+
+        masks = args.folder.resolve().with_name(f"{args.folder.resolve().name}-masks")
+        print(f"{masks}: {write_masks(args.folder, masks):,} masks")
 
 
 def check(args: argparse.Namespace) -> int:

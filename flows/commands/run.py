@@ -185,6 +185,8 @@ def tell_training(home: Home, scenario: Any, found: dict[str, Any]) -> None:
     heading(f"{found['chosen']} on the test edition")
     print_figures(found["test"])
     print(f"gate: {found['verdict']}. {found['reason']}")
+    if found.get("baseline"):
+        print(f"baseline: {found['baseline']}")
     tracker = tracker_for(home, scenario.name)
     base = mlflow_page(home.settings)
     print(f"run       {run_url(base, tracker, found['run_id'])}")

@@ -137,6 +137,8 @@ class EvaluateConfig(MaskConfig):
     seed: int = Field(0, ge=0)
     random_labels: int | None = Field(None, ge=0, le=100)
     """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
+    baseline: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
+    """Candidates that stand for the classical way; beside a network those of measured features."""
     leave_one_out: str | None = None
     """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
 

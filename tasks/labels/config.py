@@ -25,6 +25,11 @@ PUBLIC: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "classes": ("normal", "fracture"),
             "positive": "fracture",
         },
+        "busi": {
+            "join": "accession",
+            "classes": ("benign", "malignant"),
+            "positive": "malignant",
+        },
         "rsna_pneumonia": {
             "join": "patient",
             "classes": ("no_opacity", "opacity"),
@@ -59,7 +64,15 @@ class LabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[
-        "table", "decathlon", "masks", "column", "mura", "fracatlas", "grazpedwri", "rsna_pneumonia"
+        "table",
+        "decathlon",
+        "masks",
+        "column",
+        "mura",
+        "fracatlas",
+        "grazpedwri",
+        "busi",
+        "rsna_pneumonia",
     ]
     """A table of its own, the masks of a Decathlon folder, masks in a folder by name, a column of
     the cases' table, or the tables of a public data set, which need no other key."""

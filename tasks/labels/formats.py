@@ -1,4 +1,4 @@
 """Names the command line offers; without pydantic, so that `--help` answers at once."""
 
-MAPPED = ("mura", "fracatlas", "grazpedwri")
+MAPPED = ("mura", "fracatlas", "grazpedwri", "busi")
 """Public data sets whose pictures do not say whose they are: `radloop map` writes it down."""

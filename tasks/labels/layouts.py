@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from tasks.archive.mapping import FACTS, OPTIONAL
-from tasks.labels import fracatlas, grazpedwri, mura, rsna_pneumonia
+from tasks.labels import busi, fracatlas, grazpedwri, mura, rsna_pneumonia
 from tasks.labels.public import FileLabels, ImageLine, ReadFile
 
 LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
@@ -15,6 +15,7 @@ LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
         "mura": mura,
         "fracatlas": fracatlas,
         "grazpedwri": grazpedwri,
+        "busi": busi,
         "rsna_pneumonia": rsna_pneumonia,
     }
 )

@@ -220,6 +220,12 @@ def _label_misfits(scenario: Scenario) -> list[str]:
     if labels.positive is not None and labels.positive not in labels.classes:
         found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
     found += _unit_misfits(scenario)
+    names = [candidate.name for candidate in scenario.candidates]
+    found += [
+        f"evaluate.baseline: {name!r} is no candidate; there are {', '.join(names)}"
+        for name in scenario.evaluate.baseline
+        if name not in names
+    ]
     if scenario.evaluate.measures_masks != (scenario.task == "segmentation"):
         wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
         found.append(

@@ -88,6 +88,10 @@ class ReportFacts:
         Rows of what searches tried, all with the same keys.
     fusions : sequence of mappings, optional
         Rows of each fusion beside its members, all with the same keys.
+    baseline : str, optional
+        Whether the chosen candidate beats the classical baseline, in a sentence.
+    baselines : sequence of mappings, optional
+        Rows of the chosen candidate beside each classical one, all with the same keys.
     test : mapping, optional
         ``challenger`` and ``champion``, or whoever was scored: {metric: figure} or None.
     gate : mapping, optional
@@ -131,6 +135,8 @@ class ReportFacts:
     candidates: tuple[Mapping[str, Any], ...] | None = None
     trials: tuple[Mapping[str, Any], ...] = ()
     fusions: tuple[Mapping[str, Any], ...] = ()
+    baseline: str | None = None
+    baselines: tuple[Mapping[str, Any], ...] = ()
     test: Mapping[str, Mapping[str, Any] | None] | None = None
     gate: Mapping[str, Any] | None = None
     operating_point: Mapping[str, Any] | None = None

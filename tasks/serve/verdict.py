@@ -45,6 +45,8 @@ class GateConfig(BaseModel):
     undecidable: Literal["refuse", "promote", "ask"] = "refuse"
     guards: tuple[Guard, ...] = ()
     subgroups: tuple[SubgroupRule, ...] = ()
+    beat_baseline: bool = Field(False, exclude_if=lambda value: not value)
+    """Refuse what is not shown to beat the classical baseline, see `tasks.serve.baseline`."""
     min_patients: int = Field(10, ge=2)
     """Fewer patients decide nothing, whatever the interval: rare failures stay unseen."""
     bootstrap: int = Field(2000, ge=200, le=100_000)

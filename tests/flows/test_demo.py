@@ -65,5 +65,5 @@ def test_a_drawing_that_was_stopped_is_drawn_again(tmp_path):
 
 def test_an_unknown_demo_names_those_there_are():
     assert parts_of(None) == TOUR
-    with pytest.raises(RadloopError, match=r"brain-tumour, .*demo-limb, not lung"):
+    with pytest.raises(RadloopError, match=r"brain-tumour, .*fracture, .*demo-limb, not lung"):
         parts_of("lung")

@@ -12,11 +12,13 @@ from tasks.archive.catalog import label_rows, latest_label_set, open_catalog
 from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
 from tasks.archive.mapping import parse_mapping_table
-from tasks.archive.sources import resolve_source
+from tasks.archive.picture import read_picture
+from tasks.archive.sources import FileRef, resolve_source
 from tasks.archive.vault import open_vault, project_key
 from tasks.cohort.select import CohortConfig, select
 from tasks.labels import grazpedwri, mura, rsna_pneumonia
 from tasks.labels.attach import attach_labels
+from tasks.labels.case_mask import read_labels as read_labels_of
 from tasks.labels.config import PUBLIC, LabelConfig, label_set_name
 from tasks.labels.layouts import LAYOUTS, mapping_text, read_labels
 from tests.archive.made_dicom import slice_file
@@ -80,7 +82,22 @@ def make_grazpedwri(root) -> None:
         _picture(root / f"images_part{n % 2 + 1}" / f"{row.partition(',')[0]}.png", n)
 
 
-MAKERS = {"mura": make_mura, "fracatlas": make_fracatlas, "grazpedwri": make_grazpedwri}
+def make_busi(root) -> None:
+    for n, name in enumerate(("normal", "benign", "malignant", "malignant")):
+        picture = root / name / f"{name} ({n}).png"
+        _picture(picture, n)
+        with Image.open(picture) as opened:
+            size = opened.size
+        for part, left in (("_mask", 0), ("_mask_1", 3)) if n == 2 else (("_mask", 0),):
+            mask = np.zeros(size[::-1], np.uint8)
+            mask[1:3, left : left + 2] = 255 * (n > 0)
+            Image.fromarray(mask).save(picture.with_name(f"{picture.stem}{part}.png"))
+
+
+MAKERS = {
+    "mura": make_mura, "fracatlas": make_fracatlas, "grazpedwri": make_grazpedwri,
+    "busi": make_busi,
+}  # fmt: skip
 
 
 class Loop:
@@ -143,6 +160,41 @@ def test_a_public_set_goes_from_its_folder_to_a_labelled_cohort(
     assert {name: found.count(name) for name in set(found)} == targets
     assert len({case.patient_key for case in cohort.cases}) == patients
     assert cohort.unmatched == 0
+
+
+@pytest.mark.parametrize("made", ["busi"], indirect=True)
+def test_busi_gives_classes_by_folder_and_masks_on_the_grid_of_their_pictures(
+    loop, made, tmp_path, capsys
+):
+    _, root = made
+    assert main(["map", "busi", str(root), "--home", str(tmp_path / "home")]) == 0
+    printed = capsys.readouterr().out
+    assert "4 pictures of 4 patients" in printed
+    assert "BUSI names no patients" in printed
+    assert "set-masks: 4 masks" in printed
+    _, report, cohort = loop.take(root, "busi")
+    assert sorted(cohort.targets.values()) == ["benign", "malignant", "malignant"]
+    assert [reason for _, reason in report.unmatched] == ["the label is none of benign, malignant"]
+    config = LabelConfig(format="masks", file="../set-masks", join="accession", classes=("mass",))
+    source = resolve_source(str(root), "here")
+    attach_labels(source, config, loop.names, loop.catalog, loop.vault)
+    sets = {"here": latest_label_set(loop.catalog, "here", label_set_name(config))}
+    outlined = select(loop.catalog, CohortConfig(kind="picture"), config, sets)
+    assert len(outlined.masks) == 4
+    mask = tmp_path / "set-masks" / "malignant (2).nii.gz"
+    like = read_picture((root / "malignant" / "malignant (2).png").read_bytes(), None)
+    found = read_labels_of(FileRef(str(mask), None, "", mask.stat().st_size), like)
+    assert sorted(set(np.flatnonzero(found[0].any(0)))) == [0, 1, 3, 4], "the union of two masks"
+    empty = tmp_path / "set-masks" / "normal (0).nii.gz"
+    assert not read_labels_of(FileRef(str(empty), None, "", empty.stat().st_size), like).any()
+
+
+def test_busi_says_which_folder_is_missing(tmp_path):
+    make_busi(tmp_path)
+    for path in (tmp_path / "benign").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="the folder benign of BUSI holds no PNG"):
+        mapping_text("busi", tmp_path)
 
 
 def test_all_views_of_a_study_share_its_label_and_a_patient_its_side(loop, tmp_path):

@@ -1,0 +1,102 @@
+"""The chosen model beside the classical baseline: a paired test, and one sentence for people.
+
+A network is worth its price only where it beats what measured features and a forest reach on the
+same patients.  Both are judged out of fold, so that the test edition is spent on one model alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.evaluate.choose import choose_challenger
+from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.config import EvaluateConfig
+from tasks.serve.outcome import CandidateOutcome
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What is said of the classical baseline."""
+
+    sentence: str
+    beaten: bool
+    """Whether the lower 97.5 % bound of the paired difference lies above 0."""
+    rows: tuple[dict[str, Any], ...] = ()
+    """One row a baseline: both figures out of fold, and their difference."""
+
+
+def baselines(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> list[str]:
+    """Return which candidates stand for the classical way: those named, else measured features.
+
+    Without a network there is nothing that measured features would be the baseline of.
+    """
+    if config.baseline:
+        return list(config.baseline)
+    learned = any(outcome.kind in ("network", "fusion") for outcome in outcomes)
+    return [o.name for o in outcomes if learned and o.kind == "tabular"]
+
+
+def beside_baseline(
+    outcomes: Sequence[CandidateOutcome], chosen: str, config: EvaluateConfig
+) -> Baseline | None:
+    """Compare the chosen candidate with each classical one on the same patients, out of fold.
+
+    Parameters
+    ----------
+    outcomes : sequence of CandidateOutcome
+    chosen : str
+        Name of the chosen one.
+    config : EvaluateConfig
+        With ``primary``, and ``baseline`` where the classical ones are named.
+
+    Returns
+    -------
+    Baseline or None
+        None where no candidate stands for the classical way.
+    """
+    names, metric = baselines(outcomes, config), config.primary
+    if not names:
+        return None
+    by_name = {outcome.name: outcome for outcome in outcomes}
+    best = choose_challenger({name: by_name[name].figures for name in names}, metric)
+    if chosen in names:
+        told = _words(by_name[chosen].figures[metric], metric)
+        return Baseline(
+            f"The classical baseline {chosen} was chosen itself ({told}): nothing else did better.",
+            beaten=False,
+        )
+    ours, rows, gaps = by_name[chosen], [], {}
+    for name in names:
+        theirs = by_name[name]
+        gap = gaps[name] = paired_metric(
+            ours.scores,
+            theirs.scores,
+            metric,
+            thresholds=(ours.threshold, theirs.threshold),
+            replicates=config.bootstrap,
+            seed=config.seed,
+        )
+        rows.append(
+            {
+                "chosen": chosen,
+                f"{metric} of the chosen": ours.figures[metric],
+                "classical": name,
+                f"{metric} of the classical": theirs.figures[metric],
+                "better by": (gap.value, gap.lo, gap.hi),
+                "p": f"{gap.p_value:.3g}",
+                "test": gap.test,
+            }
+        )
+    gap, beaten = gaps[best], gaps[best].lo > 0
+    verb = "beats" if beaten else "is not shown to beat"
+    sentence = (
+        f"Out of fold, {chosen} {verb} the classical baseline {best}: {metric} "
+        f"{ours.figures[metric].value:.3f} against {by_name[best].figures[metric].value:.3f}, "
+        f"better by {gap.value:+.3f} (95 % interval {gap.lo:+.3f} to {gap.hi:+.3f}, {gap.test}, "
+        f"p {gap.p_value:.2g}, {gap.n_patients} patients)."
+    )
+    return Baseline(sentence, bool(beaten), tuple(rows))
+
+
+def _words(figure: Any, metric: str) -> str:
+    return f"{metric} {figure.value:.3f} [{figure.lo:.3f}, {figure.hi:.3f}]"

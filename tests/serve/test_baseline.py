@@ -1,0 +1,62 @@
+"""A network beside what measured features reach, in words that follow from a paired test."""
+
+import numpy as np
+import pytest
+
+from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.table import metric_table
+from tasks.serve.baseline import baselines, beside_baseline
+from tasks.serve.outcome import CandidateOutcome
+from tests.evaluate.cases import two
+
+CONFIG = EvaluateConfig(bootstrap=200)
+TRUTH = np.arange(200) % 2
+
+
+def outcome(name: str, kind: str, noise: float) -> CandidateOutcome:
+    rng = np.random.default_rng(len(name))
+    scores = two(TRUTH, 1 / (1 + np.exp(-(2 * TRUTH - 1 + rng.normal(0, noise, 200)))))
+    figures = metric_table(scores, 0.5, replicates=200)
+    return CandidateOutcome(name, kind, scores, 0.5, {"method": "none"}, figures, ())
+
+
+GOOD, POOR = outcome("cnn", "network", 0.6), outcome("cnn", "network", 3.0)
+CLASSICAL = outcome("forest", "tabular", 3.5), outcome("svm-rbf", "tabular", 2.0)
+HEADER = outcome("header-only", "header", 9.0)
+
+
+def test_a_network_that_is_clearly_better_beats_the_best_of_the_classical_ones():
+    found = beside_baseline((GOOD, *CLASSICAL, HEADER), "cnn", CONFIG)
+    assert found.beaten
+    assert "cnn beats the classical baseline svm-rbf: auroc" in found.sentence
+    assert "paired DeLong" in found.sentence
+    assert [row["classical"] for row in found.rows] == ["forest", "svm-rbf"]
+    assert all(row["better by"][0] > 0 for row in found.rows)
+
+
+def test_one_that_is_not_better_does_not():
+    found = beside_baseline((POOR, *CLASSICAL), "cnn", CONFIG)
+    assert not found.beaten
+    assert "is not shown to beat the classical baseline svm-rbf" in found.sentence
+
+
+def test_a_classical_one_that_was_chosen_beats_nothing():
+    found = beside_baseline((POOR, *CLASSICAL), "svm-rbf", CONFIG)
+    assert not found.beaten
+    assert "svm-rbf was chosen itself" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "named", "expected"),
+    [
+        ((GOOD, *CLASSICAL, HEADER), (), ["forest", "svm-rbf"]),
+        (CLASSICAL, (), []),
+        (CLASSICAL, ("forest",), ["forest"]),
+        ((GOOD, HEADER), (), []),
+    ],
+)
+def test_who_stands_for_the_classical_way(outcomes, named, expected):
+    config = EvaluateConfig(bootstrap=200, baseline=named)
+    assert baselines(outcomes, config) == expected
+    if not expected:
+        assert beside_baseline(outcomes, outcomes[0].name, config) is None
