@@ -164,7 +164,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
     """
     from flows.planned import forecast_plans
 
-    cohort, _ = choose(home, scenario, source)
+    cohort, label_sets = choose(home, scenario, source)
     known = assignments(home.catalog, split_id(scenario.name, scenario.split))
     fresh = proposed_sides(home, scenario, cohort, known, source) if cohort.cases else []
     sides = {**known, **{row.patient_key: row for row in fresh}}
@@ -189,7 +189,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         "notes": [
             *no_cases(cohort),
             *_work(home, scenario, cohort),
-            *forecast_plans(home, scenario, cohort, sides),
+            *forecast_plans(home, scenario, cohort, sides, label_sets=label_sets),
             *advice(scenario.recipe, modalities(cohort.cases)),
             *(p.text for p in found if p.level != "error"),
         ],

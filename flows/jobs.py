@@ -1,6 +1,6 @@
 """What a training depends on, gathered from catalog, store and scenario."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from tasks.imaging.recipe import FittedRecipe
 from tasks.learn.dataset import OPEN_PARTS
 from tasks.learn.detector_plan import box_sizes
 from tasks.learn.job import JobCase, TrainingJob, typical_image
-from tasks.store.read import Part, open_part
+from tasks.store.read import open_part
 from tasks.store.schema import recipe_id
 
 
@@ -111,7 +111,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
                 labels |= {c: rows[p] for c, p in found.items()}
     classifies = ready.scenario.task == "classification"
     finds = ready.scenario.task == "detection"
-    open_labels = lru_cache(OPEN_PARTS)(partial(open_part, home.settings.store_root))
+    opened = lru_cache(OPEN_PARTS)(partial(open_part, home.settings.store_root))
     firsts = first_of_study(ready.cohort.cases) if ready.scenario.evaluate.join else {}
     cases = []
     for case in ready.cohort.cases:
@@ -138,18 +138,11 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
                 label_part_digest=label and label.digest,
                 facts=dict(case.facts),
                 features=measured.get(case.case_id, {}),
-                boxes=boxes_of(open_labels, label, case.case_id) if finds else (),
+                boxes=opened(label.path, label.digest).boxes(case.case_id) if finds else (),
                 study=firsts.get(case.case_id),
             )
         )
     return cases
-
-
-def boxes_of(
-    opened: Callable[[str, str], Part], label: PartRow, case_id: str
-) -> tuple[tuple[float, ...], ...]:
-    """Return the boxes of a case in the patient, as its label part keeps them."""
-    return tuple(map(tuple, opened(label.path, label.digest).info(case_id).facts["boxes"]))
 
 
 def leave_out(scenario: Any) -> tuple[str, ...]:

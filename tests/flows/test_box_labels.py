@@ -154,6 +154,10 @@ def test_nothing_is_to_do_again_and_check_counts_findings(wrists):
     told = forecast(wrists.home, wrists.home.scenario("breaks"))
     assert set(told["balance"]["train"]) == {"with a finding", "without a finding"}
     assert not any("0 training patients" in text for text in told["problems"])
+    # Anchors need the sizes of the boxes, which are in the store by now.
+    (plan,) = (line for line in told["notes"] if line.startswith("network finder"))
+    assert "retinanet2d" in plan
+    assert "cannot be planned" not in plan
 
 
 def test_boxes_in_the_patient_survive_a_crop_and_excluded_ones_count_for_nothing(tmp_path):
