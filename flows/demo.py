@@ -9,6 +9,7 @@ from flows.commands.start import mlflow_page
 from flows.console import heading
 from flows.demo_pairing import fuse_paired
 from flows.demo_scenarios import PAIRED, Part, parts_of
+from flows.demo_threshold import beside_threshold
 from flows.home import Home
 from flows.predict import predict
 from flows.retrain import retrain
@@ -50,10 +51,13 @@ def _run(home: Home, part: Part) -> dict[str, Any]:
     heading(f"{scenario.title} ({word})")
     folder = home.settings.home / "demo" / part.folder
     folder.parent.mkdir(exist_ok=True)
-    found = retrain(part.scenario, home.source(str(part.source.data(folder))).alias)
+    source = home.source(str(part.source.data(folder))).alias
+    found = retrain(part.scenario, source)
     if found["state"] == "nothing new":
         return {}
     tell_training(home, scenario, found["train"])
+    if part.threshold:
+        beside_threshold(home, part.scenario, source)
     _predict(home, part, folder, found["train"])
     return found["train"]
 

@@ -83,6 +83,8 @@ class Part:
     source: Drawn | Wisconsin
     folder: str
     """Below ``demo`` in the home."""
+    threshold: bool = False
+    """Whether a threshold outlines the test cases too, as the classical baseline of masks."""
 
 
 _LIMB = Part(
@@ -95,7 +97,7 @@ _BRAIN = Part("demo-brain", Drawn(write_brain_archive, 40, 4), "brain")
 _WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")
 _BREASTS = Drawn(write_breast_archive, 320, 8)
 _BREAST = Part("demo-ultrasound", _BREASTS, "breast")
-_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast")
+_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast", threshold=True)
 
 TOUR = (_TABLE, _LIMB)
 """What is shown when nothing is asked for."""

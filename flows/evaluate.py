@@ -174,7 +174,7 @@ def _facts(
     sides = {OTHER: ours, CHAMPION: champion}
     groups = groups_of_test(ready, first.scored.predictions, first.scored.threshold)
     judged = len(first.scored.predictions)
-    missed = len(job.on("test")) - judged
+    missed = len(job.units("test")) - judged
     return ReportFacts(
         **scenario_facts(ready, job, uses),
         title=f"{scenario.title}: {first.what}",
@@ -183,7 +183,7 @@ def _facts(
         subgroups=rows_of(groups, scenario.evaluate.primary),
         model={"name": first.what},
         hashes=ready.hashes,
-        warnings=(f"{missed} test cases could not be judged and are in no figure",)
+        warnings=(f"{missed} test {job.unit_word} could not be judged and are in no figure",)
         if missed
         else (),
     )

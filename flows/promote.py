@@ -96,6 +96,7 @@ def decide_and_register(
         ),
         trials=trial_table(outcomes),
         fusions=beside_members(job, outcomes, scenario.evaluate),
+        judged=judged_as(spec),
         baseline=baseline and baseline.sentence,
         baselines=baseline.rows if baseline else (),
         test={"challenger": test, "champion": champion_test},
@@ -113,7 +114,6 @@ def decide_and_register(
             "folds": spec.n_folds,
             **start_of(spec),
             **after_the_network(spec),
-            **judged_as(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(
@@ -311,10 +311,10 @@ def after_the_network(spec: ModelSpec) -> dict[str, str]:
     return {"done to masks, chosen out of fold": told} if told else {}
 
 
-def judged_as(spec: ModelSpec) -> dict[str, str]:
-    """Return what every figure is of, where it is not of cases."""
+def judged_as(spec: ModelSpec) -> str | None:
+    """Return what every figure is of, where it is not of single cases."""
     ways = {"mean": "mean", "max": "highest probability"}
-    return {"judged": f"studies, by the {ways[spec.views]} of their views"} if spec.views else {}
+    return f"studies, by the {ways[spec.views]} of their views" if spec.views else None
 
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:

@@ -110,7 +110,7 @@ def new(args: argparse.Namespace) -> None:
     say(f"read it, change what is not meant, then `radloop check {args.name}`")
 
 
-NAMELESS = {"fracatlas": "FracAtlas", "busi": "BUSI"}
+NAMELESS = {"fracatlas": "FracAtlas", "busi": "BUSI", "luna16": "LUNA16"}
 """Data sets whose pictures do not even say which are of one patient."""
 
 

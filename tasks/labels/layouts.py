@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 
 from tasks.archive.mapping import FACTS, OPTIONAL
-from tasks.labels import busi, fracatlas, grazpedwri, mura, rsna_pneumonia
+from tasks.labels import busi, fracatlas, grazpedwri, luna16, mura, rsna_pneumonia
 from tasks.labels.public import FileLabels, ImageLine, ReadFile
 
 LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
@@ -16,10 +16,12 @@ LAYOUTS: Mapping[str, ModuleType] = MappingProxyType(
         "fracatlas": fracatlas,
         "grazpedwri": grazpedwri,
         "busi": busi,
+        "luna16": luna16,
         "rsna_pneumonia": rsna_pneumonia,
     }
 )
-"""Format -> its module: ``class_labels``, and ``images`` where files need a mapping."""
+"""Format -> its module: ``class_labels`` where cases have a class, ``images`` where files need a
+mapping."""
 
 
 def read_labels(layout: str, read: ReadFile) -> list[FileLabels]:

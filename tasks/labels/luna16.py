@@ -5,8 +5,11 @@ for nothing, ``candidates_V2.csv`` places to classify. Directories ``subset0`` t
 the folds. World coordinates of the tables are those of ITK, which are LPS: nothing is flipped.
 """
 
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
 from tasks.archive.tablefile import join_problem, number
-from tasks.labels.public import records
+from tasks.labels.public import ImageLine, ReadFile, records
 from tasks.labels.shapes import Box
 
 ANNOTATIONS = "annotations.csv"
@@ -16,6 +19,22 @@ CANDIDATES = "candidates_V2.csv"
 _PLACE = ("seriesuid", "coordX", "coordY", "coordZ")
 MAX_DIAMETER_MM = 300.0
 """A larger nodule would fill the chest."""
+
+
+def images(_: ReadFile, files: Iterable[str]) -> list[ImageLine]:
+    """Return whose each scan of ``subset0`` to ``subset9`` is: its own, by the UID of its series.
+
+    The set has one scan of nearly every patient of LIDC-IDRI and does not say whose it is, so each
+    scan counts as a patient. Its folder is kept as ``subset``: the ten folds of the challenge.
+    """
+    found = []
+    for file in sorted(files):
+        place = PurePosixPath(file)
+        if place.suffix != ".mhd" or not place.parent.name.startswith("subset"):
+            continue
+        facts = {"modality": "CT", "body_part": "CHEST", "subset": place.parent.name}
+        found.append(ImageLine(file, place.stem, place.stem, place.stem, facts))
+    return found
 
 
 def nodules(data: bytes, file: str = ANNOTATIONS) -> list[Box]:

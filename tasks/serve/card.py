@@ -88,6 +88,8 @@ class ReportFacts:
         Rows of what searches tried, all with the same keys.
     fusions : sequence of mappings, optional
         Rows of each fusion beside its members, all with the same keys.
+    judged : str, optional
+        What figures are of, where it is not single cases.
     baseline : str, optional
         Whether the chosen candidate beats the classical baseline, in a sentence.
     baselines : sequence of mappings, optional
@@ -135,6 +137,7 @@ class ReportFacts:
     candidates: tuple[Mapping[str, Any], ...] | None = None
     trials: tuple[Mapping[str, Any], ...] = ()
     fusions: tuple[Mapping[str, Any], ...] = ()
+    judged: str | None = None
     baseline: str | None = None
     baselines: tuple[Mapping[str, Any], ...] = ()
     test: Mapping[str, Mapping[str, Any] | None] | None = None

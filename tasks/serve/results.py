@@ -222,7 +222,7 @@ def _render(rows: Sequence[PredictionRow], model: ModelFacts, has_sources: bool)
     return environment.get_template("predictions.html.j2").render(
         rows=rows,
         m=model,
-        labels=Counter(row.label for row in rows if row.label is not None),
+        labels=_labels(rows),
         flags=flags,
         failed=sum(row.status == FAILED for row in rows),
         measures=list(dict.fromkeys(name for row in rows for name in row.measures)),
@@ -235,6 +235,12 @@ def _render(rows: Sequence[PredictionRow], model: ModelFacts, has_sources: bool)
         has_dicom=any(row.seg or row.sr for row in rows),
         has_sources=has_sources,
     )
+
+
+def _labels(rows: Sequence[PredictionRow]) -> Counter:
+    """Count results, those of a study once."""
+    said = {row.study or row.case_id: row.label for row in rows if row.label is not None}
+    return Counter(said.values())
 
 
 def _fields(record: Any) -> dict[str, Any]:

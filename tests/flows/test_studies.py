@@ -120,7 +120,7 @@ def test_the_test_side_is_judged_by_studies_with_their_calibration(wrists, model
     folder, outcome = model
     spec = read_spec(folder)
     assert spec.views == "mean"
-    assert judged_as(spec) == {"judged": "studies, by the mean of their views"}
+    assert judged_as(spec) == "studies, by the mean of their views"
     assert spec.thresholds["positive"] == outcome.threshold
     scores, _ = judge_side(home, ready, job.on("test"), folder, folder)
     assert scores.case_ids == job.units("test")
@@ -185,6 +185,7 @@ def test_the_table_of_predictions_shows_study_and_view(tmp_path):
     assert [(row["score"], row["view_score"]) for row in table] == [("0.6", "0.9"), ("0.6", "0.3")]
     page = (tmp_path / "index.html").read_text()
     assert "2 views" in page
+    assert '<b>1</b><span class="soft small">yes</span>' in page, "a study counts once"
     assert ", study" in page
     write_predictions(tmp_path, [replace(rows[0], study=None)], facts)
     assert "view_score" not in (tmp_path / "predictions.csv").read_text()

@@ -191,3 +191,21 @@ def test_nodules_of_the_published_table_are_read_where_they_lie(shared_data):
     boxes = nodules((HEAD + "\n".join(map(",".join, lines))).encode())
     assert [box.diameter_mm for box in boxes] == [float(r["max_diam_mm"]) for r in rows]
     assert [box.centre[2] for box in boxes] == [float(r["cz_mm"]) for r in rows]
+
+
+def test_each_scan_of_luna16_is_mapped_to_its_own_patient_and_fold(tmp_path):
+    from tasks.labels.layouts import mapping_text
+
+    for fold, uid in ((0, "1.2.3"), (3, "1.2.9")):
+        folder = tmp_path / f"subset{fold}"
+        folder.mkdir()
+        for ending in ("mhd", "raw"):
+            (folder / f"{uid}.{ending}").write_bytes(b"x")
+    (tmp_path / "seg-lungs-LUNA16").mkdir()
+    (tmp_path / "seg-lungs-LUNA16" / "1.2.3.mhd").write_bytes(b"x")
+    text, lines = mapping_text("luna16", tmp_path)
+    assert [(line.file, line.patient, line.accession) for line in lines] == [
+        ("subset0/1.2.3.mhd", "1.2.3", "1.2.3"),
+        ("subset3/1.2.9.mhd", "1.2.9", "1.2.9"),
+    ]
+    assert "subset3/1.2.9.mhd,1.2.9,1.2.9,1.2.9,,CT,CHEST" in text
