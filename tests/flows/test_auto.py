@@ -1,6 +1,7 @@
 """`recipe: auto`: nnU-Net's rules on the training side, once; then frozen, shown and reused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from flows.__main__ import main
 from flows.cohorts import settle
 from flows.fitting import fitted_recipe
 from flows.home import Home
+from flows.jobs import write_job
 from flows.orders import orders_of
 from flows.settings import Settings
 from tasks.archive.intake import ingest
@@ -22,6 +24,9 @@ from tasks.archive.vault import recall
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe
+from tasks.learn.job import fit_fold
+from tasks.learn.judge import judge_image
+from tasks.learn.model import ModelSpec, load_model, save_model
 from tasks.scenario.text import parse_scenario
 from tasks.store.fill import fingerprint_order
 from tests.flows.brats import preprocessed
@@ -158,6 +163,29 @@ def test_the_plan_is_said_before_and_after_images_are_prepared(slabs, capsys):
     assert [s.parameters().model_dump(mode="json") for s in written.recipe] == [
         s.params for s in recipe.steps
     ]
+
+
+def test_a_network_learns_on_the_planned_grid_and_answers_on_the_patient_s(slabs, tmp_path):
+    home, scenario = slabs
+    _, recipe, refused = preprocessed(home, settle(home, scenario))
+    assert refused == []
+    ready = settle(home, scenario)
+    job = write_job(home, ready)
+    body = {**job.candidates[0], "epochs": 1, "steps_per_epoch": 2, "features": [4, 8]}
+    job = replace(job, candidates=(body,))
+    place = job.save(tmp_path / "training")
+    record = fit_fold(place, home.settings.store_root, "net", 0)
+    spec = ModelSpec(
+        name="slabs", candidate="net", task="segmentation", kind="network",
+        classes=("background", "lesion"), plan=job.plan(job.candidate("net")),
+        recipe=recipe.to_dict(),
+    )  # fmt: skip
+    save_model(tmp_path / "model", spec, folds=[place / record.weights])
+    (order, *_) = orders_of(home, ready.cases_on("test"))
+    one = judge_image(load_model(tmp_path / "model"), order)
+    assert one.mask.shape == one.image.shape == (8, 40, 48)
+    (thick,) = (THICK[n % 4] for n in numbers(home, ready.cases_on("test")[:1]))
+    assert one.shown.shape == (round(8 * thick / job.spacing[0]), 40, 48)
 
 
 def test_ct_that_does_not_say_so_is_not_guessed(tmp_path):
