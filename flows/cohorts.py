@@ -32,7 +32,7 @@ from tasks.archive.vault import get_source, project_key, recall
 from tasks.cohort.check import class_balance, explain_problems
 from tasks.cohort.draft import column_facts, draft_scenario, read_columns
 from tasks.cohort.official import decide_sides, official_values
-from tasks.cohort.select import Cohort, narrow, select
+from tasks.cohort.select import WITH, Cohort, narrow, select
 from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
 from tasks.errors import ScenarioError
 from tasks.evaluate.power import detectable_difference
@@ -148,7 +148,7 @@ def proposed_sides(
         patients,
         scenario.split,
         split_key(scenario.split, project_key(home.vault)),
-        scenario.labels.positive,
+        WITH if scenario.task == "detection" else scenario.labels.positive,
         file_values=_split_file(home, scenario, source, cohort),
         tokens={patient: token for patient, token in tokens.items() if token},
     )
@@ -164,11 +164,12 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
     """
     from flows.planned import forecast_plans
 
-    cohort, _ = choose(home, scenario, source)
+    cohort, label_sets = choose(home, scenario, source)
     known = assignments(home.catalog, split_id(scenario.name, scenario.split))
     fresh = proposed_sides(home, scenario, cohort, known, source) if cohort.cases else []
     sides = {**known, **{row.patient_key: row for row in fresh}}
-    classes = scenario.labels.classes if scenario.task == "classification" else ()
+    told = {"classification": scenario.labels.classes, "detection": (WITH,)}
+    classes = told.get(scenario.task, ())
     found = explain_problems(
         cohort,
         sides,
@@ -188,7 +189,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         "notes": [
             *no_cases(cohort),
             *_work(home, scenario, cohort),
-            *forecast_plans(home, scenario, cohort, sides),
+            *forecast_plans(home, scenario, cohort, sides, label_sets=label_sets),
             *advice(scenario.recipe, modalities(cohort.cases)),
             *(p.text for p in found if p.level != "error"),
         ],

@@ -1,6 +1,7 @@
 """What a training depends on, gathered from catalog, store and scenario."""
 
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 from flows.cohorts import Ready
@@ -14,8 +15,10 @@ from tasks.evaluate.config import EvaluateConfig, MaskConfig
 from tasks.evaluate.leakage import check_disjoint
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe
+from tasks.learn.dataset import OPEN_PARTS
 from tasks.learn.detector_plan import box_sizes
 from tasks.learn.job import JobCase, TrainingJob, typical_image
+from tasks.store.read import open_part
 from tasks.store.schema import recipe_id
 
 
@@ -102,22 +105,25 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
         images = {c: rows[p] for c, p in part_of_case(home.catalog, key, ids).items()}
         if any(candidate.kind == "tabular" for candidate in ready.scenario.candidates):
             measured = features(home.catalog, key, ids)
-        if ready.scenario.task == "segmentation":
+        if ready.scenario.draws_labels:
             for label_set in ready.label_sets.values():
                 found = part_of_case(home.catalog, key, ids, label_set)
                 labels |= {c: rows[p] for c, p in found.items()}
+    classifies = ready.scenario.task == "classification"
+    finds = ready.scenario.task == "detection"
+    opened = lru_cache(OPEN_PARTS)(partial(open_part, home.settings.store_root))
     firsts = first_of_study(ready.cohort.cases) if ready.scenario.evaluate.join else {}
     cases = []
     for case in ready.cohort.cases:
         side = ready.sides[case.patient_key]
         current = side.side == "train" or (side.side == "test" and side.edition == ready.edition)
         stored = ready.scenario.cohort.kind == "row" or case.case_id in images
-        if ready.scenario.task == "segmentation":
+        if ready.scenario.draws_labels:
             # A mask that could not be read is in quarantine; its image teaches nothing.
             stored = stored and case.case_id in labels
         if not current or not stored:
             continue
-        target = ready.cohort.targets.get(case.case_id)
+        target = ready.cohort.targets.get(case.case_id) if classifies else None
         image, label = images.get(case.case_id), labels.get(case.case_id)
         cases.append(
             JobCase(
@@ -132,6 +138,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
                 label_part_digest=label and label.digest,
                 facts=dict(case.facts),
                 features=measured.get(case.case_id, {}),
+                boxes=opened(label.path, label.digest).boxes(case.case_id) if finds else (),
                 study=firsts.get(case.case_id),
             )
         )

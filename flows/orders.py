@@ -16,6 +16,8 @@ def orders_of(
     cases: Sequence[Case],
     masks: Mapping[str, int] | None = None,
     numbers: tuple[tuple[int, int], ...] | None = None,
+    boxes: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
 ) -> Iterator[OrderCase]:
     """Give each case with the files of its series, its modality and, where there is one, its mask.
 
@@ -27,8 +29,12 @@ def orders_of(
     masks : mapping of case id to locator, optional
     numbers : tuple of (value in the file, value here), optional
         What the values in the masks' files mean, where the scenario's labels say so.
+    boxes : mapping of case id to text, optional
+        Of a detection, see `tasks.cohort.select.Cohort`.
+    classes : sequence of str
+        Of those boxes, in the order of their numbers.
     """
-    masks = masks or {}
+    masks, boxes = masks or {}, boxes or {}
     for at in range(0, len(cases), LOOKED_UP_TOGETHER):
         chunk = cases[at : at + LOOKED_UP_TOGETHER]
         members = [one.case_id for case in chunk for one in case.members]
@@ -47,4 +53,5 @@ def orders_of(
             )
             mask = refs[masks[case.case_id]] if case.case_id in masks else None
             own, modality = files[case.lead.case_id], case.facts.get("modality")
-            yield OrderCase(case.case_id, case.kind, own, mask, modality, series, numbers)
+            labels = numbers, boxes.get(case.case_id), tuple(classes) if boxes else ()
+            yield OrderCase(case.case_id, case.kind, own, mask, modality, series, *labels)

@@ -81,7 +81,7 @@ def all_made(home: Home, ready: Ready) -> str | None:
     kept = kept_recipe(home, ready.scenario)
     if kept is None or not _only_aside(home, ready, *kept):
         return None
-    if ready.scenario.task == "segmentation" and plan_labels(home, ready, kept[0]):
+    if ready.scenario.draws_labels and plan_labels(home, ready, kept[0]):
         return None
     return kept[0]
 

@@ -68,11 +68,12 @@ def _plan_path(home: Home, scenario: str, recipe_key: str) -> Path:
 
 
 def plan_labels(home: Home, ready: Ready, recipe_key: str) -> tuple[LabelPart, ...]:
-    """Plan the masks that are not in the store yet, on the grids of their image parts.
+    """Plan the masks and boxes that are not in the store yet, on the grids of their image parts.
 
-    A mask that could not be read is planned again: people mend masks.
+    What could not be read is planned again: people mend masks.
     """
-    source_of = {c.case_id: c.source for c in ready.cohort.cases if c.case_id in ready.cohort.masks}
+    labelled = ready.cohort.masks.keys() | ready.cohort.boxes.keys()
+    source_of = {c.case_id: c.source for c in ready.cohort.cases if c.case_id in labelled}
     images = parts(home.catalog, recipe_id=recipe_key, kind="image")
     plan = []
     for alias, label_set in ready.label_sets.items():

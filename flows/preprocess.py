@@ -91,7 +91,7 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
         # Two scenarios with one recipe may share parts: only one of them writes at a time.
         with lease(home, store_lease(recipe_key), "preprocess"):
             records, aside = _image_parts(home, ready, recipe_key, recipe, address)
-            if ready.scenario.task == "segmentation":
+            if ready.scenario.draws_labels:
                 records += _label_parts(home, ready, source, recipe_key, address)
     images = [record for record in records if record.kind == "image"]
     failures = [failure for record in images for failure in record.failures]
@@ -183,8 +183,9 @@ def label_wave(
     futures = []
     for part in plan.values():
         chosen = [by_id[case_id] for case_id in part.case_ids]
-        numbers = ready.scenario.labels.numbers
-        files = tuple(orders_of(home, chosen, ready.cohort.masks, numbers))
+        labels, cohort = ready.scenario.labels, ready.cohort
+        told = (cohort.masks, labels.numbers, cohort.boxes, labels.classes)
+        files = tuple(orders_of(home, chosen, *told))
         token = seal(WorkOrder(part.part_id, recipe_key, files), home.settings.order_key)
         futures.append(
             make_label_part.submit(token, body["recipe"], part.image_path, part.label_set_id)

@@ -38,8 +38,8 @@ def plan(args: argparse.Namespace) -> int:
     for line in recipe_lines(recipe):
         print(f"  {line}")
     heading("networks")
-    cohort, sides = _sides(home, scenario, source)
-    found = forecast_plans(home, scenario, cohort, sides, seen)
+    cohort, sides, label_sets = _sides(home, scenario, source)
+    found = forecast_plans(home, scenario, cohort, sides, seen, label_sets)
     for line in found or ["planned as soon as the training images are prepared"]:
         print(f"  {line}")
     print(f"the fit stands until `radloop preprocess --refit {scenario.name}`")
@@ -53,13 +53,13 @@ def _kept(home: Home, scenario: str) -> dict[str, Any]:
     return {} if found is None else found[1]
 
 
-def _sides(home: Home, scenario: Any, source: str | None) -> tuple[Any, Any]:
-    """Return the cohort and the sides that stand, or would."""
+def _sides(home: Home, scenario: Any, source: str | None) -> tuple[Any, Any, Any]:
+    """Return the cohort, the sides that stand or would, and the label sets."""
     from flows.cohorts import choose, proposed_sides
     from tasks.archive.commits import assignments
     from tasks.cohort.split import split_id
 
-    cohort, _ = choose(home, scenario, source)
+    cohort, label_sets = choose(home, scenario, source)
     known = assignments(home.catalog, split_id(scenario.name, scenario.split))
     fresh = proposed_sides(home, scenario, cohort, known, source) if cohort.cases else []
-    return cohort, {**known, **{row.patient_key: row for row in fresh}}
+    return cohort, {**known, **{row.patient_key: row for row in fresh}}, label_sets

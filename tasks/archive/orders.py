@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tasks.archive.sources import FileRef
 from tasks.errors import RadloopError
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """First byte of a sealed order."""
 
 WORKER_KEY_BYTES = 32
@@ -51,6 +51,10 @@ class OrderCase:
     """Of a case of several series all of them, the reference first."""
     numbers: tuple[tuple[int, int], ...] | None = None
     """What the values in the mask's file mean, where the scenario says so."""
+    boxes: str | None = None
+    """Of a detection, what its label row says (`tasks.labels.boxes`)."""
+    classes: tuple[str, ...] = ()
+    """Classes of the boxes, in the order of their numbers."""
 
     @property
     def all_files(self) -> tuple[FileRef, ...]:
@@ -144,7 +148,7 @@ def _packed(order: WorkOrder) -> dict:
     cases = [
         # The files of a case of several series are those of the first of them.
         [c.case_id, c.kind, [] if c.series else [file(ref) for ref in c.files], file(c.mask),
-         c.modality, [series(one) for one in c.series], c.numbers]
+         c.modality, [series(one) for one in c.series], c.numbers, c.boxes, c.classes]
         for c in order.cases
     ]  # fmt: skip
     return {
@@ -165,14 +169,15 @@ def _unpacked(values: dict) -> WorkOrder:
         return FileRef(folders[number] + name, member, digest, size)
 
     def case(item: list) -> OrderCase:
-        case_id, kind, items, mask, modality, several, numbers = item
+        case_id, kind, items, mask, modality, several, numbers, boxes, classes = item
         series = tuple(
             OrderSeries(channel, tuple(file(one) for one in files), its)
             for channel, files, its in several
         )
         files = series[0].files if series else tuple(file(one) for one in items)
         told = None if numbers is None else tuple(map(tuple, numbers))
-        return OrderCase(case_id, kind, files, file(mask), modality, series, told)
+        labels = (told, boxes, tuple(classes))
+        return OrderCase(case_id, kind, files, file(mask), modality, series, *labels)
 
     cases = tuple(case(item) for item in values["cases"])
     return WorkOrder(values["part"], values["recipe"], cases)

@@ -151,7 +151,7 @@ def official_values(
     """
     from tasks.archive.catalog import cases_of_sops
     from tasks.archive.tablefile import read_table
-    from tasks.labels.attach import label_key, read_beside
+    from tasks.labels.keys import label_key, read_beside
     from tasks.labels.tables import parse_label_table
 
     table = parse_label_table(

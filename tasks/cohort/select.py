@@ -3,15 +3,16 @@
 The funnel counts what is left after every condition, so that nobody has to guess where cases went.
 """
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.archive.choice import parse_choice
 from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
-from tasks.labels.config import MASKS
+from tasks.labels.config import BOXES, MASKS
 
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
@@ -26,6 +27,10 @@ KEPT_FIELDS = (
     "presentation", "burned_in", "transfer_syntax", "photometric", "date",
 )  # fmt: skip
 """Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
+
+
+WITH, WITHOUT = "with a finding", "without a finding"
+"""Strata of a detection: whether a case's list of boxes has one."""
 
 
 def _nothing(value: Any) -> bool:
@@ -137,7 +142,7 @@ class Cohort:
     cases: tuple["Case", ...]
     """Labelled cases, ordered by case_id."""
     targets: Mapping[str, str]
-    """case_id -> class name; empty for a segmentation."""
+    """case_id -> class name, of a detection `WITH` or `WITHOUT`; empty for a segmentation."""
     masks: Mapping[str, int]
     """case_id -> locator of the mask file; empty for a classification."""
     funnel: tuple[tuple[str, int], ...]
@@ -148,6 +153,8 @@ class Cohort:
     """Cases that meet the predicates and have no usable label."""
     refused: tuple[Refused, ...] = ()
     """Studies whose series do not make a case."""
+    boxes: Mapping[str, str] = field(default_factory=dict)
+    """case_id -> text of its boxes (`tasks.labels.boxes`); empty unless it is a detection."""
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -323,15 +330,21 @@ def label_cases(
     funnel: list[tuple[str, int]],
     unmatched: int,
 ) -> Cohort:
-    """Keep the cases with exactly one label of a known class, or exactly one mask."""
+    """Keep the cases with exactly one label of a known class, one mask or one list of boxes."""
     labelled = [case for case in chosen if said.get(case.case_id) or masks.get(case.case_id)]
     steps = [*funnel, ("with a label", len(labelled))]
     targets: dict[str, str] = {}
     files: dict[str, int] = {}
+    boxes: dict[str, str] = {}
     if labels.format in MASKS:
         single = [case for case in labelled if len(masks.get(case.case_id, ())) == 1]
         files = {case.case_id: next(iter(masks[case.case_id])) for case in single}
         steps.append(("with exactly one mask", len(single)))
+    elif labels.format in BOXES:
+        single = [case for case in labelled if len(said.get(case.case_id, ())) == 1]
+        boxes = {case.case_id: next(iter(said[case.case_id])) for case in single}
+        targets = {name: WITH if json.loads(text) else WITHOUT for name, text in boxes.items()}
+        steps.append(("whose boxes agree", len(single)))
     else:
         agreed = [case for case in labelled if len(said.get(case.case_id, ())) == 1]
         steps.append(("whose labels agree", len(agreed)))
@@ -340,4 +353,4 @@ def label_cases(
         steps.append((f"labelled {' or '.join(labels.classes)}", len(single)))
     kept = {case.case_id for case in single}
     rest = tuple(case for case in chosen if case.case_id not in kept)
-    return Cohort(tuple(single), targets, files, tuple(steps), unmatched, rest)
+    return Cohort(tuple(single), targets, files, tuple(steps), unmatched, rest, boxes=boxes)

@@ -1,27 +1,22 @@
 """Labels to the catalog: each row finds its case by pseudonym, or is listed with its line."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.archive.catalog import (
-    KINDS,
-    Case,
     LabelRow,
     cases,
-    cases_of_sops,
     label_rows,
     latest_label_set,
     put_label_set,
 )
 from tasks.archive.deidentify import Pseudonymiser
-from tasks.archive.members import read_member
-from tasks.archive.sources import Source, read_named
+from tasks.archive.sources import Source
 from tasks.archive.tablefile import read_table
-from tasks.errors import BadCase
 from tasks.hashing import digest_bytes, digest_json
-from tasks.labels.config import PUBLIC, LabelConfig, label_set_name
+from tasks.labels.attach_boxes import attach_boxes
+from tasks.labels.config import BOXES, PUBLIC, LabelConfig, label_set_name
+from tasks.labels.keys import AttachReport, known_keys, label_key, read_beside
 from tasks.labels.layouts import read_labels
 from tasks.labels.mask_folder import mask_files, mask_rows
 from tasks.labels.public import FileLabels
@@ -31,19 +26,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _UNKNOWN = "no case of this source has this {join}"
-
-
-@dataclass(frozen=True)
-class AttachReport:
-    """What became of the rows of a label table; holds line numbers and no identifier."""
-
-    label_set_id: str | None
-    rows: int
-    """Rows of the table."""
-    matched: int
-    """Rows that are labels of a case now."""
-    unmatched: tuple[tuple[int, str], ...]
-    """(line, reason) of the others, by line."""
 
 
 def attach_labels(
@@ -83,6 +65,8 @@ def attach_labels(
         return _column_report(source, config, catalog)
     if config.format == "masks":
         return _attach_masks(source, config, names, catalog, vault, author)
+    if config.format in BOXES:
+        return attach_boxes(source, config, names, catalog, author)
     given = _given(source, config)
     labels: dict[tuple[str, str], LabelRow] = {}
     problems: list[tuple[int, str]] = []
@@ -125,7 +109,7 @@ def _attach_masks(
             keyed.append((line, one, label_key(one.name, config.join, issuer, names)))
         except ValueError:
             problems.append((line, f"the {config.join} is a placeholder"))
-    known = _known_keys(source, config.join, catalog, [key for *_, key in keyed])
+    known = known_keys(source, config.join, catalog, [key for *_, key in keyed])
     unknown = _UNKNOWN.format(join=config.join)
     problems += [(line, unknown) for line, _, key in keyed if key not in known]
     ours = [(one, key) for _, one, key in keyed if key in known]
@@ -164,7 +148,7 @@ def _join(
     problems += table.problems
     problems += _conflicts(keyed)
     refused = {line for line, _ in problems}
-    known = _known_keys(source, config.join, catalog, [key for _, key in keyed])
+    known = known_keys(source, config.join, catalog, [key for _, key in keyed])
     labels: dict[tuple[str, str], LabelRow] = {}
     matched = 0
     for entry, key in keyed:
@@ -176,30 +160,6 @@ def _join(
         else:
             problems.append((entry.line, _UNKNOWN.format(join=config.join)))
     return labels, matched, problems
-
-
-def read_beside(source: Source, file: str) -> tuple[bytes, str]:
-    """Return the bytes and name of a table that a scenario names, relative to its source.
-
-    Raises
-    ------
-    FileNotFoundError
-        It is not there; the message does not repeat the place.
-    """
-    place = Path(source.location)
-    try:
-        if source.kind == "s3" and not Path(file).is_absolute():
-            return read_named(source, file), file
-        if source.kind == "archive" and not Path(file).is_absolute():
-            return read_member(place, file), file
-        folder = place if place.is_dir() else place.parent
-        return (folder / Path(file).expanduser()).read_bytes(), file
-    except (FileNotFoundError, IsADirectoryError, BadCase):
-        # Not repeated: the scenario names it, and a place may hold a name.
-        raise FileNotFoundError(
-            f"The table of labels or sides that the scenario names is not in the source "
-            f"{source.alias!r}: give its `file` relative to the source, or as an absolute path."
-        ) from None
 
 
 def _with_keys(
@@ -219,22 +179,6 @@ def _with_keys(
     return keyed, problems
 
 
-def label_key(text: str, join: str, issuer: str, names: Pseudonymiser) -> str:
-    """Return the catalog's key for a key that stands in a table.
-
-    Raises
-    ------
-    ValueError
-        It is a placeholder.
-    """
-    if join == "case":
-        return text
-    if join == "patient":
-        # No study stands in for a placeholder here, so that one raises.
-        return names.patient(text, issuer, "")
-    return names.key(join, text)
-
-
 def _conflicts(keyed: list[tuple[LabelEntry, str]]) -> list[tuple[int, str]]:
     entries: dict[str, list[LabelEntry]] = {}
     for entry, key in keyed:
@@ -247,19 +191,6 @@ def _conflicts(keyed: list[tuple[LabelEntry, str]]) -> list[tuple[int, str]]:
                 (entry.line, f"lines {lines} give one key different labels") for entry in same
             ]
     return problems
-
-
-def _known_keys(source: Source, join: str, catalog: "Engine", keys: list[str]) -> set[str]:
-    ours = _cases(source, catalog)
-    if join == "sop":
-        ids = {case.case_id for case in ours}
-        return {sop for sop, case_id in cases_of_sops(catalog, keys).items() if case_id in ids}
-    field = "case_id" if join == "case" else f"{join}_key"
-    return {getattr(case, field) for case in ours}
-
-
-def _cases(source: Source, catalog: "Engine") -> list[Case]:
-    return [case for kind in KINDS for case in cases(catalog, kind=kind, source=source.alias)]
 
 
 def _column_report(source: Source, config: LabelConfig, catalog: "Engine") -> AttachReport:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
+from tasks.labels.boxes import instance_mask, read_written, rows_on
 from tasks.labels.regions import renumbered
 
 if TYPE_CHECKING:
@@ -25,6 +26,27 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     if case.numbers is None:
         return read_labels(case.mask, like)
     return renumbered(read_labels(case.mask, like, as_told=False), case.numbers)
+
+
+def case_instances(case: "OrderCase", like: "Volume") -> tuple[np.ndarray, np.ndarray]:
+    """Draw a case's boxes onto the grid of its volume.
+
+    Returns
+    -------
+    mask : (z, y, x) uint8
+        1 + the number of the box.
+    rows : (b, 14) float64
+        The boxes in the patient.
+
+    Raises
+    ------
+    BadCase
+        As `tasks.labels.boxes.rows_on` and `tasks.labels.boxes.instance_mask`.
+    """
+    shape, affine = like.array.shape, np.asarray(like.affine)
+    boxes = read_written(case.boxes)
+    rows = rows_on(boxes, case.classes, shape, affine)
+    return instance_mask(boxes, rows, shape, affine), rows
 
 
 def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.ndarray:

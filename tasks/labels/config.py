@@ -42,9 +42,28 @@ PUBLIC: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 MASKS = ("decathlon", "masks")
 """Formats whose labels are masks."""
 
-JOINED = ("table", "masks", *PUBLIC)
+_ONE_FILE = {"join": "accession", "file": "Annotations/COCO JSON/COCO_fracture_masks.json"}
+BOXES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "boxes": {},
+        "coco": {"join": "accession"},
+        "luna16": {"join": "series", "classes": ("nodule",)},
+        "fracatlas_boxes": {**_ONE_FILE, "classes": ("fractured",)},
+        "grazpedwri_boxes": {"join": "accession", "classes": ("fracture",)},
+        "rsna_pneumonia_boxes": {"join": "patient", "classes": ("opacity",)},
+    }
+)
+"""Formats whose labels are boxes, and what follows from each; docs/labels.md describes them."""
+
+JOINED = ("table", "masks", *PUBLIC, *BOXES)
 """Formats whose labels an ingest joins with the cases."""
 
+
+BOX_COLUMNS = (
+    "xmin", "ymin", "xmax", "ymax", "zmin", "zmax", "x", "y", "z", "size_x", "size_y", "size_z",
+    "diameter_mm", "irrelevant",
+)  # fmt: skip
+"""What format boxes reads of a row, under the names of its columns unless `columns` says others."""
 
 _SAID_REGIONS: Mapping[str, Any] = {
     "anyOf": [
@@ -64,18 +83,13 @@ class LabelConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[
-        "table",
-        "decathlon",
-        "masks",
-        "column",
-        "mura",
-        "fracatlas",
-        "grazpedwri",
-        "busi",
-        "rsna_pneumonia",
-    ]
+        "table", "decathlon", "masks", "column", "mura", "fracatlas", "grazpedwri", "busi",
+        "rsna_pneumonia", "boxes", "coco", "luna16", "fracatlas_boxes", "grazpedwri_boxes",
+        "rsna_pneumonia_boxes",
+    ]  # fmt: skip
     """A table of its own, the masks of a Decathlon folder, masks in a folder by name, a column of
-    the cases' table, or the tables of a public data set, which need no other key."""
+    the cases' table, the tables of a public data set, which need no other key, or boxes: a table of
+    them, COCO's JSON, or those of a public data set."""
     file: str | None = None
     """CSV, TSV or Parquet file, relative to the source (in an archive: a member), or absolute; of
     format masks their folder."""
@@ -97,6 +111,15 @@ class LabelConfig(BaseModel):
     """Unions of the masks' labels that are learned and measured as wholes, from the largest to the
     smallest: ``{WT: [1, 2, 3], TC: [1, 3], ET: [3]}``, or the name of a year of BraTS."""
 
+    coordinates: Literal["pixel", "lps", "ras"] = Field(
+        default="pixel", exclude_if=lambda value: value == "pixel"
+    )
+    """Of format boxes: corners in pixels of the image, or middle and size in mm of the patient."""
+    columns: Mapping[str, str] = Field(default={}, exclude_if=lambda value: not value)
+    """Of format boxes: names of its columns, where they are not the usual ones."""
+    normals: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of boxes: a table of cases in which nothing is to be found, or ``rest``: all others."""
+
     @field_validator("regions", mode="before")
     @classmethod
     def _in_order(cls, value: Any) -> Any:
@@ -107,7 +130,10 @@ class LabelConfig(BaseModel):
     @classmethod
     def _public(cls, values: Any) -> Any:
         """Fill in what follows from the format of a public data set."""
-        known = PUBLIC.get(str(values.get("format"))) if isinstance(values, Mapping) else None
+        form = str(values.get("format")) if isinstance(values, Mapping) else ""
+        if form in BOXES:
+            return {**BOXES[form], **values}
+        known = PUBLIC.get(form)
         if known is None:
             return values
         fixed = [name for name in ("file", "column", "key_column") if values.get(name)]
@@ -125,10 +151,34 @@ class LabelConfig(BaseModel):
             "table": ("file", "join", "column", "classes"),
             "masks": ("file", "join", "classes"),
             "column": ("column",),
+            "boxes": ("file", "join", "classes"),
+            "coco": ("file", "classes"),
         }
         missing = [name for name in needed.get(self.format, ()) if not getattr(self, name)]
         if missing:
             raise ValueError(f"labels of format {self.format!r} need {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _boxes(self) -> "LabelConfig":
+        """Refuse what is said of boxes where there are none, or would not be read."""
+        tabled = self.format == "boxes"
+        said = {"coordinates": self.coordinates != "pixel", "columns": bool(self.columns)}
+        wrong = [name for name, is_said in said.items() if is_said and not tabled]
+        wrong += ["normals"] if self.normals and self.format not in BOXES else []
+        if wrong:
+            raise ValueError(
+                f"labels of format {self.format!r} have no key {wrong[0]}: leave it out"
+            )
+        if tabled and not self.column and len(self.classes) > 1:
+            raise ValueError(
+                f"labels of {len(self.classes)} classes of boxes need `column`, which says the "
+                "class of each"
+            )
+        if wrong := [name for name in self.columns if name not in BOX_COLUMNS]:
+            raise ValueError(
+                f"labels.columns names {wrong[0]!r}; what can be renamed: {', '.join(BOX_COLUMNS)}"
+            )
         return self
 
     @model_validator(mode="before")
@@ -192,4 +242,6 @@ def label_set_name(config: LabelConfig) -> str:
     if config.format == "decathlon":
         return "decathlon"
     place = [config.file, config.join, config.key_column, config.issuer, config.column]
+    if config.format in BOXES:
+        place += [config.normals, config.coordinates, sorted(config.columns.items())]
     return f"{config.format}-{digest_json([*place, list(config.classes)])[:12]}"

@@ -1,8 +1,8 @@
 """FracAtlas: 4,083 radiographs, fractured or not, with boxes (Abedeen 2023).
 
-Layout: ``dataset.csv`` with a row an image, ``images/{Fractured,Non_fractured}/*.jpg``; the boxes
-under ``Annotations`` are not read yet. The set names no patients: each image counts as one, so that
-two images of one patient may stand on two sides.
+Layout: ``dataset.csv`` with a row an image, ``images/{Fractured,Non_fractured}/*.jpg``; boxes and
+outlines stand in ``Annotations/COCO JSON/COCO_fracture_masks.json``. The set names no patients:
+each image counts as one, so that two images of one patient may stand on two sides.
 """
 
 from collections.abc import Iterable

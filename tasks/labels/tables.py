@@ -68,7 +68,7 @@ def parse_label_table(
     table: TableFile, join: str, column: str, *, key_column: str | None = None
 ) -> LabelTable:
     """Return the labels of a table that was read already; as `read_label_table`."""
-    key_at = table.column(key_column or _usual_column(table, join))
+    key_at = table.column(key_column or key_column_of(table, join))
     value_at = table.column(column)
     rows, problems = [], list(table.problems)
     for line, values in table.rows:
@@ -85,7 +85,8 @@ def parse_label_table(
     return LabelTable(tuple(rows), tuple(sorted(problems)))
 
 
-def _usual_column(table: TableFile, join: str) -> str:
+def key_column_of(table: TableFile, join: str) -> str:
+    """Return the column of a usual name for keys; ValueError lists the columns."""
     plain = {re.sub(r"[^a-z]", "", name.lower()): name for name in table.columns}
     for name in KEY_COLUMNS[join]:
         if name in plain:

@@ -16,7 +16,7 @@ from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
 from tasks.imaging.standard import standard
 from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
-from tasks.labels.config import MASKS, LabelConfig
+from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.plan import NetworkCandidate
@@ -82,7 +82,7 @@ class Scenario(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str = Field(min_length=1)
-    task: Literal["classification", "segmentation"]
+    task: Literal["classification", "segmentation", "detection"]
     intended_use: str = Field(min_length=1)
     not_for: str = Field(min_length=1)
     population: str = Field(min_length=1)
@@ -116,6 +116,11 @@ class Scenario(BaseModel):
         if problems := _misfits(self):
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def draws_labels(self) -> bool:
+        """Whether labels lie in the store as masks: of classes, or of what is to be found."""
+        return self.task in ("segmentation", "detection")
 
     @property
     def networks(self) -> frozenset[str]:
@@ -161,7 +166,8 @@ def _misfits(scenario: Scenario) -> list[str]:
 def _fusion_misfits(fusion: FusionCandidate, scenario: Scenario) -> list[str]:
     """Say why a fusion cannot be made of its members."""
     if scenario.task != "classification":
-        return [f"candidates: {fusion.name} is a fusion, which cannot segment; use kind network"]
+        verb = _VERBS[scenario.task]
+        return [f"candidates: {fusion.name} is a fusion, which cannot {verb}; use kind network"]
     kinds = {one.name: one.kind for one in scenario.candidates}
     good = [name for name, kind in kinds.items() if kind in ("network", "tabular")]
     found = []
@@ -189,8 +195,8 @@ def _misfit(
     """Say why a candidate does not fit, or nothing.  ``columns`` are those the recipe measures."""
     if candidate.kind == "network":
         return "is a network and the cohort has rows of a table; use kind tabular" if rows else ""
-    if task == "segmentation":
-        return f"is of kind {candidate.kind}, which cannot segment; use kind network"
+    if task in _VERBS:
+        return f"is of kind {candidate.kind}, which cannot {_VERBS[task]}; use kind network"
     if candidate.kind == "header":
         return "is header-only and rows of a table have no header; use kind tabular" if rows else ""
     if rows:
@@ -208,13 +214,26 @@ def _misfit(
     return f"names {missing[0]!r}, which no step of the recipe measures{hint}"
 
 
+_VERBS = {"segmentation": "segment", "detection": "detect"}
+
+
+def _formats_of(task: str) -> tuple[str, ...]:
+    """Return the formats of labels that a task can learn from."""
+    of = {"segmentation": MASKS, "detection": tuple(BOXES)}
+    return of.get(task) or ("table", "column", *PUBLIC)
+
+
 def _label_misfits(scenario: Scenario) -> list[str]:
     labels, found = scenario.labels, []
-    masks = labels.format in MASKS
-    if masks != (scenario.task == "segmentation"):
-        found.append(f"labels: format {labels.format} does not serve the task {scenario.task}")
+    if labels.format not in (serving := _formats_of(scenario.task)):
+        found.append(
+            f"labels: format {labels.format} does not serve the task {scenario.task}; use "
+            f"{', '.join(serving)}"
+        )
     if labels.format == "column" and scenario.cohort.kind != "row":
         found.append("labels: format column needs a cohort of kind row; use format table")
+    if scenario.task == "detection" and (not labels.classes or labels.positive):
+        found.append("labels: a detection names at least one class to be found, and no positive")
     if scenario.task == "classification" and len(labels.classes) < 2:
         found.append(f"labels: {len(labels.classes)} classes; a classification needs at least 2")
     if labels.positive is not None and labels.positive not in labels.classes:

@@ -12,7 +12,7 @@ from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
 from tasks.imaging.steps import StepConfig
-from tasks.labels.case_mask import case_mask
+from tasks.labels.case_mask import case_instances, case_mask
 from tasks.store.read import open_part
 from tasks.store.write import OnCase, PartRecord, Prepared, write_part
 
@@ -36,22 +36,29 @@ def prepare_case(case: OrderCase, recipe: FittedRecipe) -> Prepared:
 
 
 def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...]) -> Prepared:
-    """Read one case's mask and put it on the grid of its prepared image.
+    """Read one case's mask, or draw its boxes, and put it on the grid of its prepared image.
+
+    The facts of a case of boxes are these in the patient, also those that the recipe cut off.
 
     Parameters
     ----------
     case : OrderCase
-        With its mask.
+        With its mask or its boxes.
     recipe : FittedRecipe
     traces : tuple of dict
         What :func:`prepare_case` did to the image.
     """
-    if case.mask is None:
+    if case.mask is None and case.boxes is None:
         raise BadCase("no_mask", "the label set holds no mask for this case")
     volume = read_source(recipe, case)
-    mask = case_mask(case, volume)
+    facts: dict = {}
+    if case.boxes is None:
+        mask = case_mask(case, volume)
+    else:
+        mask, rows = case_instances(case, volume)
+        facts = {"boxes": rows.tolist()}
     label = replay(recipe, traces, Image(mask, volume.affine))
-    return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, {})
+    return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, facts)
 
 
 def write_image_part(

@@ -126,6 +126,13 @@ class Part:
         self._require_box(case_id, start, stop)
         return self._contents.image(case_id, tuple(start), tuple(stop))
 
+    def boxes(self, case_id: str) -> tuple[tuple[float, ...], ...]:
+        """Return the boxes of a case, of a label part whose masks number them.
+
+        Each is class, centre (3) and edges (9) in LPS mm, irrelevant or not.
+        """
+        return tuple(map(tuple, self.info(case_id).facts["boxes"]))
+
     def mask_names(self, case_id: str) -> tuple[str, ...]:
         """Return the names of the masks a case has, sorted."""
         self._require(case_id)

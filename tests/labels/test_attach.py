@@ -9,8 +9,9 @@ from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
 from tasks.archive.sources import Source, resolve_source
 from tasks.archive.vault import open_vault, project_key
-from tasks.labels.attach import AttachReport, attach_labels
+from tasks.labels.attach import attach_labels
 from tasks.labels.config import LabelConfig, label_set_name
+from tasks.labels.keys import AttachReport
 from tests.archive.made_dicom import ROOT, slice_file
 
 

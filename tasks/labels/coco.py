@@ -1,0 +1,87 @@
+"""COCO's JSON of boxes and polygons (Lin 2014): images, categories, annotations."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tasks.labels.shapes import PixelBox, checked_box
+
+_NOT_COCO = (
+    "The file is no COCO JSON: an object with the lists images (id, file_name), categories "
+    "(id, name) and annotations (image_id, category_id, bbox). Export it again from its tool."
+)
+
+
+@dataclass(frozen=True)
+class Coco:
+    """What a file says; whoever lists an image has looked at it."""
+
+    categories: tuple[str, ...]
+    images: Mapping[str, Sequence[tuple[PixelBox, bool]]] = field(repr=False)
+    """File name -> its boxes, and whether each is a crowd, which counts for nothing."""
+    problems: tuple[tuple[int, str, str], ...] = field(repr=False)
+    """(number of the annotation from 1, reason, file name)."""
+
+
+def read_coco(data: bytes) -> Coco:
+    """Read a file; run-length masks are left aside, their boxes are not.
+
+    Raises
+    ------
+    ValueError
+        It is no COCO, two images have one name or id, or an annotation names an image or a
+        category that is not listed.
+    """
+    try:
+        body = json.loads(data)
+        images = {one["id"]: str(one["file_name"]) for one in body["images"]}
+        categories = {one["id"]: str(one["name"]) for one in body["categories"]}
+        told, count = body["annotations"], len(body["images"])
+        if not all(
+            isinstance(body[name], list) for name in ("images", "categories", "annotations")
+        ):
+            raise TypeError("lists")
+        of = [(one["image_id"], one["category_id"]) for one in told]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(_NOT_COCO) from None
+    if not len(images) == len({*images.values()}) == count:
+        raise ValueError("The COCO file lists two images of one id or file_name: correct it.")
+    found: dict[str, list[tuple[PixelBox, bool]]] = {name: [] for name in images.values()}
+    problems = []
+    for line, (one, (image, category)) in enumerate(zip(told, of, strict=True), start=1):
+        if image not in images or category not in categories:
+            raise ValueError(
+                f"Annotation {line} of the COCO file names an image or a category that is not "
+                "listed: export it again."
+            )
+        name = images[image]
+        try:
+            box = _box(line, name, categories[category], one)
+            found[name].append((box, bool(one.get("iscrowd"))))
+        except ValueError as error:
+            problems.append((line, str(error), name))
+    return Coco(tuple(categories.values()), found, tuple(problems))
+
+
+def _box(line: int, image: str, name: str, one: Mapping[str, Any]) -> PixelBox:
+    sides = one.get("bbox")
+    if not isinstance(sides, list) or len(sides) != 4:
+        raise ValueError("its bbox is not four numbers: left, top, width, height")
+    box = checked_box(line, image, name, *sides)
+    polygons = one.get("segmentation")
+    return replace(box, outline=_outline(polygons)) if isinstance(polygons, list) else box
+
+
+def _outline(polygons: list[Any]) -> tuple[tuple[tuple[float, float], ...], ...]:
+    rings = []
+    for flat in polygons:
+        try:
+            numbers = [float(value) for value in flat]
+        except (TypeError, ValueError):
+            raise ValueError("its outline has a side that is no number") from None
+        if len(numbers) < 6 or len(numbers) % 2 or not all(map(math.isfinite, numbers)):
+            raise ValueError("its outline is not of three points or more")
+        rings.append(tuple(zip(numbers[1::2], numbers[::2], strict=True)))
+    return tuple(rings)
