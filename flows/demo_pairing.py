@@ -110,7 +110,7 @@ def _facts(
         not_for="Anything else. Nothing was registered, and no patient can be judged by it.",
         population=f"Nobody: {learnt} invented pairs to learn weights on, {len(fused)} to test.",
         primary=METRIC,
-        test={"challenger": metric_table(fused, threshold, seed=SEED)},
+        test={"fused": metric_table(fused, threshold, seed=SEED)},
         operating_point={
             "rule": FIND.rule,
             "at least": FIND.at_least,
@@ -118,5 +118,4 @@ def _facts(
             "chosen on": "invented pairs of the training sides, out of fold",
         },
         sections={f"Fused and alone, {METRIC} of the same test pairs": rows},
-        warnings=(WARNING,),
     )

@@ -15,7 +15,12 @@ RESEARCH_USE_ONLY = "research use only"
 
 SYNTHETIC_BANNER = "SYNTHETIC DATA: figures say nothing about patients"
 
-SIDES = {"challenger": "Challenger", "champion": "Champion so far", "other tool": "Other tool"}
+SIDES = {
+    "challenger": "Challenger",
+    "champion": "Champion so far",
+    "other tool": "Other tool",
+    "fused": "Fused pairs",
+}
 """Headings of the columns of test figures."""
 
 CARD_MD = "card.md"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flows.cohorts import settle
+from flows.foreign import keep_foreign, kept_scores, write_frame
 from flows.home import Home
 from flows.jobs import check_sides, write_job
 from flows.judging import judge_side
@@ -15,7 +16,7 @@ from flows.settings import Settings
 from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
-from tasks.errors import BadCase, ScenarioError
+from tasks.errors import BadCase, RadloopError, ScenarioError
 from tasks.evaluate.predictions import Predictions
 from tasks.labels.attach import attach_labels
 from tasks.learn.job import fit_fold, load_job, out_of_fold
@@ -212,3 +213,25 @@ def test_a_scenario_says_why_studies_cannot_be_judged(was, now, told):
         return
     with pytest.raises(ScenarioError, match=told):
         parse_scenario(text)
+
+
+def test_another_tool_may_answer_by_study(wrists, tmp_path):
+    home, ready, job, *_ = wrists
+    frame = tmp_path / "cases.csv"
+    write_frame(home, ready, job.on("test"), frame)
+    with frame.open(newline="") as stream:
+        accessions = {row["case_id"]: row["accession"] for row in csv.DictReader(stream)}
+    truth = {case.unit: 0 for case in job.on("test")}
+    for case in job.on("test"):
+        truth[case.unit] |= case.target
+    lines = [f"{accessions[unit]},{0.9 if ill else 0.2}" for unit, ill in truth.items()]
+    (tmp_path / "predictions.csv").write_text("\n".join(["accession,p/fracture", *lines]) + "\n")
+    digest = keep_foreign(home, ready, job, tmp_path)
+    scores = kept_scores(home, ready, job, digest)
+    assert scores.case_ids == job.units("test")
+    np.testing.assert_allclose(scores.score, np.where(scores.truth, 0.9, 0.2))
+    (tmp_path / "predictions.csv").write_text(
+        "\n".join(["accession,p/fracture", *lines[1:]]) + "\n"
+    )
+    with pytest.raises(RadloopError, match=r"2 of \d+ test cases are not in"):
+        keep_foreign(home, ready, job, tmp_path)
