@@ -249,13 +249,20 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         for name in scenario.evaluate.baseline
         if name not in names
     ]
-    if scenario.evaluate.measures_masks != (scenario.task == "segmentation"):
-        wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
-        found.append(
-            f"evaluate.primary: {scenario.evaluate.primary} does not measure a {scenario.task}; "
-            f"use {wanted}"
-        )
-    return found
+    return found + _primary_misfits(scenario)
+
+
+def _primary_misfits(scenario: Scenario) -> list[str]:
+    """Say why the primary figure does not measure the task."""
+    evaluate, task = scenario.evaluate, scenario.task
+    measured = {"segmentation": evaluate.measures_masks, "detection": evaluate.measures_boxes}
+    if measured.get(task, not any(measured.values())):
+        return []
+    wanted = {"segmentation": "dice", "detection": "cpm or ap"}
+    return [
+        f"evaluate.primary: {evaluate.primary} does not measure a {task}; use "
+        f"{wanted.get(task, 'auroc or another of one case')}"
+    ]
 
 
 def _unit_misfits(scenario: Scenario) -> list[str]:

@@ -47,6 +47,7 @@ labels: {format: boxes, file: ../truth/boxes.csv, join: sop, column: label, clas
   normals: rest}
 recipe: [{step: pad_square}, {step: resize, shape: [1, 96, 96]}, {step: normalise, method: zscore}]
 split: {source: keyed, test: 0.25, folds: 2, key: public, strata: [target]}
+evaluate: {primary: ap}
 candidates: [{name: finder, kind: network, network: retinanet2d, epochs: 2, features: [8, 16, 24]}]
 """
 
