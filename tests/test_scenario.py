@@ -254,6 +254,7 @@ population: Nobody.
 cohort: {kind: picture}
 labels: {format: boxes, file: boxes.csv, join: sop, classes: [fracture], normals: /wards/well.csv}
 recipe: [{step: normalise, method: zscore}]
+evaluate: {primary: ap}
 candidates: [{name: finder, kind: network, network: retinanet2d}]
 """
 
