@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,6 +19,7 @@ from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.plan import NetworkCandidate
+from tasks.learn.zoo import DETECTORS
 from tasks.scenario.channels import channel_misfits
 from tasks.serve.gate import GateConfig
 
@@ -193,8 +193,12 @@ def _misfit(
     rows: bool,
 ) -> str:
     """Say why a candidate does not fit, or nothing.  ``columns`` are those the recipe measures."""
+    if candidate.kind == "network" and rows:
+        return "is a network and the cohort has rows of a table; use kind tabular"
     if candidate.kind == "network":
-        return "is a network and the cohort has rows of a table; use kind tabular" if rows else ""
+        fits = (candidate.network in DETECTORS) == (task == "detection")
+        hint = "a detection needs one of " if task == "detection" else "find boxes: "
+        return "" if fits else f"has network {candidate.network}; {hint}{', '.join(DETECTORS)}"
     if task in _VERBS:
         return f"is of kind {candidate.kind}, which cannot {_VERBS[task]}; use kind network"
     if candidate.kind == "header":
@@ -245,13 +249,20 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         for name in scenario.evaluate.baseline
         if name not in names
     ]
-    if scenario.evaluate.measures_masks != (scenario.task == "segmentation"):
-        wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
-        found.append(
-            f"evaluate.primary: {scenario.evaluate.primary} does not measure a {scenario.task}; "
-            f"use {wanted}"
-        )
-    return found
+    return found + _primary_misfits(scenario)
+
+
+def _primary_misfits(scenario: Scenario) -> list[str]:
+    """Say why the primary figure does not measure the task."""
+    evaluate, task = scenario.evaluate, scenario.task
+    measured = {"segmentation": evaluate.measures_masks, "detection": evaluate.measures_boxes}
+    if measured.get(task, not any(measured.values())):
+        return []
+    wanted = {"segmentation": "dice", "detection": "cpm or ap"}
+    return [
+        f"evaluate.primary: {evaluate.primary} does not measure a {task}; use "
+        f"{wanted.get(task, 'auroc or another of one case')}"
+    ]
 
 
 def _unit_misfits(scenario: Scenario) -> list[str]:
@@ -276,27 +287,3 @@ def scenario_hash(scenario: Scenario) -> str:
     count.
     """
     return digest_json(scenario.model_dump(mode="json"))
-
-
-def public_copy(scenario: Scenario) -> Scenario:
-    """Return the scenario with places replaced by aliases, as the tracking server may keep it."""
-    changes: dict[str, Any] = {}
-    places = {"issuer": "issuer"} if scenario.labels.issuer else {}
-    if scenario.labels.file:
-        places["file"] = _alias("labels", scenario.labels.file)
-    if places:
-        changes["labels"] = scenario.labels.model_copy(update=places)
-    if scenario.split.file:
-        alias = _alias("split", scenario.split.file)
-        changes["split"] = scenario.split.model_copy(update={"file": alias})
-    changes["candidates"] = tuple(
-        one.model_copy(update={"weights": _alias("weights", one.weights)})
-        if getattr(one, "weights", None)
-        else one
-        for one in scenario.candidates
-    )
-    return scenario.model_copy(update=changes)
-
-
-def _alias(word: str, place: str) -> str:
-    return f"{word}-file{PurePath(place).suffix}"
