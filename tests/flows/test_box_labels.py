@@ -233,3 +233,24 @@ def test_outlines_of_lidc_reach_the_job_as_boxes(tmp_path):
         assert all_made(made.home, ready) is not None
     finally:
         made.close()
+
+
+def test_a_box_of_another_image_quarantines_the_label_and_leaves_the_case_out(tmp_path):
+    write_wrist_archive(
+        tmp_path, patients=4, seed=1, shape=(64, 48), spacing=2.2, difficulty="easy"
+    )
+    table = tmp_path / "truth" / "boxes.csv"
+    head, first, *rest = table.read_text().splitlines()
+    wrong = ",".join([*first.split(",")[:-4], "70", "10", "80", "20"])
+    table.write_text("\n".join([head, wrong, *rest]) + "\n")
+    made = Made(tmp_path, WRIST)
+    try:
+        images, labels = made.preprocess()
+        ((case_id, reason, detail),) = labels.failures
+        assert reason == "box_outside"
+        # In the middle of the box, and of another image by its column.
+        assert "(0.0, 14.5, 74.5) of an image of (1, 64, 48)" in detail
+        assert case_id in images.case_ids
+        assert case_id not in {case.case_id for case in job_cases(made.home, made.ready())}
+    finally:
+        made.close()
