@@ -239,17 +239,29 @@ def _label_misfits(scenario: Scenario) -> list[str]:
     if labels.positive is not None and labels.positive not in labels.classes:
         found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
     found += _unit_misfits(scenario)
-    names = [candidate.name for candidate in scenario.candidates]
-    found += [
-        f"evaluate.baseline: {name!r} is no candidate; there are {', '.join(names)}"
-        for name in scenario.evaluate.baseline
-        if name not in names
-    ]
+    found += _baseline_misfits(scenario)
     if scenario.evaluate.measures_masks != (scenario.task == "segmentation"):
         wanted = "dice" if scenario.task == "segmentation" else "auroc or another of one case"
         found.append(
             f"evaluate.primary: {scenario.evaluate.primary} does not measure a {scenario.task}; "
             f"use {wanted}"
+        )
+    return found
+
+
+def _baseline_misfits(scenario: Scenario) -> list[str]:
+    """Say why nothing can be held against a classical baseline."""
+    names = [candidate.name for candidate in scenario.candidates]
+    found = [
+        f"evaluate.baseline: {name!r} is no candidate; there are {', '.join(names)}"
+        for name in scenario.evaluate.baseline
+        if name not in names
+    ]
+    classical = [one.name for one in scenario.candidates if one.kind == "tabular"]
+    if scenario.gate.beat_baseline and not (scenario.evaluate.baseline or classical):
+        found.append(
+            "gate.beat_baseline: no candidate stands for the classical way; add a tabular one "
+            "or name it under evaluate.baseline"
         )
     return found
 
