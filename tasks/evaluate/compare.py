@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from tasks.evaluate.delong import auroc_covariance
+from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.intervals import (
     LEVEL,
     REPLICATES,
@@ -127,8 +128,8 @@ def paired_mean(first, second, level: float = LEVEL, test: str = "paired t") -> 
 
 
 def paired_metric(
-    first: Predictions | MaskScores,
-    second: Predictions | MaskScores,
+    first: Predictions | MaskScores | FindingScores,
+    second: Predictions | MaskScores | FindingScores,
     metric: str,
     *,
     thresholds: tuple[float | None, float | None] = (None, None),
@@ -144,6 +145,8 @@ def paired_metric(
     first, second = align(first, second)
     if isinstance(first, MaskScores):
         return _paired_masks(first, second, metric, level)
+    if isinstance(first, FindingScores):
+        return _paired_findings(first, second, metric, thresholds, replicates, seed, level)
     base = metric.partition("/")[0]
     if base not in METRICS or base != metric or METRICS[base].direction == "none":
         raise ValueError(f"{metric!r} cannot be compared; choose one of {comparable()}")
@@ -190,6 +193,33 @@ def _paired_masks(first: MaskScores, second: MaskScores, metric: str, level: flo
         column = first.classes.index(label)
         return paired_mean(ours[:, column], theirs[:, column], level, "paired t over patients")
     return paired_mean(ours.mean(1), theirs.mean(1), level, "paired t over patients")
+
+
+def _paired_findings(
+    first: FindingScores,
+    second: FindingScores,
+    metric: str,
+    thresholds: tuple[float | None, float | None],
+    replicates: int,
+    seed: int,
+    level: float,
+) -> Difference:
+    sides = zip((first, second), thresholds, strict=True)
+    ours, theirs = (weighted_findings(scores, at, [metric]) for scores, at in sides)
+    for one in (ours, theirs):
+        if metric not in one(np.ones(len(first))):
+            raise ValueError(
+                f"{metric!r} is not a figure of these findings; choose cpm, ap, one of these with "
+                "/<class>, froc/1 or, with a threshold, lesion_recall"
+            )
+    sign = 1 if METRICS[metric.partition("/")[0]].direction == "higher" else -1
+    return paired_bootstrap(
+        lambda weight: sign * (ours(weight)[metric] - theirs(weight)[metric]),
+        first.patient_keys,
+        replicates=replicates,
+        seed=seed,
+        level=level,
+    )
 
 
 def _normal_limits(value: float, error: float, level: float) -> tuple[float, float, float]:

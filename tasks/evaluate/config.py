@@ -5,9 +5,19 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tasks.evaluate.intervals import REPLICATES
-from tasks.evaluate.known import DETECTION_FIGURES, LESION_FIGURES, MASK_FIGURES, METRICS
+from tasks.evaluate.known import (
+    DETECTION_FIGURES,
+    LESION_FIGURES,
+    MASK_FIGURES,
+    METRICS,
+    RANKING_FINDINGS,
+)
 from tasks.evaluate.stress import CORRUPTIONS
 from tasks.evaluate.studies import Views
+
+LEAST_OVERLAP = {2: 0.3, 3: 0.1}
+"""Intersection over union from which a finding is right, by dimensions (clinical practice: small
+lesions in volumes are hit or missed, whatever the box's exact size)."""
 
 STRESSED_IMAGES = 48
 STRESSED_MASKS = 8
@@ -87,6 +97,38 @@ class MaskConfig(BaseModel):
     """Try what may improve masks after the network; ``{}`` tries all of it."""
 
 
+class FindingConfig(BaseModel):
+    """How boxes are held against the true ones, and from which score on they are shown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iou: float | None = Field(None, gt=0, le=1)
+    """Intersection over union from which `ap` calls a box right; by default .1 in volumes, .3 in
+    pictures."""
+    rule: Literal["false_alarms", "f1", "fixed"] | None = None
+    """How the threshold is chosen out of fold; by default `false_alarms` in volumes, `f1` in
+    pictures."""
+    at_most: float = Field(1.0, gt=0)
+    """False alarms a scan, of the rule `false_alarms`."""
+    value: float | None = Field(None, ge=0, le=1)
+    """The threshold itself, for the rule `fixed`."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.rule == "fixed") != (self.value is not None):
+            raise ValueError(
+                f"rule {self.rule!r} with value {self.value}: value belongs to the rule fixed, "
+                "which needs it"
+            )
+        return self
+
+    def settled(self, picture: bool) -> Self:
+        """Return with the defaults of pictures, or of volumes, written out."""
+        iou = self.iou or (LEAST_OVERLAP[2] if picture else LEAST_OVERLAP[3])
+        rule = self.rule or ("f1" if picture else "false_alarms")
+        return self.model_copy(update={"iou": iou, "rule": rule})
+
+
 class RobustnessConfig(BaseModel):
     """On how many test cases, and by which corruptions, a registered model is stressed."""
 
@@ -131,6 +173,10 @@ class EvaluateConfig(MaskConfig):
     views: Views = Field("mean", exclude_if=lambda value: value == "mean")
     """How the views of a study become one answer: their mean, or the highest probability."""
     operating_point: OperatingPoint = OperatingPoint()
+    findings: FindingConfig = Field(
+        FindingConfig(), exclude_if=lambda value: value == FindingConfig()
+    )
+    """Of a detection."""
     calibration: Literal["none", "temperature", "platt", "isotonic"] = "none"
     bootstrap: int = Field(REPLICATES, ge=200, le=100_000)
     """Bootstrap replicates of every interval."""
@@ -151,7 +197,8 @@ class EvaluateConfig(MaskConfig):
     def _known(cls, name: str) -> str:
         base = name.partition("/")[0]
         names = [known for known, info in METRICS.items() if info.direction != "none"]
-        names = [known for known in names if known not in DETECTION_FIGURES]
+        unranked = set(DETECTION_FIGURES) - set(RANKING_FINDINGS)
+        names = [known for known in names if known not in unranked]
         if base not in names or (base != name and base not in MASK_FIGURES):
             raise ValueError(f"primary {name!r} is not a metric; choose one of {', '.join(names)}")
         return name
@@ -171,6 +218,11 @@ class EvaluateConfig(MaskConfig):
     def measures_masks(self) -> bool:
         """Whether the primary metric is one of masks."""
         return self.primary.partition("/")[0] in MASK_FIGURES
+
+    @property
+    def measures_boxes(self) -> bool:
+        """Whether the primary metric is one of findings."""
+        return self.primary in RANKING_FINDINGS
 
     @property
     def measures_lesions(self) -> bool:

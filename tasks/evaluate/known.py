@@ -51,7 +51,10 @@ METRICS: Mapping[str, MetricInfo] = {
     "lesion_hd95": MetricInfo("HD95, mean over lesions, in mm.", "lower", (0, float("inf"))),
     "cpm": MetricInfo("Mean sensitivity at 1/8 to 8 false alarms a scan.", "higher", (0, 1)),
     "froc": MetricInfo("Sensitivity at so many false alarms a scan.", "higher", (0, 1)),
-    "box_ap": MetricInfo("Average precision of boxes of at least an overlap.", "higher", (0, 1)),
+    "ap": MetricInfo("Average precision of boxes of at least an overlap.", "higher", (0, 1)),
+    "lesion_recall": MetricInfo("Share of lesions found at the threshold.", "higher", (0, 1)),
+    "lesion_precision": MetricInfo("Share of findings shown that are right.", "higher", (0, 1)),
+    "false_alarms": MetricInfo("False alarms a scan at the threshold.", "lower", (0, float("inf"))),
     "n_empty": MetricInfo(
         "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
     ),
@@ -74,8 +77,14 @@ COUNTING = (
 SCORING = ("auroc", "average_precision", "brier", "log_loss", "ece")
 """Metrics of the probabilities themselves."""
 
-DETECTION_FIGURES = ("cpm", "froc", "box_ap")
-"""Figures of detections; no scenario trains for them yet."""
+OF_FINDINGS_CALLED = ("lesion_recall", "lesion_precision", "false_alarms")
+"""Figures of findings from a threshold on."""
+
+RANKING_FINDINGS = ("cpm", "ap")
+"""Figures of a detection by which candidates are ranked and gated."""
+
+DETECTION_FIGURES = (*RANKING_FINDINGS, "froc", *OF_FINDINGS_CALLED)
+"""Figures of detections: FROC and its mean, average precision of boxes, and those of calls."""
 
 LESION_FIGURES = ("lesion_dice", "lesion_hd95")
 """Figures of masks lesion by lesion, where a scenario asks for them."""

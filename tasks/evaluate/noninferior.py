@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.delong import auroc_covariance, hanley_mcneil_variance
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.intervals import LEVEL, REPLICATES, patient_index
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
@@ -52,8 +53,8 @@ class NonInferiority:
 
 
 def noninferiority(
-    first: Predictions | MaskScores,
-    second: Predictions | MaskScores,
+    first: Predictions | MaskScores | FindingScores,
+    second: Predictions | MaskScores | FindingScores,
     metric: str,
     margin: float,
     *,
@@ -66,7 +67,7 @@ def noninferiority(
 
     Parameters
     ----------
-    first, second : Predictions or MaskScores of the same cases
+    first, second : Predictions, MaskScores or FindingScores of the same cases
     metric : str
     margin : float
         Positive, in units of the metric.
@@ -100,10 +101,10 @@ def null_variance(first, second, metric: str, margin: float, error: float) -> fl
 
     AUROC: Newcombe's variance at the better of the two areas and at that minus the margin, with the
     correlation seen. Shares: a difference of m needs at least a share m of discordant patients,
-    whose variance is (m - m^2) / n patients. Others (Dice, Brier): 0, nothing is known beforehand.
+    whose variance is (m - m^2) / n patients. Others (Dice, CPM, Brier): 0, nothing is known before.
     `error` is the standard error seen, which tells how alike the cases of a patient are.
     """
-    if isinstance(first, MaskScores):
+    if isinstance(first, MaskScores | FindingScores):
         return 0.0
     n_patients, index = patient_index(first.patient_keys)
     if metric == "accuracy":

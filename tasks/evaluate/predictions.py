@@ -155,6 +155,9 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
     second = second.take(np.argsort(second.case_ids, kind="stable"))
     if first.patient_keys != second.patient_keys:
         raise ValueError("the same cases have different patients in the two")
+    truth_differs = getattr(first, "truth_differs", None)
+    if truth_differs is not None and (changed := truth_differs(second)):
+        raise ValueError(f"{changed} cases have other true boxes in the two; score both anew")
     if isinstance(first, Predictions):
         changed = int(np.sum(first.target != second.target))
         if changed:

@@ -8,6 +8,7 @@ import numpy as np
 from tasks.evaluate.box_ap import CENTRE, OVERLAPS, average_box_precision, match_boxes
 from tasks.evaluate.delong import auroc_interval, newcombe_interval
 from tasks.evaluate.detections import Detections
+from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.froc import FALSE_ALARMS, match_marks, sensitivities
 from tasks.evaluate.intervals import (
     LEVEL,
@@ -29,7 +30,7 @@ PROPORTIONS = ("accuracy", "recall", "specificity", "precision", "npv")
 
 
 def metric_table(
-    scored: Predictions | MaskScores | Detections,
+    scored: Predictions | MaskScores | FindingScores | Detections,
     threshold: float | None = None,
     *,
     replicates: int = REPLICATES,
@@ -47,6 +48,8 @@ def metric_table(
         raise ValueError("there are no cases to score")
     if isinstance(scored, MaskScores):
         return _mask_table(scored, replicates, seed, level)
+    if isinstance(scored, FindingScores):
+        return _findings_table(scored, threshold, replicates, seed, level)
     if isinstance(scored, Detections):
         return _detection_table(scored, replicates, seed, level)
     return _classification_table(scored, threshold, replicates, seed, level)
@@ -175,7 +178,7 @@ def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interv
 def _detection_table(found: Detections, replicates, seed, level) -> dict[str, Interval]:
     marks = match_marks(found)
     ways = (*OVERLAPS, CENTRE) if found.extended else ()
-    calls_by = {f"box_ap/{way}": match_boxes(found, way) for way in ways}
+    calls_by = {f"ap/{way}": match_boxes(found, way) for way in ways}
 
     def statistic(weight: np.ndarray) -> dict[str, np.ndarray]:
         read = sensitivities(marks, weight)
@@ -192,6 +195,22 @@ def _detection_table(found: Detections, replicates, seed, level) -> dict[str, In
     for name, value in values.items():
         lo, hi = percentile_limits(drawn[name], n, level)
         table[name] = _unseen(Interval(value, lo, hi, method, n), with_lesions, level)
+    return table
+
+
+def _findings_table(scores, threshold, replicates, seed, level) -> dict[str, Interval]:
+    statistic = weighted_findings(scores, threshold)
+    values = {name: float(value) for name, value in statistic(np.ones(len(scores))).items()}
+    drawn = bootstrap_replicates(statistic, scores.patient_keys, replicates, seed)
+    n, of_patient = scores.n_patients, patient_index(scores.patient_keys)[1]
+    with_lesions = [(~one.irrelevant).any() for one in scores.cases]
+    trials = len(set(of_patient[with_lesions]))
+    table = {}
+    for name, value in values.items():
+        lo, hi = percentile_limits(drawn[name], n, level)
+        found = Interval(value, lo, hi, "patient bootstrap", n)
+        share = METRICS[name.partition("/")[0]].range == (0, 1)
+        table[name] = _unseen(found, trials, level) if share else found
     return table
 
 

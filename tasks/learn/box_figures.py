@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tasks.evaluate.box_ap import average_box_precision, match_boxes
+from tasks.evaluate.config import LEAST_OVERLAP
 from tasks.evaluate.detections import Detections
 from tasks.learn.box_targets import instances_of, targets_of
 from tasks.learn.boxes import Findings, boxes_on, in_mm, rows_of
@@ -14,10 +15,6 @@ from tasks.learn.dataset import CaseSource
 from tasks.learn.detect import detect
 from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
-
-LEAST_OVERLAP = {2: 0.3, 3: 0.1}
-"""Intersection over union from which a finding is right, by dimensions (clinical practice: small
-lesions in volumes are hit or missed, whatever the box's exact size)."""
 
 WATCHED = {2: 64, 3: 16}
 """Validation cases looked at after each epoch, evenly out of all; the fold's end looks at all. A

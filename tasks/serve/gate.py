@@ -17,14 +17,18 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import EditionMismatch
-from tasks.evaluate.known import METRICS
+from tasks.evaluate.finding_scores import FindingScores
+from tasks.evaluate.known import METRICS, RANKING_FINDINGS
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.noninferior import NonInferiority, noninferiority
 from tasks.evaluate.predictions import Predictions, align
 from tasks.evaluate.table import metric_table
 from tasks.serve.verdict import Check, GateConfig, Scored, Verdict, action
 
-NO_SKILL = {"auroc": 0.5, "mcc": 0.0, "kappa": 0.0, "dice": 0.0, "nsd": 0.0, "lesion_dice": 0.0}
+NO_SKILL = {
+    "auroc": 0.5,
+    **dict.fromkeys(("mcc", "kappa", "dice", "nsd", "lesion_dice", *RANKING_FINDINGS), 0.0),
+}
 """Floors that need no data; shares of the classes give those of accuracy and its kin."""
 
 
@@ -44,7 +48,7 @@ def decide(
         The same cases of the same test edition.
     config : GateConfig
     primary : str, optional
-        Metric used when the config names none; else "auroc" or "dice".
+        Metric used when the config names none; else "auroc", "dice" or "cpm".
     facts : mapping fact name -> values, optional
         For subgroup rules: one value a case, in the order of the challenger's cases.
 
@@ -53,8 +57,7 @@ def decide(
     EditionMismatch
         When editions, cases or labels differ.
     """
-    masks = isinstance(challenger.predictions, MaskScores)
-    metric = config.primary or primary or ("dice" if masks else "auroc")
+    metric = config.primary or primary or _usual(challenger.predictions)
     if champion is None:
         return _against_floor(challenger, config, metric)
     if champion.edition != challenger.edition:
@@ -72,6 +75,12 @@ def decide(
         *_subgroup_checks(challenger, champion, metric, config, facts or {}),
     )
     return _judge(found, checks, config, metric, challenger.edition)
+
+
+def _usual(scores) -> str:
+    if isinstance(scores, FindingScores):
+        return "cpm"
+    return "dice" if isinstance(scores, MaskScores) else "auroc"
 
 
 def _compare(challenger, champion, metric, margin, config, chosen=None) -> NonInferiority:
@@ -125,6 +134,8 @@ def _subgroup_checks(challenger, champion, metric, config, facts) -> list[Check]
 
 def _measurable(group, metric: str) -> bool:
     """Return whether a subgroup holds every class; an AUROC or a recall needs them."""
+    if isinstance(group, FindingScores):
+        return any((~one.irrelevant).any() for one in group.cases)
     return isinstance(group, MaskScores) or len(set(group.target.tolist())) == len(group.classes)
 
 
@@ -239,6 +250,9 @@ def _against_floor(challenger: Scored, config: GateConfig, metric: str) -> Verdi
     elif worst > 0:
         verdict = "promote"
         reason = f"Promoted: there is no champion, and {words}, clearly beyond {floor:g}."
+    elif isinstance(pred, FindingScores) and found.value <= floor:
+        # Its upper limit stands for what few patients could not show, not for any skill.
+        verdict, reason = "refuse", f"Refused: {words}: it finds nothing beyond {floor:g}."
     elif best < 0:
         verdict, reason = "refuse", f"Refused: {words}, clearly short of the floor {floor:g}."
     else:
@@ -265,7 +279,7 @@ def _against_floor(challenger: Scored, config: GateConfig, metric: str) -> Verdi
     )
 
 
-def _floor(pred: Predictions | MaskScores, metric: str) -> float:
+def _floor(pred: Predictions | MaskScores | FindingScores, metric: str) -> float:
     """Return what a model without skill reaches."""
     base = metric.partition("/")[0]
     if base in NO_SKILL:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 
@@ -57,7 +58,7 @@ class GateConfig(BaseModel):
 class Scored:
     """A model's output on a test edition, with the threshold frozen in the model."""
 
-    predictions: Predictions | MaskScores
+    predictions: Predictions | MaskScores | FindingScores
     edition: str
     threshold: float | None = None
 

@@ -108,9 +108,9 @@ def test_a_small_box_in_the_middle_is_right_by_its_centre_alone():
 
 def test_the_table_has_every_overlap_with_limits_over_patients():
     table = metric_table(made(60, 7), replicates=300)
-    for name in ("cpm", *(f"box_ap/{way}" for way in (*OVERLAPS, CENTRE))):
+    for name in ("cpm", *(f"ap/{way}" for way in (*OVERLAPS, CENTRE))):
         assert 0 <= table[name].lo < table[name].value < table[name].hi <= 1, name
-    assert table["box_ap/0.1"].value >= table["box_ap/0.5"].value
+    assert table["ap/0.1"].value >= table["ap/0.5"].value
 
 
 def test_a_weight_is_a_repetition_of_a_scan():

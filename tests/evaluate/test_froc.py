@@ -103,7 +103,7 @@ def test_a_drawing_by_hand():
     assert table["cpm"].value == pytest.approx(np.mean(expected))
     assert table["froc/0.25"].value == pytest.approx(1 / 3)
     assert table["froc/8"].value == pytest.approx(2 / 3)
-    assert "box_ap/0.5" not in table
+    assert "ap/0.5" not in table
 
 
 def test_the_low_end_is_a_line_from_the_origin():
