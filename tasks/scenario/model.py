@@ -21,6 +21,7 @@ from tasks.learn.fusion import FusionCandidate
 from tasks.learn.plan import NetworkCandidate
 from tasks.learn.zoo import DETECTORS
 from tasks.scenario.channels import channel_misfits
+from tasks.scenario.judged import baseline_misfits, unit_misfits
 from tasks.serve.gate import GateConfig
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -242,13 +243,9 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         found.append(f"labels: {len(labels.classes)} classes; a classification needs at least 2")
     if labels.positive is not None and labels.positive not in labels.classes:
         found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
-    found += _unit_misfits(scenario)
-    names = [candidate.name for candidate in scenario.candidates]
-    found += [
-        f"evaluate.baseline: {name!r} is no candidate; there are {', '.join(names)}"
-        for name in scenario.evaluate.baseline
-        if name not in names
-    ]
+    kinds = {candidate.name: candidate.kind for candidate in scenario.candidates}
+    found += baseline_misfits(scenario.evaluate, scenario.gate, kinds)
+    found += unit_misfits(scenario.evaluate, scenario.task, scenario.cohort, len(labels.classes))
     return found + _primary_misfits(scenario)
 
 
@@ -263,23 +260,6 @@ def _primary_misfits(scenario: Scenario) -> list[str]:
         f"evaluate.primary: {evaluate.primary} does not measure a {task}; use "
         f"{wanted.get(task, 'auroc or another of one case')}"
     ]
-
-
-def _unit_misfits(scenario: Scenario) -> list[str]:
-    """Say why studies cannot be judged."""
-    evaluate = scenario.evaluate
-    if evaluate.join is None:
-        return []
-    found = []
-    if scenario.task != "classification":
-        found.append(f"evaluate.unit: study is for a classification, not for a {scenario.task}")
-    if scenario.cohort.kind == "row":
-        found.append("evaluate.unit: rows of a table have no studies; use unit: case")
-    if scenario.cohort.channel_set:
-        found.append("evaluate.unit: with channels a case is a study already; use unit: case")
-    if evaluate.join == "max" and len(scenario.labels.classes) != 2:
-        found.append("evaluate.views: max needs two classes, one of them positive; use mean")
-    return found
 
 
 def scenario_hash(scenario: Scenario) -> str:
