@@ -168,7 +168,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
     known = assignments(home.catalog, split_id(scenario.name, scenario.split))
     fresh = proposed_sides(home, scenario, cohort, known, source) if cohort.cases else []
     sides = {**known, **{row.patient_key: row for row in fresh}}
-    told = {"classification": scenario.labels.classes, "detection": (WITH,)}
+    told = {"classification": scenario.labels.classes, "detection": (WITH,) if cohort.boxes else ()}
     classes = told.get(scenario.task, ())
     found = explain_problems(
         cohort,

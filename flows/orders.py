@@ -53,5 +53,5 @@ def orders_of(
             )
             mask = refs[masks[case.case_id]] if case.case_id in masks else None
             own, modality = files[case.lead.case_id], case.facts.get("modality")
-            labels = numbers, boxes.get(case.case_id), tuple(classes) if boxes else ()
+            labels = numbers, boxes.get(case.case_id), tuple(classes)
             yield OrderCase(case.case_id, case.kind, own, mask, modality, series, *labels)

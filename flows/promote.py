@@ -23,7 +23,7 @@ from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking
-from tasks.serve.baseline import Baseline
+from tasks.serve.baseline import Baseline, held_against
 from tasks.serve.beside import beside_members
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
 from tasks.serve.comparing import run_url
@@ -75,10 +75,7 @@ def decide_and_register(
     )
     if unscored:
         verdict = replace(verdict, verdict="undecidable", action="ask", reason=unscored)
-    if scenario.gate.beat_baseline and baseline and not baseline.beaten:
-        verdict = replace(
-            verdict, verdict="refuse", action="refuse", reason=f"Refused: {baseline.sentence}"
-        )
+    verdict = held_against(verdict, scenario.gate, baseline)
     missed = len(job.units("test")) - len(scores.case_ids)
     warning = f"{missed} test {job.unit_word} could not be judged and are in no figure"
     facts = ReportFacts(

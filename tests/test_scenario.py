@@ -244,6 +244,42 @@ def test_the_public_copy_holds_no_place():
     assert copy.candidates == scenario.candidates
 
 
+DETECTION = """\
+name: breaks
+title: Fractures
+task: detection
+intended_use: Tests. Research use only.
+not_for: Anything clinical.
+population: Nobody.
+cohort: {kind: picture}
+labels: {format: boxes, file: boxes.csv, join: sop, classes: [fracture], normals: /wards/well.csv}
+recipe: [{step: normalise, method: zscore}]
+evaluate: {primary: ap}
+candidates: [{name: finder, kind: network, network: retinanet2d}]
+"""
+
+
+def test_a_detection_needs_boxes_a_class_and_a_detector():
+    scenario = parse_scenario(DETECTION)
+    assert scenario.draws_labels
+    copy = public_copy(scenario)
+    assert (copy.labels.file, copy.labels.normals) == ("labels-file.csv", "normals-file.csv")
+    for old, new, message in (
+        ("format: boxes", "format: table, column: c", "format table does not serve the task det"),
+        ("task: detection", "task: classification", "format boxes does not serve the task class"),
+        ("[fracture]", "[fracture], positive: fracture", "at least one class to be found"),
+        ("retinanet2d", "small_cnn", "has network small_cnn; a detection needs one of retinanet3d"),
+        ("kind: network, network: retinanet2d", "kind: header, estimator: logistic", "not detect"),
+    ):
+        assert old in DETECTION
+        with pytest.raises(ScenarioError, match=message):
+            parse_scenario(
+                DETECTION.replace(old, new).replace(
+                    ", normals: /wards/well.csv", "" if "format" in old else ", normals: rest"
+                )
+            )
+
+
 def test_a_candidate_is_found_by_name():
     scenario = parse_scenario(_text())
     assert scenario.candidate("header-only").kind == "header"

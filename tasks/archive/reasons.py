@@ -167,6 +167,7 @@ _OUTLINES = {
     "not_a_structure_set": "export the structure set again: its outlines are damaged or too many",
     "outline_off_plane": "draw the outline on the slices of its own series, or export a mask",
     "outline_open": "close the outline, or leave the structure out",
+    "not_of_this_series": "give the XML of LIDC that belongs to this series, downloaded anew",
     "segment_missing": "name a segment that the file has",
     "segments_overlap": "choose segments that do not overlap, or say which one wins",
     "uneven_segmentation": "export the segmentation on the whole grid of its series",

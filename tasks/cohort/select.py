@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validat
 
 from tasks.archive.choice import parse_choice
 from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
-from tasks.labels.config import BOXES, MASKS
+from tasks.labels.config import BOXES, IN_FILES
 
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
@@ -336,7 +336,7 @@ def label_cases(
     targets: dict[str, str] = {}
     files: dict[str, int] = {}
     boxes: dict[str, str] = {}
-    if labels.format in MASKS:
+    if labels.format in IN_FILES:
         single = [case for case in labelled if len(masks.get(case.case_id, ())) == 1]
         files = {case.case_id: next(iter(masks[case.case_id])) for case in single}
         steps.append(("with exactly one mask", len(single)))

@@ -18,7 +18,7 @@ from tasks.labels.attach_boxes import attach_boxes
 from tasks.labels.config import BOXES, PUBLIC, LabelConfig, label_set_name
 from tasks.labels.keys import AttachReport, known_keys, label_key, read_beside
 from tasks.labels.layouts import read_labels
-from tasks.labels.mask_folder import mask_files, mask_rows
+from tasks.labels.mask_folder import lidc_files, mask_files, mask_rows
 from tasks.labels.public import FileLabels
 from tasks.labels.tables import LabelEntry, LabelTable, parse_label_table
 
@@ -63,7 +63,7 @@ def attach_labels(
         return AttachReport(label_set_id, n, n, ())
     if config.format == "column":
         return _column_report(source, config, catalog)
-    if config.format == "masks":
+    if config.format in ("masks", "lidc"):
         return _attach_masks(source, config, names, catalog, vault, author)
     if config.format in BOXES:
         return attach_boxes(source, config, names, catalog, author)
@@ -100,10 +100,14 @@ def _attach_masks(
     vault: "Engine",
     author: str,
 ) -> AttachReport:
-    """Join masks with the cases by their files' names; a line is a file's place among them."""
-    found = mask_files(source, config.file)
+    """Join masks, or LIDC's XML, with the cases; a line is a file's place among them."""
     keyed, problems = [], []
-    for line, one in enumerate(found, start=1):
+    if config.format == "lidc":
+        found, problems = lidc_files(source, config.file)
+    else:
+        found = list(enumerate(mask_files(source, config.file), start=1))
+    rows = len(found) + len(problems)
+    for line, one in found:
         try:
             issuer = config.issuer or source.alias
             keyed.append((line, one, label_key(one.name, config.join, issuer, names)))
@@ -123,7 +127,7 @@ def _attach_masks(
             digest=digest_json([[key, one.digest.hex()] for one, key in ours]),
             rows=mask_rows(source, config.file, config.join, ours, vault),
         )
-    return AttachReport(label_set_id, len(found), len(ours), tuple(sorted(problems)))
+    return AttachReport(label_set_id, rows, len(ours), tuple(sorted(problems)))
 
 
 def _given(source: Source, config: LabelConfig) -> list[FileLabels]:

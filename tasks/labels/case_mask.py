@@ -28,8 +28,13 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     return renumbered(read_labels(case.mask, like, as_told=False), case.numbers)
 
 
+def has_boxes(case: "OrderCase") -> bool:
+    """Tell whether a case is labelled with what is to be found, rather than with a mask."""
+    return case.boxes is not None or (case.mask is not None and _name(case.mask).endswith(".xml"))
+
+
 def case_instances(case: "OrderCase", like: "Volume") -> tuple[np.ndarray, np.ndarray]:
-    """Draw a case's boxes onto the grid of its volume.
+    """Draw a case's boxes, or its outlines of LIDC, onto the grid of its volume.
 
     Returns
     -------
@@ -41,9 +46,14 @@ def case_instances(case: "OrderCase", like: "Volume") -> tuple[np.ndarray, np.nd
     Raises
     ------
     BadCase
-        As `tasks.labels.boxes.rows_on` and `tasks.labels.boxes.instance_mask`.
+        As `tasks.labels.boxes.rows_on` and `tasks.labels.boxes.instance_mask`, and as
+        `tasks.labels.lidc_case.lidc_instances`.
     """
     shape, affine = like.array.shape, np.asarray(like.affine)
+    if case.boxes is None:
+        from tasks.labels.lidc_case import lidc_instances
+
+        return lidc_instances(read_bytes(case.mask), shape, affine)
     boxes = read_written(case.boxes)
     rows = rows_on(boxes, case.classes, shape, affine)
     return instance_mask(boxes, rows, shape, affine), rows
@@ -67,7 +77,7 @@ def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.nda
         As `tasks.archive.nifti.read_mask`, `tasks.labels.mask_file.read_mask_file` and
         `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``.
     """
-    name = (ref.member or ref.path).lower()
+    name = _name(ref)
     shape, affine = like.array.shape, np.asarray(like.affine)
     if name.endswith(".dcm"):
         return _segments(read_bytes(ref), shape, affine)
@@ -78,6 +88,10 @@ def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.nda
     from tasks.archive.nifti import mask_from_bytes, read_mask
 
     return read_mask(ref, like) if as_told else mask_from_bytes(read_bytes(ref), shape, affine)
+
+
+def _name(ref: FileRef) -> str:
+    return (ref.member or ref.path).lower()
 
 
 def _segments(data: bytes, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

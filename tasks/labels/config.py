@@ -48,12 +48,16 @@ BOXES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "boxes": {},
         "coco": {"join": "accession"},
         "luna16": {"join": "series", "classes": ("nodule",)},
+        "lidc": {"join": "series", "classes": ("nodule",)},
         "fracatlas_boxes": {**_ONE_FILE, "classes": ("fractured",)},
         "grazpedwri_boxes": {"join": "accession", "classes": ("fracture",)},
         "rsna_pneumonia_boxes": {"join": "patient", "classes": ("opacity",)},
     }
 )
 """Formats whose labels are boxes, and what follows from each; docs/labels.md describes them."""
+
+IN_FILES = (*MASKS, "lidc")
+"""Formats of which a worker reads a file a case."""
 
 JOINED = ("table", "masks", *PUBLIC, *BOXES)
 """Formats whose labels an ingest joins with the cases."""
@@ -84,7 +88,7 @@ class LabelConfig(BaseModel):
 
     format: Literal[
         "table", "decathlon", "masks", "column", "mura", "fracatlas", "grazpedwri", "busi",
-        "rsna_pneumonia", "boxes", "coco", "luna16", "fracatlas_boxes", "grazpedwri_boxes",
+        "rsna_pneumonia", "boxes", "coco", "luna16", "lidc", "fracatlas_boxes", "grazpedwri_boxes",
         "rsna_pneumonia_boxes",
     ]  # fmt: skip
     """A table of its own, the masks of a Decathlon folder, masks in a folder by name, a column of
@@ -153,6 +157,7 @@ class LabelConfig(BaseModel):
             "column": ("column",),
             "boxes": ("file", "join", "classes"),
             "coco": ("file", "classes"),
+            "lidc": ("file",),
         }
         missing = [name for name in needed.get(self.format, ()) if not getattr(self, name)]
         if missing:
@@ -165,7 +170,8 @@ class LabelConfig(BaseModel):
         tabled = self.format == "boxes"
         said = {"coordinates": self.coordinates != "pixel", "columns": bool(self.columns)}
         wrong = [name for name, is_said in said.items() if is_said and not tabled]
-        wrong += ["normals"] if self.normals and self.format not in BOXES else []
+        tables = self.format in BOXES and self.format not in IN_FILES
+        wrong += ["normals"] if self.normals and not tables else []
         if wrong:
             raise ValueError(
                 f"labels of format {self.format!r} have no key {wrong[0]}: leave it out"

@@ -167,9 +167,9 @@ def fill(outline: Outline, shape: tuple[int, int]) -> np.ndarray:
 
     edge = np.zeros((shape[0] + 2, shape[1] + 2), bool)
     points = [(x + 1, y + 1) for x, y in outline.points]
+    if not all(0 <= x <= shape[1] + 1 and 0 <= y <= shape[0] + 1 for x, y in points):
+        raise ValueError("an outline leaves its image: the file is of another series")
     for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
-        if not (0 <= x0 <= shape[1] + 1 and 0 <= y0 <= shape[0] + 1):
-            raise ValueError("an outline leaves its image: the file is of another series")
         rows, columns = line(y0, x0, y1, x1)
         edge[rows, columns] = True
     return (binary_fill_holes(edge) & ~edge)[1:-1, 1:-1]

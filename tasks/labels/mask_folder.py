@@ -13,6 +13,7 @@ from tasks.archive.catalog import LabelRow
 from tasks.archive.mapping import KINDS, kind_suffix
 from tasks.archive.sources import Source, digest_of
 from tasks.archive.vault import FileSeen, put_files, put_source
+from tasks.labels.lidc import parse_lidc
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -64,6 +65,44 @@ def mask_files(source: Source, folder: str) -> list[MaskFile]:
             "path; masks end in .nii, .nii.gz, .nrrd, .mha or, of DICOM SEG, .dcm."
         )
     return found
+
+
+def lidc_files(
+    source: Source, folder: str
+) -> tuple[list[tuple[int, MaskFile]], list[tuple[int, str]]]:
+    """Return LIDC's XML files below a folder, named after the series they speak of.
+
+    Returns
+    -------
+    list of (place among the files, MaskFile)
+    list of (place, reason)
+        Those that speak of no CT.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or no XML in it; the message does not repeat the place.
+    """
+    place = masks_source(source, folder)
+    found, problems = [], []
+    files = sorted(Path(place.location).rglob("*.xml"))
+    for line, path in enumerate(files, start=1):
+        data, seen = path.read_bytes(), path.stat()
+        file = path.relative_to(place.location).as_posix()
+        try:
+            series = parse_lidc(data).series
+        except ValueError as error:
+            problems.append((line, str(error)))
+            continue
+        one = MaskFile(series, file, len(data), seen.st_mtime_ns, digest_of(data))
+        found.append((line, one))
+    if not files:
+        raise FileNotFoundError(
+            f"The folder of LIDC's XML that the scenario names holds none, or is not there, for "
+            f"the source {source.alias!r}: give its `file` relative to the source, or as an "
+            "absolute path."
+        )
+    return found, problems
 
 
 def masks_source(source: Source, folder: str) -> Source:

@@ -4,11 +4,8 @@ It says what, never where: places of archives and databases are settings.  Light
 scikit-learn and their like are named here, never loaded.
 """
 
-from tasks.scenario.model import (
-    Scenario,
-    public_copy,
-    scenario_hash,
-)
+from tasks.scenario.model import Scenario, scenario_hash
+from tasks.scenario.public import public_copy
 from tasks.scenario.text import (
     load_scenario,
     parse_scenario,

@@ -3,7 +3,6 @@
 import difflib
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,7 +19,9 @@ from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.plan import NetworkCandidate
+from tasks.learn.zoo import DETECTORS
 from tasks.scenario.channels import channel_misfits
+from tasks.scenario.judged import baseline_misfits, unit_misfits
 from tasks.serve.gate import GateConfig
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -193,8 +194,12 @@ def _misfit(
     rows: bool,
 ) -> str:
     """Say why a candidate does not fit, or nothing.  ``columns`` are those the recipe measures."""
+    if candidate.kind == "network" and rows:
+        return "is a network and the cohort has rows of a table; use kind tabular"
     if candidate.kind == "network":
-        return "is a network and the cohort has rows of a table; use kind tabular" if rows else ""
+        fits = (candidate.network in DETECTORS) == (task == "detection")
+        hint = "a detection needs one of " if task == "detection" else "find boxes: "
+        return "" if fits else f"has network {candidate.network}; {hint}{', '.join(DETECTORS)}"
     if task in _VERBS:
         return f"is of kind {candidate.kind}, which cannot {_VERBS[task]}; use kind network"
     if candidate.kind == "header":
@@ -238,13 +243,9 @@ def _label_misfits(scenario: Scenario) -> list[str]:
         found.append(f"labels: {len(labels.classes)} classes; a classification needs at least 2")
     if labels.positive is not None and labels.positive not in labels.classes:
         found.append(f"labels: positive {labels.positive!r} is none of {', '.join(labels.classes)}")
-    found += _unit_misfits(scenario)
-    names = [candidate.name for candidate in scenario.candidates]
-    found += [
-        f"evaluate.baseline: {name!r} is no candidate; there are {', '.join(names)}"
-        for name in scenario.evaluate.baseline
-        if name not in names
-    ]
+    kinds = {candidate.name: candidate.kind for candidate in scenario.candidates}
+    found += baseline_misfits(scenario.evaluate, scenario.gate, kinds)
+    found += unit_misfits(scenario.evaluate, scenario.task, scenario.cohort, len(labels.classes))
     return found + _primary_misfits(scenario)
 
 
@@ -261,49 +262,8 @@ def _primary_misfits(scenario: Scenario) -> list[str]:
     ]
 
 
-def _unit_misfits(scenario: Scenario) -> list[str]:
-    """Say why studies cannot be judged."""
-    evaluate = scenario.evaluate
-    if evaluate.join is None:
-        return []
-    found = []
-    if scenario.task != "classification":
-        found.append(f"evaluate.unit: study is for a classification, not for a {scenario.task}")
-    if scenario.cohort.kind == "row":
-        found.append("evaluate.unit: rows of a table have no studies; use unit: case")
-    if scenario.cohort.channel_set:
-        found.append("evaluate.unit: with channels a case is a study already; use unit: case")
-    if evaluate.join == "max" and len(scenario.labels.classes) != 2:
-        found.append("evaluate.views: max needs two classes, one of them positive; use mean")
-    return found
-
-
 def scenario_hash(scenario: Scenario) -> str:
     """Return the id of what a scenario says; comments, order of keys and spelt-out defaults do not
     count.
     """
     return digest_json(scenario.model_dump(mode="json"))
-
-
-def public_copy(scenario: Scenario) -> Scenario:
-    """Return the scenario with places replaced by aliases, as the tracking server may keep it."""
-    changes: dict[str, Any] = {}
-    places = {"issuer": "issuer"} if scenario.labels.issuer else {}
-    if scenario.labels.file:
-        places["file"] = _alias("labels", scenario.labels.file)
-    if places:
-        changes["labels"] = scenario.labels.model_copy(update=places)
-    if scenario.split.file:
-        alias = _alias("split", scenario.split.file)
-        changes["split"] = scenario.split.model_copy(update={"file": alias})
-    changes["candidates"] = tuple(
-        one.model_copy(update={"weights": _alias("weights", one.weights)})
-        if getattr(one, "weights", None)
-        else one
-        for one in scenario.candidates
-    )
-    return scenario.model_copy(update=changes)
-
-
-def _alias(word: str, place: str) -> str:
-    return f"{word}-file{PurePath(place).suffix}"

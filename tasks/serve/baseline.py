@@ -5,13 +5,14 @@ same patients.  Both are judged out of fold, so that the test edition is spent o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import EvaluateConfig
 from tasks.serve.outcome import CandidateOutcome
+from tasks.serve.verdict import GateConfig, Verdict
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,14 @@ def beside_baseline(
         f"p {gap.p_value:.2g}, {gap.n_patients} patients)."
     )
     return Baseline(sentence, bool(beaten), tuple(rows))
+
+
+def held_against(verdict: Verdict, config: GateConfig, found: Baseline | None) -> Verdict:
+    """Refuse what is not shown to beat the classical baseline, where the gate asks for that."""
+    if not config.beat_baseline or (found is not None and found.beaten):
+        return verdict
+    why = found.sentence if found else "no candidate stands for the classical way."
+    return replace(verdict, verdict="refuse", action="refuse", reason=f"Refused: {why}")
 
 
 def _words(figure: Any, metric: str) -> str:

@@ -12,7 +12,7 @@ from tasks.imaging.recipe import FittedRecipe, Image, apply, fixed_shape, output
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import CaseMeasure
 from tasks.imaging.steps import StepConfig
-from tasks.labels.case_mask import case_instances, case_mask
+from tasks.labels.case_mask import case_instances, case_mask, has_boxes
 from tasks.store.read import open_part
 from tasks.store.write import OnCase, PartRecord, Prepared, write_part
 
@@ -52,11 +52,11 @@ def prepare_label(case: OrderCase, recipe: FittedRecipe, traces: tuple[dict, ...
         raise BadCase("no_mask", "the label set holds no mask for this case")
     volume = read_source(recipe, case)
     facts: dict = {}
-    if case.boxes is None:
-        mask = case_mask(case, volume)
-    else:
+    if has_boxes(case):
         mask, rows = case_instances(case, volume)
         facts = {"boxes": rows.tolist()}
+    else:
+        mask = case_mask(case, volume)
     label = replay(recipe, traces, Image(mask, volume.affine))
     return Prepared(label.array.astype(LABEL_DTYPE), label.affine, traces, {}, facts)
 
@@ -162,7 +162,7 @@ def measure_order(order: WorkOrder, before: FittedRecipe, config: StepConfig) ->
 
 def _fingerprint(case: OrderCase, entry: FittedRecipe) -> CaseFingerprint:
     volume = read_source(entry, case)
-    mask = case_mask(case, volume) if case.mask else None
+    mask = case_mask(case, volume) if case.mask and not has_boxes(case) else None
     image = source_image(volume)
     if entry.steps:
         image, traces = apply(entry, image)

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from pydicom import dcmread
 
 from flows.cohorts import forecast, settle
 from flows.home import Home
-from flows.jobs import write_job
+from flows.jobs import job_cases, write_job
 from flows.orders import orders_of
 from flows.pending import all_made
 from flows.plans import plan_labels
@@ -29,6 +30,7 @@ from tasks.store.fill import write_image_part, write_label_part
 from tasks.store.read import open_part
 from tasks.store.schema import part_id, recipe_id
 from tasks.store.write import PartRecord
+from tests.labels.test_lung import lidc, nodule, square
 
 KEY = bytes(32)
 
@@ -196,3 +198,59 @@ def test_boxes_in_the_patient_survive_a_crop_and_excluded_ones_count_for_nothing
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_outlines_of_lidc_reach_the_job_as_boxes(tmp_path):
+    write_chest_archive(
+        tmp_path, patients=3, seed=1, shape=(12, 32, 32), spacing=(12.0, 10.0, 10.0)
+    )
+    uids = {}
+    for path in sorted((tmp_path / "dicom").rglob("*.dcm")):
+        header = dcmread(path, stop_before_pixels=True)
+        uids.setdefault(str(header.SeriesInstanceUID), []).append(header.ImagePositionPatient[2])
+    (tmp_path / "xml").mkdir()
+    for number, (uid, heights) in enumerate(sorted(uids.items())):
+        rois = square(float(sorted(heights)[5]), 10, 14)
+        reader = nodule(rois) if number else ""
+        data = lidc(reader, reader, reader, series=uid)
+        (tmp_path / "xml" / f"{number}.xml").write_bytes(data)
+    (tmp_path / "xml" / "radiograph.xml").write_text("<IdriReadMessage/>")
+    said = yaml.safe_load(WRIST) | CHEST | {"labels": {"format": "lidc", "file": "../xml"}}
+    made = Made(tmp_path, yaml.safe_dump(said))
+    try:
+        assert (made.attached.rows, made.attached.matched) == (4, 3)
+        assert "another kind" in made.attached.unmatched[0][1]
+        records = made.preprocess()
+        assert not [failure for record in records for failure in record.failures]
+        ready = made.ready()
+        boxes = [case.boxes for case in job_cases(made.home, ready)]
+        assert sorted(map(len, boxes)) == [0, 1, 1]
+        (row,) = max(boxes, key=len)
+        # Five pixels of 10 mm, as wide as the scanner makes them, on one slice of 12 mm.
+        edges = np.sort(np.linalg.norm(np.reshape(row[4:13], (3, 3)), axis=1))
+        assert edges[0] == pytest.approx(12)
+        assert edges[1:] == pytest.approx([50, 50], rel=0.2)
+        assert all_made(made.home, ready) is not None
+    finally:
+        made.close()
+
+
+def test_a_box_of_another_image_quarantines_the_label_and_leaves_the_case_out(tmp_path):
+    write_wrist_archive(
+        tmp_path, patients=4, seed=1, shape=(64, 48), spacing=2.2, difficulty="easy"
+    )
+    table = tmp_path / "truth" / "boxes.csv"
+    head, first, *rest = table.read_text().splitlines()
+    wrong = ",".join([*first.split(",")[:-4], "70", "10", "80", "20"])
+    table.write_text("\n".join([head, wrong, *rest]) + "\n")
+    made = Made(tmp_path, WRIST)
+    try:
+        images, labels = made.preprocess()
+        ((case_id, reason, detail),) = labels.failures
+        assert reason == "box_outside"
+        # In the middle of the box, and of another image by its column.
+        assert "(0.0, 14.5, 74.5) of an image of (1, 64, 48)" in detail
+        assert case_id in images.case_ids
+        assert case_id not in {case.case_id for case in job_cases(made.home, made.ready())}
+    finally:
+        made.close()

@@ -200,6 +200,8 @@ def test_the_table_of_predictions_shows_study_and_view(tmp_path):
         ("classes: [no_fracture, fracture], positive: fracture", "classes: [a, b, c]", None),
         ("unit: study, calibration: platt", "unit: study, views: max", "two classes"),
         ("kind: dicom, modality: [CR, DX]", "kind: row, table: t", "rows of a table"),
+        ("unit: study", "unit: study, baseline: [forest]", "'forest' is no candidate"),
+        ("gate: {", "gate: {beat_baseline: true, ", "no candidate stands for the classical way"),
     ],
 )
 def test_a_scenario_says_why_studies_cannot_be_judged(was, now, told):

@@ -7,7 +7,9 @@ import io
 import numpy as np
 import pytest
 
+from tasks.errors import BadCase
 from tasks.labels.lidc import consensus, fill, mask_of, parse_lidc
+from tasks.labels.lidc_case import lidc_instances
 from tasks.labels.luna16 import CANDIDATES, EXCLUDED, candidates, nodules
 from tasks.labels.shapes import index_bounds, world_bounds
 from tests.labels.grids import ORIENTATIONS
@@ -161,6 +163,44 @@ def test_readers_are_merged_by_consensus_and_the_minority_counts_for_nothing():
     small = next(box for box in lonely if box.diameter_mm is None)
     np.testing.assert_allclose(index_bounds(small, AFFINE).mean(axis=0), [4, 5, 3], atol=1e-9)
     assert [one.number for one in masks.segments] == [box.line for box in boxes]
+
+
+def drawn_readings() -> bytes:
+    """Three readers of two nodules and a point, near the border of the image and apart."""
+    a, b = height(4), height(7)
+    return lidc(
+        nodule(square(a, 10, 14)) + nodule(square(a, 30, 33), square(b, 34, 39)),
+        nodule(square(a, 11, 15)) + nodule(point(a, 3, 5)) + nodule(square(b, 33, 38)),
+        nodule(square(a, 10, 12)) + nodule(square(a, 14, 16)) + nodule(square(b, 35, 39)),
+    )
+
+
+@pytest.mark.parametrize("step", [2.5, -2.5])
+def test_instances_place_by_place_are_those_of_the_whole_grid(step):
+    affine = AFFINE.copy()
+    affine[2, 0] = step
+    affine[2, 3] = height(0 if step > 0 else SHAPE[0] - 1)
+    data = drawn_readings()
+    boxes, masks = consensus(parse_lidc(data), SHAPE, affine)
+    mask, rows = lidc_instances(data, SHAPE, affine)
+    assert mask.dtype == np.uint8
+    assert sorted(rows[:, 13]) == sorted(float(box.irrelevant) for box in boxes) == [0, 0, 1]
+    places = (tuple(np.round(box.centre, 6)) for box in boxes)
+    by_place = dict(zip(places, (one.mask for one in masks.segments), strict=True))
+    for number, row in enumerate(rows, start=1):
+        np.testing.assert_array_equal(mask == number, by_place[tuple(np.round(row[1:4], 6))])
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [(b"<a/>", "another kind"), (drawn_readings().replace(b"39", b"99"), "leaves"),
+     (drawn_readings().replace(f"{height(7)}".encode(), b"999.0"), "on no slice")],
+    ids=["kind", "leaves", "slice"],
+)  # fmt: skip
+def test_outlines_of_another_series_are_refused_as_a_case(data, detail):
+    with pytest.raises(BadCase, match=detail) as found:
+        lidc_instances(data, SHAPE, AFFINE)
+    assert found.value.reason == "not_of_this_series"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import pytest
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.table import metric_table
-from tasks.serve.baseline import baselines, beside_baseline
+from tasks.serve.baseline import baselines, beside_baseline, held_against
+from tasks.serve.gate import decide
 from tasks.serve.outcome import CandidateOutcome
+from tasks.serve.verdict import GateConfig, Scored
 from tests.evaluate.cases import two
 
 CONFIG = EvaluateConfig(bootstrap=200)
@@ -44,6 +46,20 @@ def test_a_classical_one_that_was_chosen_beats_nothing():
     found = beside_baseline((POOR, *CLASSICAL), "svm-rbf", CONFIG)
     assert not found.beaten
     assert "svm-rbf was chosen itself" in found.sentence
+
+
+def test_the_gate_refuses_what_beats_no_baseline_only_where_it_is_asked_to():
+    passed = decide(None, Scored(POOR.scores, "1", 0.5), GateConfig(bootstrap=200))
+    poor = beside_baseline((POOR, *CLASSICAL), "cnn", CONFIG)
+    good = beside_baseline((GOOD, *CLASSICAL), "cnn", CONFIG)
+    asked = GateConfig(beat_baseline=True)
+    assert passed.action == "promote"
+    assert held_against(passed, GateConfig(), poor) is passed
+    assert held_against(passed, asked, good) is passed
+    refused = held_against(passed, asked, poor)
+    assert (refused.verdict, refused.action) == ("refuse", "refuse")
+    assert refused.reason == f"Refused: {poor.sentence}"
+    assert held_against(passed, asked, None).action == "refuse"
 
 
 @pytest.mark.parametrize(
