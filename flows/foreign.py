@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from flows.cohorts import Ready
+from flows.foreign_boxes import TABLE as FOUND
+from flows.foreign_boxes import kept_findings, read_boxes, write_boxes
 from flows.home import Home
 from flows.judging import of_cases
 from flows.orders import orders_of
@@ -26,6 +28,7 @@ from tasks.archive.sources import FileRef, digest_of
 from tasks.archive.vault import file_refs, get_source, recall
 from tasks.archive.volume import read_mask
 from tasks.errors import BadCase, RadloopError
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.leakage import named
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -96,7 +99,8 @@ def keep_foreign(home: Home, ready: Ready, job: TrainingJob, folder: Path) -> st
     Parameters
     ----------
     folder : Path
-        With `predictions.csv` for a classification, with a NIfTI mask a case for a segmentation.
+        With `predictions.csv` for a classification, with a NIfTI mask a case for a segmentation,
+        with `findings.csv` for a detection.
 
     Raises
     ------
@@ -111,6 +115,10 @@ def keep_foreign(home: Home, ready: Ready, job: TrainingJob, folder: Path) -> st
         beside.mkdir()
         if job.task == "segmentation":
             _keep_masks(job, folder, names, beside)
+        elif job.task == "detection":
+            given = read_boxes(folder, job)
+            meant = [(name, _meant(home, names, name), rows) for name, rows in given.items()]
+            write_boxes(beside / FOUND, _one_each(job, meant, FOUND))
         else:
             _keep_table(home, job, folder, names, beside)
         digest = digest_json({path.name: digest_file(path) for path in sorted(beside.iterdir())})
@@ -134,15 +142,17 @@ def _keep_table(
         first = (reader.fieldnames or [""])[0]
         given = [(row[first] or "", row) for row in reader]
 
-    def meant(name: str) -> set[str]:
-        return names.get(name) or names.get(_stem(name)) or names.get(_key(home, name), set())
-
-    rows = _one_each(job, [(name, meant(name.strip()), row) for name, row in given], TABLE)
+    meant = [(name, _meant(home, names, name.strip()), row) for name, row in given]
+    rows = _one_each(job, meant, TABLE)
     with (out / TABLE).open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["case_id", *job.classes])
         for case_id, row in sorted(rows.items()):
             writer.writerow([case_id, *map(repr, _probabilities(case_id, row, job))])
+
+
+def _meant(home: Home, names: Mapping[str, set[str]], name: str) -> set[str]:
+    return names.get(name) or names.get(_stem(name)) or names.get(_key(home, name), set())
 
 
 def _keep_masks(job: TrainingJob, folder: Path, names: Mapping[str, set[str]], out: Path) -> None:
@@ -227,7 +237,7 @@ def _probabilities(case_id: str, row: Mapping[str, str], job: TrainingJob) -> li
 
 def kept_scores(
     home: Home, ready: Ready, job: TrainingJob, digest: str
-) -> Predictions | MaskScores:
+) -> Predictions | MaskScores | FindingScores:
     """Return kept predictions held against the truth of the test edition.
 
     Raises
@@ -245,6 +255,8 @@ def kept_scores(
         rows = _measured(home, ready, job, folder, list(cases))
         patients = [case.patient_key for case in cases.values()]
         return mask_scores(list(cases), patients, job.measured, rows)
+    if job.task == "detection":
+        return kept_findings(home, ready, job, folder / FOUND)
     with (folder / TABLE).open(newline="") as stream:
         rows = {row["case_id"]: row for row in csv.DictReader(stream)}
     values = [[float(rows[case_id][name]) for name in job.classes] for case_id in cases]

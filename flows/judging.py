@@ -12,6 +12,7 @@ from flows.home import Home
 from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
 from tasks.errors import BadCase
+from tasks.evaluate.finding_scores import FindingScores, wrong_a_case
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.segmentation import mask_figures, mask_scores
@@ -19,9 +20,12 @@ from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
 from tasks.labels.case_mask import case_mask
 from tasks.labels.regions import values_of
+from tasks.learn.box_scores import finding_scores
+from tasks.learn.boxes import boxes_on, rows_of, rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import (
+    POSITIVE,
     Judgement,
     calibrated_studies,
     called,
@@ -32,6 +36,7 @@ from tasks.learn.judge import (
 )
 from tasks.learn.model import ModelSpec, load_model
 from tasks.scenario import Scenario
+from tasks.serve.findings_picture import findings_png
 from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
 
@@ -41,12 +46,12 @@ SHOWN_CASES = 4
 
 def judge_side(
     home: Home, ready: Ready, cases: Sequence[JobCase], folder: Path, pictures: Path
-) -> tuple[Predictions | MaskScores, list[dict[str, str]]]:
+) -> tuple[Predictions | MaskScores | FindingScores, list[dict[str, str]]]:
     """Judge labelled cases of a side and draw the worst and best ones.
 
     Returns
     -------
-    Predictions or MaskScores
+    Predictions, MaskScores or FindingScores
     list of dict
         Pictures for the report.
     """
@@ -61,6 +66,8 @@ def judge_side(
     truth = {case.case_id: case for case in cases}
     if model.spec.task == "segmentation":
         return _judge_masks(model, orders, truth, pictures, ready.scenario)
+    if model.spec.task == "detection":
+        return _judge_boxes(model, orders, truth, pictures, ready.scenario)
     return _judge_classes(model, orders, truth, pictures)
 
 
@@ -124,6 +131,47 @@ def _judge_masks(
             drawn.append({"path": str(path), "title": title, "caption": caption})
     keys = [case.patient_key for case in kept]
     return mask_scores([case.case_id for case in kept], keys, labels.measured, rows), drawn
+
+
+def _judge_boxes(
+    model: Any,
+    orders: Iterator[OrderCase],
+    truth: dict[str, JobCase],
+    pictures: Path,
+    scenario: Scenario,
+) -> tuple[FindingScores, list[dict[str, str]]]:
+    orders = list(orders)
+    judged = [
+        (order, rows_of_findings(one.findings, one.affine)) for order, one in _judged(model, orders)
+    ]
+    kept = [truth[order.case_id] for order, _ in judged]
+    scores = finding_scores(
+        [case.case_id for case in kept],
+        [case.patient_key for case in kept],
+        model.spec.classes,
+        [rows for _, rows in judged],
+        {case.case_id: case.boxes for case in kept},
+        scenario.evaluate.findings.settled(model.plan.dims == 2).iou,
+    )
+    threshold = model.spec.thresholds.get(POSITIVE, 0.0)
+    errors = wrong_a_case(scores, threshold)
+    ranked = [(-float(n), order) for n, (order, _) in zip(errors, judged, strict=True)]
+    ranked.sort(key=lambda pair: pair[0])
+    drawn = []
+    for wrong, order in dict.fromkeys([*ranked[:SHOWN_CASES], *ranked[-SHOWN_CASES:]]):
+        one = judge_image(model, order)
+        shown = one.findings.take(one.findings.score >= threshold)
+        boxes = rows_of(truth[order.case_id].boxes)
+        path = pictures / f"case-{order.case_id[:12]}.png"
+        findings_png(path, one.image, one.affine, shown, boxes_on(boxes, one.affine))
+        caption = (
+            f"{len(boxes)} true boxes (blue, dashed), {len(shown)} findings from the threshold on "
+            f"(orange, with score); {-wrong:g} missed or made up"
+        )
+        drawn.append(
+            {"path": str(path), "title": _worst_or_best(order, ranked), "caption": caption}
+        )
+    return scores, drawn
 
 
 def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase, Judgement]]:

@@ -40,6 +40,8 @@ from tasks.learn.judge import (
     needs_files,
 )
 from tasks.learn.model import load_model
+from tasks.serve.findings_picture import findings_png
+from tasks.serve.findings_table import finding_rows, measures_of
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
@@ -245,6 +247,8 @@ def _row(
     row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance, header=strange)
     if one.mask is not None:
         return _mask_row(row, spec, one, body, out)
+    if one.findings is not None:
+        return _findings_row(row, spec, one, body, out)
     positive = None if spec.positive is None else spec.classes.index(spec.positive)
     overlay = None
     if one.prepared is not None and body.outputs.overlays:
@@ -285,6 +289,20 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
         overlay = f"overlays/{row.case_id}.png"
         mask_png(out / overlay, one.image, one.mask, one.affine)
     return replace(row, measures=volumes, mask=mask, overlay=overlay)
+
+
+def _findings_row(
+    row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path
+) -> PredictionRow:
+    threshold = spec.thresholds.get(POSITIVE)
+    found = finding_rows(row.case_id, one.findings, one.affine, spec.classes, threshold)
+    overlay = None
+    if body.outputs.overlays:
+        overlay = f"overlays/{row.case_id}.png"
+        shown = one.findings.take(one.findings.score >= (threshold or 0.0))
+        findings_png(out / overlay, one.image, one.affine, shown)
+    measures = measures_of(found, spec.classes)
+    return replace(row, findings=tuple(found), measures=measures, overlay=overlay)
 
 
 def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]:

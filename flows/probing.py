@@ -86,6 +86,8 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
 
 def unasked(spec: ModelSpec) -> str:
     """Say why a model cannot be asked yet, or nothing."""
+    if spec.task == "detection":
+        return "for a detection it is not done yet"
     if spec.kind == "fusion":
         return "the chosen model is a fusion, whose members are probed when they are chosen alone"
     return ""

@@ -117,7 +117,7 @@ def decide_and_register(
             f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
         ),
         checks=guards.checks,
-        warnings=(*guards.warnings, *((warning,) if missed else ())),
+        warnings=(*guards.warnings, *((warning,) if missed else ()), *not_done(spec)),
         next_steps=next_steps(verdict, scenario.name),
     )
     write_card(folder, facts)
@@ -285,6 +285,15 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
     """Return how positive is called, and where that was chosen."""
     if POSITIVE not in spec.thresholds:
         return None
+    if spec.task == "detection":
+        how = ready.scenario.evaluate.findings.settled(spec.plan.dims == 2)
+        return {
+            "findings are shown from": spec.thresholds[POSITIVE],
+            "rule": how.rule,
+            "false alarms a scan at most": how.at_most if how.rule == "false_alarms" else None,
+            "overlap (IoU) of ap": how.iou,
+            "chosen on": "out-of-fold findings of the training side",
+        }
     rule = ready.scenario.evaluate.operating_point
     return {
         "rule": rule.rule,
@@ -308,6 +317,16 @@ def after_the_network(spec: ModelSpec) -> dict[str, str]:
     return {"done to masks, chosen out of fold": told} if told else {}
 
 
+def not_done(spec: ModelSpec) -> tuple[str, ...]:
+    """Say what of a report there is not yet for a detection."""
+    if spec.task != "detection":
+        return ()
+    return (
+        "Robustness, explanations and missing sequences are not measured for a detection. Scores "
+        "are not calibrated probabilities.",
+    )
+
+
 def judged_as(spec: ModelSpec) -> str | None:
     """Return what every figure is of, where it is not of single cases."""
     ways = {"mean": "mean", "max": "highest probability"}
@@ -321,6 +340,9 @@ def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
         words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
         return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]
+    if spec.task == "detection":
+        box = {"dtype": "float64", "shape": [-1, 2, 3]}
+        return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, box
     if spec.task == "segmentation":
         out = {"dtype": "float32", "shape": [-1, spec.plan.n_classes, -1, -1, -1]}
         return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out

@@ -193,6 +193,17 @@ def weighted_findings(
     return statistic
 
 
+def wrong_a_case(scores: FindingScores, threshold: float) -> np.ndarray:
+    """Return of each case (n,) how many lesions are missed and findings made up from a score on."""
+    wrong = np.zeros(len(scores))
+    for marks in marks_of(scores):
+        shown = marks.score >= threshold
+        found = np.bincount(marks.scan[shown & marks.hit], minlength=len(scores))
+        alarms = np.bincount(marks.scan[shown & ~marks.hit], minlength=len(scores))
+        wrong += marks.lesions - found + alarms
+    return wrong
+
+
 def marks_of(scores: FindingScores) -> list[Marks]:
     """Return the marks of each class, by which FROC and the figures of calls count."""
     return [match_marks(scores.of_class(j)) for j in range(len(scores.classes))]

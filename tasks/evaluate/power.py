@@ -2,6 +2,8 @@
 
 from statistics import NormalDist
 
+from tasks.evaluate.known import RANKING_FINDINGS
+
 ASSUMED_AUROC = 0.9
 """Planning value: the standard error of an AUROC is smaller the better the models are."""
 
@@ -10,6 +12,9 @@ ASSUMED_CORRELATION = 0.5
 
 ASSUMED_DICE_SD = 0.05
 """Standard deviation over patients of the difference of two models' Dice."""
+
+ASSUMED_SENSITIVITY = 0.8
+"""Of detectors, at the false alarms that count."""
 
 POWER = 0.8
 """Chance to find a difference that is there, by convention."""
@@ -25,7 +30,8 @@ def detectable_difference(
     patients : int
         On the test side.
     metric : str
-        ``dice`` counts as a mean over patients, everything else is planned as an AUROC.
+        ``dice`` counts as a mean over patients, ``cpm`` and ``ap`` as a share of the patients
+        with something to be found, everything else is planned as an AUROC.
     confidence : float
         Two-sided.
     positive_share : float
@@ -45,6 +51,10 @@ def detectable_difference(
     if metric.startswith("dice"):
         return reach * ASSUMED_DICE_SD / patients**0.5 if patients else float("inf")
     positives = patients * positive_share
+    if metric in RANKING_FINDINGS:
+        share = ASSUMED_SENSITIVITY * (1 - ASSUMED_SENSITIVITY)
+        spread = 2 * (1 - ASSUMED_CORRELATION) * share
+        return reach * (spread / positives) ** 0.5 if positives >= 1 else float("inf")
     negatives = patients - positives
     if positives < 1 or negatives < 1:
         return float("inf")

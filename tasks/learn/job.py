@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from tasks.cohort.channels import ChannelSet
-from tasks.evaluate.config import MaskConfig
+from tasks.evaluate.config import LEAST_OVERLAP, MaskConfig
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.studies import Views, of_studies
 from tasks.hashing import digest_json
 from tasks.labels.regions import Regions, values_of
+from tasks.learn.box_scores import finding_scores
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.header import header_frame
@@ -115,6 +117,11 @@ class TrainingJob:
     def measured(self) -> tuple[str, ...]:
         """What the figures of a segmentation are of: its regions, or else its classes."""
         return tuple(name for name, _ in self.regions) or self.classes
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether prepared images are flat."""
+        return self.shape[0] == 1
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -386,7 +393,9 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
     ]
 
 
-def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions | MaskScores:
+def out_of_fold(
+    job: TrainingJob, records: Sequence[FoldRecord]
+) -> Predictions | MaskScores | FindingScores:
     """Put a candidate's folds together: each training case judged by a model that never saw it.
 
     Where studies are judged, the views of each are put together.
@@ -409,6 +418,11 @@ def out_of_fold(job: TrainingJob, records: Sequence[FoldRecord]) -> Predictions 
     places = [found[case.case_id] for case in cases]
     ids = tuple(case.case_id for case in cases)
     patients = tuple(case.patient_key for case in cases)
+    if job.task == "detection":
+        said = [record.findings[row] for record, row in places]
+        truth = {case.case_id: case.boxes for case in cases}
+        overlap = LEAST_OVERLAP[2 if job.of_pictures else 3]
+        return finding_scores(ids, patients, job.classes, said, truth, overlap)
     values = np.array([record.values[row] for record, row in places])
     if job.task == "segmentation":
         empty = np.array([record.empty[row] for record, row in places])

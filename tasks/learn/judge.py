@@ -21,6 +21,8 @@ from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape, invert
 from tasks.labels.regions import INSIDE, Sets, written
+from tasks.learn.box_scores import on_source
+from tasks.learn.boxes import Findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, ModelSpec, TabularModel
@@ -44,6 +46,8 @@ class Judgement:
     """(k,) calibrated, of a classification."""
     mask: np.ndarray | None = None
     """(z, y, x) uint8 on the source's own grid, of a segmentation."""
+    findings: Findings | None = None
+    """On the source's own grid, the best first, of a detection."""
     image: np.ndarray | None = None
     """(z, y, x) the source in real units."""
     affine: np.ndarray | None = None
@@ -121,7 +125,7 @@ def judge_images(
     while chunk := list(itertools.islice(waiting, together)):
         ready = [prepared_case(recipe, case) for case in chunk]
         seen = [one.image.array for one in ready if not isinstance(one, BadCase)]
-        answers = iter(model.predict_many(seen) if seen else ())
+        answers = iter(_answers(model, seen))
         for case, one in zip(chunk, ready, strict=True):
             if isinstance(one, BadCase):
                 yield case, one
@@ -148,22 +152,35 @@ def prepared_case(recipe: FittedRecipe, case: OrderCase) -> PreparedCase | BadCa
         return BadCase(f"failed:{type(error).__name__}")
 
 
+def _answers(model: Model, seen: Sequence[np.ndarray]) -> list[Any]:
+    if not seen:
+        return []
+    if model.spec.task == "detection":
+        return [model.detect(one) for one in seen]
+    return model.predict_many(seen)
+
+
 def _judgement(
     model: Model,
     recipe: FittedRecipe,
     case: OrderCase,
     prepared: PreparedCase,
-    answer: np.ndarray,
+    answer: np.ndarray | Findings,
 ) -> Judgement:
     volume, image, traces = prepared.volume, prepared.image, prepared.traces
     distance = model.ood_score(image.array)
     limit = model.spec.ood_threshold
-    classifies = model.spec.task == "classification"
+    task, said = model.spec.task, {}
+    if task == "classification":
+        said["probability"] = calibrated(model.spec, answer[None])[0]
+    elif task == "segmentation":
+        said["mask"] = model_mask(model.spec, recipe, traces, answer, volume.affine)
+    else:
+        said["findings"] = on_source(answer, image, volume.affine, volume.array.shape)
     return Judgement(
         case_id=case.case_id,
         input_hash=digest_json([ref.digest for ref in case.all_files]),
-        probability=calibrated(model.spec, answer[None])[0] if classifies else None,
-        mask=None if classifies else model_mask(model.spec, recipe, traces, answer, volume.affine),
+        **said,
         image=volume.array,
         affine=volume.affine,
         prepared=image.array,

@@ -36,6 +36,7 @@ DEVICE = Code("121007", "DCM", "Device")
 PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "milliliter")
+MILLIMETRE = Code("mm", "UCUM", "millimeter")
 NO_UNITS = Code("1", "UCUM", "no units")
 STATUS = Code("121071", "DCM", "Finding")
 
@@ -56,7 +57,10 @@ def report(
     segments : Dataset, optional
         The segmentation whose segments the volumes belong to.
     """
-    findings = _volumes(row, images, maker, segments) if row.measures else []
+    if maker.model.task == "detection":
+        findings = _boxes(row, images, maker)
+    else:
+        findings = _volumes(row, images, maker, segments) if row.measures else []
     if row.label is not None:
         findings.append(_answer(row, images, maker))
     if not findings:
@@ -116,6 +120,41 @@ def _volumes(
         )
         found.append(
             VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **told)
+        )
+    return found
+
+
+def _boxes(
+    row: PredictionRow, images: StandIns, maker: Maker
+) -> list[MeasurementsAndQualitativeEvaluations]:
+    """Return a group for each finding that is shown; where it lies is told in numbers."""
+    found = []
+    for one in row.findings:
+        if not one["shown"]:
+            continue
+        name = f"finding {one['number']}"
+        score = Measurement(name=coded("Score"), value=_number(one["score"]), unit=NO_UNITS)
+        lengths = {"Longest side of the box": one["longest_mm"]} | {
+            f"Centre {axis}, LPS": one[f"centre_{axis}_mm"] for axis in "xyz"
+        }
+        found.append(
+            MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(
+                    uid=maker.uid(row.case_id, name),
+                    identifier=f"{row.case_id} {name}"[:LONGEST_TEXT],
+                ),
+                finding_type=coded(one["class"]),
+                algorithm_id=_algorithm(maker),
+                measurements=[
+                    score,
+                    *(
+                        Measurement(name=coded(what), value=_number(value), unit=MILLIMETRE)
+                        for what, value in lengths.items()
+                    ),
+                ],
+                qualitative_evaluations=_flags(row),
+                source_images=_sources(images),
+            )
         )
     return found
 

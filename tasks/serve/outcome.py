@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 from tasks.evaluate.calibrate import apply_calibration, choose_threshold, fit_calibration
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.leakage import better_than_header
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.segmentation import mask_scores
+from tasks.evaluate.show_findings import choose_shown
 from tasks.evaluate.table import metric_table
 from tasks.labels.regions import values_of
 from tasks.learn.candidate import search_score
@@ -27,7 +29,7 @@ from tasks.learn.oof_masks import read_masks
 from tasks.learn.postprocess import JudgedMask, Rule, choose_rules, figures_after
 from tasks.serve.names import NameTable, metric_name
 
-Scores = Predictions | MaskScores
+Scores = Predictions | MaskScores | FindingScores
 
 NUMBERS_A_FIGURE = 3
 """A figure and its two limits."""
@@ -72,6 +74,10 @@ def sum_up(
     threshold, calibration, rules = None, {"method": "none"}, ()
     if isinstance(scores, MaskScores) and config.postprocess is not None and place is not None:
         scores, rules = _cleaned(job, records, scores, config, place)
+    if isinstance(scores, FindingScores):
+        how = config.findings.settled(job.of_pictures)
+        scores = replace(scores, overlap=how.iou)
+        threshold = choose_shown(scores, how, side="oof")
     if isinstance(scores, Predictions):
         calibration = fit_calibration(scores, config.calibration, side="oof")
         scores = _with(scores, apply_calibration(calibration, scores.probability))
@@ -263,6 +269,11 @@ def draw(
                 figures.draw_mask_box(path, scores, name, title=title)
                 shown.append({"path": str(path), "title": f"{words}, {side}", "caption": caption})
         return shown
+    if isinstance(scores, FindingScores):
+        from tasks.evaluate.froc_figure import draw_froc
+
+        path = draw_froc(folder / f"{side}-froc.png", scores, threshold, title=title)
+        return [{"path": str(path), "title": f"FROC, {side}", "caption": _caption(side)}]
     drawn = [
         ("roc", "ROC", figures.draw_roc, True),
         ("pr", "Precision and recall", figures.draw_precision_recall, True),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.decision import decision_curve, decision_sentence, draw_decision_curve
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
 
@@ -42,13 +43,13 @@ def sections_of(probes: Sequence[Probe]) -> dict[str, tuple[Mapping[str, Any], .
 
 def worth(
     folder: Path,
-    scores: Predictions | MaskScores,
+    scores: Predictions | MaskScores | FindingScores,
     threshold: float | None,
     config: EvaluateConfig,
     title: str,
 ) -> Probe:
     """Return the decision curve of a model of two classes; nothing of any other."""
-    if isinstance(scores, MaskScores) or not scores.binary:
+    if not isinstance(scores, Predictions) or not scores.binary:
         return Probe()
     curve = decision_curve(scores, replicates=config.bootstrap, seed=config.seed)
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tasks.serve.findings_table import FINDINGS_CSV, write_findings
 from tasks.serve.numbers import show_number
 from tasks.serve.pages import page_environment
 
@@ -75,6 +76,8 @@ class PredictionRow:
         then of the study, ``views`` says of how many cases.
     view_score : float, optional
         What ``score`` is of the study, of this case alone; not calibrated.
+    findings : sequence of mapping
+        Of a detection, rows of `tasks.serve.findings_table`.
     """
 
     case_id: str
@@ -95,6 +98,7 @@ class PredictionRow:
     study: str | None = None
     views: int | None = None
     view_score: float | None = None
+    findings: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ def write_predictions(
     table, document = out / PREDICTIONS_CSV, out / PREDICTIONS_JSON
     index = out / INDEX_HTML if page else None
     _write_csv(table, rows, model)
+    if model.task == "detection":
+        write_findings(out / FINDINGS_CSV, (one for row in rows for one in row.findings))
     body = {"model": _fields(model), "predictions": [_fields(row) for row in rows]}
     document.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if index is not None:

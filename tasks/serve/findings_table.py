@@ -1,0 +1,84 @@
+"""Findings of a prediction as rows: where each lies in the patient and in the picture."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasks.learn.boxes import Findings, in_mm, world_of
+
+FINDINGS_CSV = "findings.csv"
+
+COLUMNS = (
+    "case_id", "number", "class", "score", "shown",
+    "centre_x_mm", "centre_y_mm", "centre_z_mm",
+    "size_x_mm", "size_y_mm", "size_z_mm", "longest_mm",
+    "x0", "y0", "z0", "x1", "y1", "z1", "slice",
+)  # fmt: skip
+"""``shown`` is 1 from the model's threshold on. Sizes and corners are along the image's columns
+(x), rows (y) and slices (z); corners in index coordinates, where voxel i reaches from i - 1/2 to
+i + 1/2; the slice counts from 0."""
+
+
+def finding_rows(
+    case_id: str,
+    found: Findings,
+    affine: np.ndarray,
+    classes: Sequence[str],
+    threshold: float | None,
+) -> list[dict[str, Any]]:
+    """Return a row of `COLUMNS` for each finding, the best first.
+
+    Parameters
+    ----------
+    case_id : str
+        Pseudonym.
+    found : Findings
+        On the grid of the source.
+    affine : array (4, 4)
+        Of that grid, index (z, y, x) to LPS mm.
+    classes : sequence of str
+    threshold : float, optional
+        Score from which a finding is shown.
+    """
+    found = found.take(np.argsort(-found.score, kind="stable"))
+    centre, _ = world_of(found.box, affine)
+    size = np.diff(in_mm(found.box, affine), axis=1)[:, 0]
+    # A picture is as deep as its one slice, which is no size of a finding.
+    flat = 1 if found.box[:, :, 0].size and np.allclose(np.abs(found.box[:, :, 0]), 0.5) else 0
+    rows = []
+    for number, box in enumerate(found.box):
+        low, high = box[:, ::-1]
+        told = [case_id, number + 1, classes[found.label[number]], float(found.score[number])]
+        told.append(int(threshold is None or found.score[number] >= threshold))
+        told += [*centre[number], *size[number, ::-1], size[number, flat:].max(), *low, *high]
+        told.append(round(float(box[:, 0].mean())))
+        rows.append(dict(zip(COLUMNS, map(_plain, told), strict=True)))
+    return rows
+
+
+def write_findings(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """Write rows of `finding_rows` as a table; with no finding at all, its head alone."""
+    path = Path(path)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def measures_of(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, float]:
+    """Return a case's numbers for the page: of each class the findings shown, and of all of them
+    the highest score (0 without any) and the longest side of those shown in mm.
+    """
+    shown = [row for row in rows if row["shown"]]
+    found = {f"{name} findings": float(sum(r["class"] == name for r in shown)) for name in classes}
+    found["highest score"] = max((row["score"] for row in rows), default=0.0)
+    found["longest mm"] = max((row["longest_mm"] for row in shown), default=0.0)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return round(float(value), 4) if isinstance(value, float | np.floating) else value

@@ -1,0 +1,163 @@
+"""A detection from trained folds to figures, model, test edition, gate, another tool and a page."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from flows.foreign import keep_foreign, kept_scores
+from flows.jobs import write_job
+from flows.judging import judge_side
+from flows.orders import orders_of
+from flows.predict import _row
+from tasks.errors import RadloopError
+from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.table import metric_table
+from tasks.learn.boxes import boxes_on, rows_of
+from tasks.learn.job import fit_fold, load_job
+from tasks.learn.judge import judge_files
+from tasks.learn.model import load_model
+from tasks.phantom.write_wrist import write_wrist_archive
+from tasks.serve.gate import decide
+from tasks.serve.outcome import build_model, draw, sum_up
+from tasks.serve.results import ModelFacts, write_predictions
+from tasks.serve.verdict import GateConfig, Scored
+from tests.flows.test_box_labels import WRIST, Made
+
+SCENARIO = WRIST.replace("epochs: 2,", "epochs: 2, lr: 3.0e-3, augment: none, batch: 4,")
+
+
+def width_of(path: str) -> int:
+    with Image.open(path) as picture:
+        return picture.size[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a home, a job, its folder, and the one candidate's outcome."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("breaks")
+    write_wrist_archive(folder, patients=12, seed=1, shape=(64, 48), spacing=2.2, difficulty="easy")
+    made = Made(folder, SCENARIO)
+    made.preprocess()
+    job = write_job(made.home, made.ready())
+    place = job.save(folder / "trainings")
+    records = [fit_fold(place, made.root, "finder", fold) for fold in job.folds]
+    config = made.ready().scenario.evaluate
+    yield made, load_job(place), place, sum_up(job, "finder", records, config)
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def judged(trained, tmp_path_factory):
+    """Return the model's folder, and the scores and pictures of the test edition."""
+    made, job, place, outcome = trained
+    folder = tmp_path_factory.mktemp("judged")
+    spec = build_model(job, place, outcome, folder / "model", {})
+    scores, shown = judge_side(
+        made.home, made.ready(), job.on("test"), folder / "model", folder / "pictures"
+    )
+    return folder / "model", spec, scores, shown
+
+
+def test_folds_become_figures_and_a_threshold(trained):
+    _, job, _, outcome = trained
+    assert set(outcome.scores.case_ids) == {case.case_id for case in job.on("train")}
+    assert outcome.scores.overlap == 0.3
+    for name in ("ap", "cpm", "lesion_recall", "false_alarms"):
+        assert np.isfinite(outcome.figures[name].value)
+    lesions = sum(int((~case.irrelevant).sum()) for case in outcome.scores.cases)
+    assert lesions == sum(len(case.boxes) for case in job.on("train"))
+    # The threshold is a score that occurs, or the one that shows nothing.
+    scores = np.concatenate([case.score for case in outcome.scores.cases])
+    assert outcome.threshold in (*scores, 1.0)
+
+
+def test_the_test_edition_is_judged_on_the_source_grid(trained, judged, tmp_path):
+    made, job, _, outcome = trained
+    folder, spec, scores, shown = judged
+    assert spec.thresholds == {"positive": outcome.threshold}
+    assert set(scores.case_ids) == {case.case_id for case in job.on("test")}
+    assert shown
+    assert all(width_of(one["path"]) > 100 for one in shown)
+    # True boxes are those of the labels: on the source grid they lie within the picture.
+    model = load_model(folder)
+    by_id = {case.case_id: case for case in job.cases}
+    chosen = [c for c in made.ready().cohort.cases if by_id[c.case_id].side == "test"]
+    for order, one in judge_files(model, orders_of(made.home, chosen)):
+        low, high = np.array([[-0.5] * 3, np.array(one.image.shape) - 0.5])
+        for box in (one.findings.box, boxes_on(rows_of(by_id[order.case_id].boxes), one.affine)):
+            assert (box >= low - 1e-6).all()
+            assert (box <= high + 1e-6).all()
+    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder")
+    assert width_of(figure["path"]) > 500
+
+
+def test_the_gate_weighs_it_against_itself(judged):
+    _, spec, scores, _ = judged
+    mine = Scored(scores, "1", spec.thresholds["positive"])
+    verdict = decide(mine, mine, GateConfig(bootstrap=200, min_patients=2), primary="ap")
+    assert verdict.estimate == 0
+    assert verdict.verdict == "promote"
+
+
+def test_another_tools_boxes_are_held_to_the_same_truth(trained, judged, tmp_path):
+    made, job, *_ = trained
+    _, _, scores, _ = judged
+    ready = made.ready()
+    by_id = {case.case_id: case for case in job.on("test")}
+    chosen = [case for case in ready.cohort.cases if case.case_id in by_id]
+    model = load_model(judged[0])
+    rows = []
+    for order, one in judge_files(model, orders_of(made.home, chosen)):
+        true = boxes_on(rows_of(by_id[order.case_id].boxes), one.affine)
+        # A reader who draws every box as it is, and says nothing of an image without.
+        rows += [[order.case_id, "0.9", *box[0, 1:], *box[1, 1:]] for box in true]
+        rows += [] if len(true) else [[order.case_id, "", "", "", "", ""]]
+    head = ["case", "score", "y0", "x0", "y1", "x1"]
+
+    def write(some) -> None:
+        with (tmp_path / "findings.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([head, *some])
+
+    write(rows)
+    theirs = kept_scores(made.home, ready, job, keep_foreign(made.home, ready, job, tmp_path))
+    table = metric_table(theirs, 0.5, replicates=200)
+    assert table["ap"].value == 1
+    assert table["false_alarms"].value == 0
+    assert paired_metric(theirs, scores, "ap", replicates=200).value >= 0
+    without = rows[0][0]
+    write([row for row in rows if row[0] != without])
+    with pytest.raises(RadloopError, match=r"1 of \d+ test cases are not in findings.csv"):
+        keep_foreign(made.home, ready, job, tmp_path)
+    write([[rows[0][0], "1.5", 1, 1, 2, 2]])
+    with pytest.raises(RadloopError, match="a score lies from 0 to 1"):
+        keep_foreign(made.home, ready, job, tmp_path)
+
+
+def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
+    made, *_ = trained
+    folder, spec, *_ = judged
+    model, body = load_model(folder), made.ready().scenario
+    # Shown from 0 on, so that a model of three epochs shows something.
+    model.spec = spec.model_copy(update={"thresholds": {"positive": 0.0}})
+    chosen = list(made.ready().cohort.cases)[:4]
+    rows = [
+        _row(model, one, None, (), body, tmp_path)
+        for _, one in judge_files(model, orders_of(made.home, chosen))
+    ]
+    facts = ModelFacts(
+        "breaks", "Synthetic wrists", "breaks", "1", "0" * 64, "detection", "2026-11-27",
+        threshold=0.0, classes=spec.classes,
+    )  # fmt: skip
+    write_predictions(tmp_path, rows, facts)
+    with (tmp_path / "findings.csv").open(newline="") as stream:
+        told = list(csv.DictReader(stream))
+    assert len(told) == sum(len(row.findings) for row in rows) > 0
+    assert {row["class"] for row in told} == {"fracture"}
+    for row in rows:
+        assert row.measures["fracture findings"] == len(row.findings)
+        assert (tmp_path / row.overlay).is_file()
+    assert "fracture findings" in (tmp_path / "index.html").read_text()
