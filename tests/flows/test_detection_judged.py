@@ -1,6 +1,7 @@
 """A detection from trained folds to figures, model, test edition, gate, another tool and a page."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import torch
 from PIL import Image
 
 from flows.foreign import keep_foreign, kept_scores
+from flows.guarding import Guarded
 from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.orders import orders_of
 from flows.predict import _row
+from flows.promote import champion_scores
+from flows.train import conclude, recorded
 from tasks.errors import RadloopError
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.table import metric_table
@@ -22,7 +26,9 @@ from tasks.learn.model import load_model
 from tasks.phantom.write_wrist import write_wrist_archive
 from tasks.serve.gate import decide
 from tasks.serve.outcome import build_model, draw, sum_up
+from tasks.serve.registry import get_alias, set_alias
 from tasks.serve.results import ModelFacts, write_predictions
+from tasks.serve.tracking import Tracker
 from tasks.serve.verdict import GateConfig, Scored
 from tests.flows.test_box_labels import WRIST, Made
 
@@ -161,3 +167,34 @@ def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
         assert row.measures["fracture findings"] == len(row.findings)
         assert (tmp_path / row.overlay).is_file()
     assert "fracture findings" in (tmp_path / "index.html").read_text()
+
+
+def test_the_report_says_what_was_found_and_what_is_not_done(trained, tmp_path, monkeypatch):
+    made, job, place, outcome = trained
+    for name in ("table", "text", "link"):
+        # No server of Prefect runs here, which keeps copies of what is asserted below.
+        monkeypatch.setattr(f"flows.reports.{name}", lambda *_said, **_more: None)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    tracker = Tracker(
+        uri=f"sqlite:///{tmp_path / 'mlflow.db'}", experiment="breaks",
+        artifact_location=str(tmp_path / "artifacts"),
+    )  # fmt: skip
+    ready = made.ready()
+    with recorded(tracker, ready, job) as run_id:
+        result = conclude(
+            made.home, ready, job, place, tracker, run_id, [outcome], outcome, Guarded(), []
+        )
+    assert result["version"] == "1"
+    assert result["verdict"] in ("promote", "refuse", "undecidable")
+    assert {"ap", "cpm", "lesion_recall", "false_alarms"} <= set(result["test"])
+    said = Path(result["report"]).read_text()
+    assert "findings are shown from" in said
+    assert "FROC, test" in said
+    assert "not measured for a detection" in said
+    # A second training meets the first as champion, on the same patients.
+    champion = get_alias(tracker, "breaks", "challenger")
+    set_alias(tracker, "breaks", "champion", champion.version)
+    scored, figures, why = champion_scores(made.home, ready, job, tracker)
+    assert why == ""
+    assert figures["ap"].value == result["test"]["ap"][0]
+    assert len(scored.predictions) == len(job.on("test"))
