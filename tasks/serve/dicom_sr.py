@@ -1,19 +1,24 @@
 """An answer as DICOM Structured Report: TID 1500, one measurement group a finding."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from highdicom.sr import (
     AlgorithmIdentification,
     ComprehensiveSR,
     DeviceObserverIdentifyingAttributes,
+    ImageRegion,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ObservationContext,
     ObserverContext,
+    PlanarROIMeasurementsAndQualitativeEvaluations,
     QualitativeEvaluation,
     ReferencedSegment,
     SourceImageForMeasurementGroup,
+    SourceImageForRegion,
     SourceSeriesForSegmentation,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
@@ -30,7 +35,7 @@ from tasks.serve.dicom_out import (
     common_arguments,
     foreground,
 )
-from tasks.serve.results import FLAG_TEXTS, PredictionRow
+from tasks.serve.results import FLAG_TEXTS, PREDICTED, PredictionRow
 
 DEVICE = Code("121007", "DCM", "Device")
 PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
@@ -127,36 +132,78 @@ def _volumes(
 def _boxes(
     row: PredictionRow, images: StandIns, maker: Maker
 ) -> list[MeasurementsAndQualitativeEvaluations]:
-    """Return a group for each finding that is shown; where it lies is told in numbers."""
-    found = []
+    """Return a group of the case, so that none found is told too, and one for each shown finding.
+
+    A finding is a closed line on the image its middle lies in; where images are no slices of
+    their own it is told in numbers alone.
+    """
+    found = [_case(row, images, maker)] if row.status == PREDICTED else []
     for one in row.findings:
         if not one["shown"]:
             continue
         name = f"finding {one['number']}"
-        score = Measurement(name=coded("Score"), value=_number(one["score"]), unit=NO_UNITS)
         lengths = {"Longest side of the box": one["longest_mm"]} | {
             f"Centre {axis}, LPS": one[f"centre_{axis}_mm"] for axis in "xyz"
         }
-        found.append(
-            MeasurementsAndQualitativeEvaluations(
-                tracking_identifier=TrackingIdentifier(
-                    uid=maker.uid(row.case_id, name),
-                    identifier=f"{row.case_id} {name}"[:LONGEST_TEXT],
-                ),
-                finding_type=coded(one["class"]),
-                algorithm_id=_algorithm(maker),
-                measurements=[
-                    score,
-                    *(
-                        Measurement(name=coded(what), value=_number(value), unit=MILLIMETRE)
-                        for what, value in lengths.items()
-                    ),
-                ],
-                qualitative_evaluations=_flags(row),
-                source_images=_sources(images),
-            )
-        )
+        told = {
+            "tracking_identifier": TrackingIdentifier(
+                uid=maker.uid(row.case_id, name),
+                identifier=f"{row.case_id} {name}"[:LONGEST_TEXT],
+            ),
+            "finding_type": coded(one["class"]),
+            "algorithm_id": _algorithm(maker),
+            "measurements": [_plain("Score", one["score"])]
+            + [
+                Measurement(name=coded(what), value=_number(value), unit=MILLIMETRE)
+                for what, value in lengths.items()
+            ],
+            "qualitative_evaluations": _flags(row),
+        }
+        region = _outline(one, images)
+        if region is None:
+            made = MeasurementsAndQualitativeEvaluations(source_images=_sources(images), **told)
+        else:
+            made = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **told)
+        found.append(made)
     return found
+
+
+def _case(
+    row: PredictionRow, images: StandIns, maker: Maker
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return how many findings a case has and from which score they are shown."""
+    numbers = {name: value for name, value in row.measures.items() if name != "longest mm"}
+    if maker.model.threshold is not None:
+        numbers["Shown from score"] = maker.model.threshold
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=maker.uid(row.case_id, "case"), identifier=row.case_id[:LONGEST_TEXT]
+        ),
+        finding_type=coded(maker.model.title),
+        algorithm_id=_algorithm(maker),
+        measurements=[_plain(name, value) for name, value in numbers.items()],
+        qualitative_evaluations=_flags(row),
+        source_images=_sources(images),
+    )
+
+
+def _outline(one: Mapping[str, Any], images: StandIns) -> ImageRegion | None:
+    """Return the box of a finding on the image of its middle slice; None where there is none."""
+    if not images.referable or images.reason or not 0 <= one["slice"] < len(images.datasets):
+        return None
+    image = images.datasets[one["slice"]]
+    # DICOM counts from the corner of the first pixel (PS3.3 C.18.6.1.2), an index from its middle.
+    x0, x1 = (min(max(one[name] + 0.5, 0), image.Columns) for name in ("x0", "x1"))
+    y0, y1 = (min(max(one[name] + 0.5, 0), image.Rows) for name in ("y0", "y1"))
+    return ImageRegion(
+        graphic_type="POLYLINE",
+        graphic_data=np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]),
+        source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+    )
+
+
+def _plain(name: str, value: float) -> Measurement:
+    return Measurement(name=coded(name), value=_number(value), unit=NO_UNITS)
 
 
 def _answer(

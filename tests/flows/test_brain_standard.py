@@ -74,7 +74,11 @@ def test_the_network_s_interval_lies_above_the_baseline_s(tmp_path):
         ours, theirs = (run.data.metrics for run in (network, baseline))
         print(
             figure,
-            *(m[f"test/{figure}{end}"] for m in (ours, theirs) for end in ("", "_lo", "_hi")),
+            *(
+                m[f"test/{figure.lower()}{end}"]
+                for m in (ours, theirs)
+                for end in ("", "_lo", "_hi")
+            ),
         )
     # Of regions one may be a draw; the mean of the three is what the champion is chosen by.
     assert network.data.metrics["test/dice_lo"] > baseline.data.metrics["test/dice_hi"]

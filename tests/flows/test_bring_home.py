@@ -12,6 +12,7 @@ from tasks.archive.audit import verify_audit
 from tasks.errors import RadloopError
 from tasks.serve.dicom_out import write_dicom
 from tests.serve.dicom_cases import ACCESSION, NAME, PATIENT, errors_of, judged
+from tests.serve.test_dicom_findings import DETECTION, FOUND, planar, row_of
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +159,18 @@ def test_without_results_or_source_it_says_what_is_missing(one, tmp_path):
         export(one, None, tmp_path / "home")
     with pytest.raises(RadloopError, match="holds no DICOM results"):
         export(one, tmp_path, tmp_path / "home")
+
+
+def test_boxes_of_findings_point_at_the_original_images(one, tmp_path):
+    write_dicom(tmp_path / "r" / "dicom", row_of(one), one.images, one.maker(DETECTION))
+    assert export(one, tmp_path / "r", tmp_path / "home") == 0
+    (path,) = (tmp_path / "home").iterdir()
+    assert errors_of(path) == []
+    originals = [dcmread(p) for p in one.truth.folder.iterdir()]
+    height = {d.SOPInstanceUID: d.ImagePositionPatient[2] for d in originals}
+    shown = planar(path)
+    assert len(shown) == 2
+    for group, box in zip(shown, FOUND.box, strict=False):
+        named = group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        wanted = one.truth.affine[2] @ [round(box[:, 0].mean()), 0, 0, 1]
+        assert height[named] == pytest.approx(wanted)
