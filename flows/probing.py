@@ -18,6 +18,8 @@ from tasks.evaluate.segmentation import mask_scores
 from tasks.evaluate.stress import CORRUPTIONS, SEVERITIES, Corruption, kind_of
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
+from tasks.learn.box_scores import finding_scores
+from tasks.learn.boxes import rows_of
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.judge import POSITIVE, needs_files
 from tasks.learn.model import ModelSpec, load_model
@@ -32,15 +34,16 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
     """
     config = ready.scenario.evaluate
     model = load_model(folder, trusted=ready.scenario.networks)
-    wanted = config.robustness.cases
-    if wanted is None:
-        wanted = STRESSED_MASKS if job.task == "segmentation" else STRESSED_IMAGES
+    wanted = _wanted(config.robustness, job)
     if not wanted or not needs_files(model.spec):
         return Probe()
-    if reason := unasked(model.spec):
+    sample = sample_cases(job.on("test"), wanted)
+    reason = unasked(model.spec)
+    if job.task == "detection" and not any(_counts(case) for case in sample):
+        reason = "no test case of the sample has anything to find"
+    if reason:
         say(f"  robustness not measured: {reason}")
         return Probe()
-    sample = sample_cases(job.on("test"), wanted)
     kind, corruptions = wanted_corruptions(config.robustness, sample)
     orders = orders_of_cases(home, ready, sample)
     corruptions = fitting(corruptions, slices_of(model.spec.recipe, orders))
@@ -64,6 +67,10 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
         if job.task == "segmentation":
             keys = [case.patient_key for case in cases]
             return mask_scores(list(case_ids), keys, job.measured, values)
+        if job.task == "detection":
+            keys, boxes = [case.patient_key for case in cases], {c.case_id: c.boxes for c in cases}
+            iou = config.findings.settled(job.of_pictures).iou
+            return finding_scores(case_ids, keys, job.classes, values, boxes, iou)
         return predictions(model.spec, cases, values)
 
     try:
@@ -84,10 +91,21 @@ def stressed(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures:
     return shown(measured, pictures, model.spec.candidate)
 
 
+def _wanted(config: RobustnessConfig, job: TrainingJob) -> int:
+    """Return how many cases are asked about: fewer where each is many answers."""
+    if config.cases is not None:
+        return config.cases
+    volumes = job.task == "segmentation" or (job.task == "detection" and not job.of_pictures)
+    return STRESSED_MASKS if volumes else STRESSED_IMAGES
+
+
+def _counts(case: JobCase) -> bool:
+    """Say whether something is there that must be found."""
+    return bool((rows_of(case.boxes)[:, 13] == 0).any())
+
+
 def unasked(spec: ModelSpec) -> str:
     """Say why a model cannot be asked yet, or nothing."""
-    if spec.task == "detection":
-        return "for a detection it is not done yet"
     if spec.kind == "fusion":
         return "the chosen model is a fusion, whose members are probed when they are chosen alone"
     return ""

@@ -322,7 +322,7 @@ def not_done(spec: ModelSpec) -> tuple[str, ...]:
     if spec.task != "detection":
         return ()
     return (
-        "Robustness, explanations and missing sequences are not measured for a detection. Scores "
+        "Explanations and missing sequences are not measured for a detection. Scores "
         "are not calibrated probabilities.",
     )
 

@@ -136,7 +136,7 @@ class RobustnessConfig(BaseModel):
 
     cases: int | None = Field(None, ge=0, le=10_000)
     """One a patient, as many of each class; by default `STRESSED_IMAGES`, or `STRESSED_MASKS` of a
-    segmentation. 0 turns it off."""
+    segmentation and of a detection in volumes. 0 turns it off."""
     kind: Literal["radiograph", "ct", "mr", "ultrasound", "any"] | None = None
     """Whose corruptions; by default those of the images' modality."""
     corruptions: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.intervals import (
     REPLICATES,
     Interval,
@@ -24,7 +25,7 @@ from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.stress import SEVERITIES, Corruption, corrupt
 from tasks.evaluate.table import metric_table
 
-Scores = Predictions | MaskScores
+Scores = Predictions | MaskScores | FindingScores
 
 CLEAN = "clean"
 
@@ -154,7 +155,7 @@ def robustness(
     ----------
     answers : mapping of case id to mapping of (corruption, severity) to answer
         An answer that is None was refused.  Of (`CLEAN`, 0) too.
-    collect : callable (case ids, answers) -> Predictions or MaskScores
+    collect : callable (case ids, answers) -> Predictions, MaskScores or FindingScores
     corruptions : sequence of Corruption
     kind, primary : str
     threshold : float, optional
@@ -195,7 +196,7 @@ def robustness(
             )  # fmt: skip
             fall = Interval(gap.value, gap.lo, gap.hi, gap.test, gap.n_patients)
             points.append(Point(one.name, severity, strength, figure(at), fall))
-    lost, balanced = _lost(scores, corruptions, threshold, replicates, seed)
+    lost, balanced = _lost(scores, corruptions, primary, threshold, replicates, seed)
     return Robustness(
         kind, primary, tuple(points), lost, balanced, refused, len(kept), clean.n_patients
     )
@@ -204,14 +205,15 @@ def robustness(
 def _lost(
     scores: Mapping[tuple[str, int], Scores],
     corruptions: Sequence[Corruption],
+    primary: str,
     threshold: float | None,
     replicates: int,
     seed: int,
 ) -> tuple[dict[str, Interval], Interval]:
     """Return the share of the skill lost to each family, and its mean over the families."""
     clean = scores[CLEAN, 0]
-    chance = 0.0 if isinstance(clean, MaskScores) else 1 / len(clean.classes)
-    skills = {at: _skill(one, threshold) for at, one in scores.items()}
+    chance = 1 / len(clean.classes) if isinstance(clean, Predictions) else 0.0
+    skills = {at: _skill(one, primary, threshold) for at, one in scores.items()}
     families: dict[str, list[str]] = {}
     for one in corruptions:
         families.setdefault(one.family, []).append(one.name)
@@ -242,11 +244,16 @@ def _units(scores: Scores) -> tuple[str, ...]:
     return patient_means(scores)[0] if isinstance(scores, MaskScores) else scores.patient_keys
 
 
-def _skill(scores: Scores, threshold: float | None) -> Callable[[np.ndarray], np.ndarray]:
+def _skill(
+    scores: Scores, primary: str, threshold: float | None
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return the skill as a function of the weights of `_units`."""
     if isinstance(scores, MaskScores):
         mean = patient_means(scores)[1].mean(1)
         return lambda weight: weight @ mean / weight.sum(-1)
+    if isinstance(scores, FindingScores):
+        found = weighted_findings(scores, threshold, [primary])
+        return lambda weight: found(weight)[primary]
     statistic = weighted_metrics(scores, threshold, [SKILL])
     return lambda weight: statistic(weight)[SKILL]
 

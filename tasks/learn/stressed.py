@@ -24,6 +24,8 @@ from tasks.imaging.columns import numbers_of
 from tasks.imaging.recipe import FittedRecipe
 from tasks.labels.case_mask import case_mask
 from tasks.labels.regions import values_of
+from tasks.learn.box_scores import on_source
+from tasks.learn.boxes import rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask
@@ -39,7 +41,9 @@ def sample_cases(cases: Sequence[JobCase], count: int) -> list[JobCase]:
     one_each = list({case.patient_key: case for case in reversed(ranked)}.values())[::-1]
     classes: dict[Any, list[JobCase]] = {}
     for case in one_each:
-        classes.setdefault(case.target, []).append(case)
+        # A detection has no class of a case: half the sample has something to find.
+        kind = bool(case.boxes) if case.target is None else case.target
+        classes.setdefault(kind, []).append(case)
     rows = itertools.zip_longest(*(classes[key] for key in sorted(classes, key=str)))
     return [case for row in rows for case in row if case is not None][:count]
 
@@ -72,8 +76,9 @@ def judge_corrupted(
     str
         Case id; a case whose files cannot be read is left out.
     mapping of (corruption, severity) to answer
-        Calibrated probabilities (k,), `MaskFigures` on the source's own grid, or None where the
-        recipe refuses the image.
+        Calibrated probabilities (k,), `MaskFigures` on the source's own grid, rows of findings
+        (b, 14) as `tasks.learn.boxes.rows_of_findings` gives them, or None where the recipe
+        refuses the image.
     """
     recipe = FittedRecipe.from_dict(model.spec.recipe)
     together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
@@ -152,6 +157,8 @@ def _scored(
             )
 
         return called
+    if spec.task == "detection":
+        return lambda ready: (_found(model, one, volume) for one in ready)
     truth, spacing = case_mask(case, volume), spacing_of(volume.affine)
     regions = values_of(spec.regions)
 
@@ -162,3 +169,10 @@ def _scored(
             yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks, regions)
 
     return outlined
+
+
+def _found(model: Model, ready: PreparedCase, volume: Volume) -> np.ndarray:
+    """Return what is found in an image, cut at the border of the source's grid."""
+    said = model.detect(ready.image.array)
+    said = on_source(said, ready.image, volume.affine, volume.array.shape)
+    return rows_of_findings(said, volume.affine)

@@ -7,6 +7,7 @@ from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from tasks.evaluate.config import EvaluateConfig, MaskConfig, RobustnessConfig
+from tasks.evaluate.finding_scores import CaseFindings, FindingScores
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.robustness import CLEAN, fitting, robustness, variants
 from tasks.evaluate.robustness_figure import draw_robustness
@@ -187,3 +188,37 @@ def test_the_picture_and_the_table_say_the_same_each_time(tmp_path, absolute, fo
     rows = found.to_rows()
     assert len(rows) == 1 + 5 * len(CHOSEN)
     assert rows[0]["corruption"] == CLEAN
+
+
+def test_a_detection_loses_the_share_of_its_primary_figure():
+    box = np.array([[[0.0, 0, 0], [1, 8, 8]]])
+    none = np.zeros((0, 2, 3))
+    noise, dark = (one for one in CHOSEN if one.name in ("noise", "brightness_down"))
+
+    def detections(case_ids, values):
+        cases = [
+            CaseFindings(
+                np.zeros(found, int), np.full(found, 0.9), box if found else none,
+                np.zeros(1, int), box, np.zeros(1, bool),
+            )
+            for found in values
+        ]  # fmt: skip
+        return FindingScores(case_ids, case_ids, ("square",), cases, 0.3)
+
+    # Noise hides the square of every other patient at the two worst severities, darkness none.
+    answers = {
+        f"case{number}": {(CLEAN, 0): 1}
+        | {(dark.name, severity): 1 for severity in SEVERITIES}
+        | {(noise.name, severity): int(severity < 4 or number % 2) for severity in SEVERITIES}
+        for number in range(10)
+    }
+    found = robustness(
+        answers, detections, [noise, dark],
+        kind="radiograph", primary="cpm", threshold=0.5, replicates=200,
+    )  # fmt: skip
+    assert found.clean.value == 1
+    assert found.lost[noise.family].value == pytest.approx(2 / 5 * 0.5)
+    assert found.lost[dark.family].value == 0
+    assert found.balanced.value == pytest.approx(0.1)
+    falls = [point.fall.value for point in found.points if point.corruption == noise.name]
+    np.testing.assert_allclose(falls, [0, 0, 0, 0.5, 0.5])

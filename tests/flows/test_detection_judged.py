@@ -1,6 +1,7 @@
 """A detection from trained folds to figures, model, test edition, gate, another tool and a page."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.orders import orders_of
 from flows.predict import _row
+from flows.probing import stressed
 from flows.promote import champion_scores
 from flows.train import conclude, recorded
 from tasks.errors import RadloopError
 from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.config import RobustnessConfig
 from tasks.evaluate.table import metric_table
 from tasks.learn.boxes import boxes_on, rows_of
 from tasks.learn.job import fit_fold, load_job
 from tasks.learn.judge import judge_files
 from tasks.learn.model import load_model
+from tasks.learn.stressed import sample_cases
 from tasks.phantom.write_wrist import write_wrist_archive
 from tasks.serve.gate import decide
 from tasks.serve.outcome import build_model, draw, sum_up
@@ -198,3 +202,22 @@ def test_the_report_says_what_was_found_and_what_is_not_done(trained, tmp_path, 
     assert why == ""
     assert figures["ap"].value == result["test"]["ap"][0]
     assert len(scored.predictions) == len(job.on("test"))
+
+
+def test_worse_images_are_asked_about_as_well(trained, judged, tmp_path):
+    made, job, *_ = trained
+    folder, _, scores, _ = judged
+    ready = made.ready()
+    asked = {"cases": 4, "kind": "radiograph", "corruptions": ("noise",)}
+    body = ready.scenario.evaluate
+    body = body.model_copy(update={"robustness": RobustnessConfig(**asked), "bootstrap": 200})
+    ready = replace(ready, scenario=ready.scenario.model_copy(update={"evaluate": body}))
+    found = stressed(made.home, ready, job, folder, tmp_path)
+    rows = found.tables["robustness"]
+    assert [row["severity"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert {row["metric"] for row in rows} == {"ap"}
+    # The clean images of the sample are judged as those of the test edition were.
+    sample = {case.case_id for case in sample_cases(job.on("test"), 4)}
+    part = scores.take([number for number, key in enumerate(scores.case_ids) if key in sample])
+    assert rows[0]["value"] == pytest.approx(metric_table(part, replicates=200)["ap"].value)
+    assert width_of(found.figures[0]["path"]) > 300
