@@ -84,6 +84,7 @@ def _boxes_of(findings):
     return boxes_on(np.column_stack([findings[:, :1], findings[:, 2:], findings[:, :1]]), AFFINE)
 
 
+@pytest.mark.slow
 def test_a_training_killed_with_sigkill_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
     plan = detector_plan("retinanet2d", augment="detection2d")
     undisturbed, _, _ = _train(tmp_path / "a", plan)
