@@ -193,6 +193,11 @@ def _epochs(
         training = Training(fold, device, batch, rank)
         training.restore(path, fold.identity)
         batch, halved = training.batch, ""
+        if batch % rank.of:
+            raise ValueError(
+                f"the checkpoint's batch of {batch} cannot be shared out to {rank.of} devices; go "
+                "on with one (RADLOOP_GPUS_PER_FOLD=1)"
+            )
         for record in training.history[told:]:
             tell(record)
         told = len(training.history)
