@@ -29,8 +29,9 @@ from tasks.errors import RadloopError
 LOOPBACK = "127.0.0.1"
 """Nothing of ours listens anywhere else by default."""
 
-START_SECONDS = 120
-"""Time a server may take to answer; a cold Prefect server needs 10 to 20 s on two cores."""
+START_SECONDS = 300
+"""Time a server that lives may take to answer; a cold Prefect server needs 10 to 20 s on two cores,
+and some ten times that where other work has them."""
 
 STOP_SECONDS = 10
 

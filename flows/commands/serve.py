@@ -15,7 +15,7 @@ import yaml
 from flows.commands.start import mlflow_page, open_engine, open_home
 from flows.console import say
 from flows.data import data_folder
-from flows.server import START_SECONDS, answers, running_server, stop_server
+from flows.server import answers, running_server, stop_server
 from flows.settings import Settings, child_environment, console_level
 from tasks.errors import RadloopError
 
@@ -26,6 +26,9 @@ MOST_SHOWN = 2000
 """Characters of Prefect's own words after a refusal; its panels are long."""
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+ANSWER_SECONDS = 120
+"""Time a server that somebody else runs may take to answer."""
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -148,11 +151,11 @@ def _watch(settings: Settings) -> None:
     if not settings.prefect_api_url:
         return
     health = settings.prefect_api_url.rstrip("/") + "/health"
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + ANSWER_SECONDS
     while not answers(health):
         if time.monotonic() > deadline:
             msg = (
-                f"the Prefect server at PREFECT_API_URL does not answer after {START_SECONDS} s; "
+                f"the Prefect server at PREFECT_API_URL does not answer after {ANSWER_SECONDS} s; "
                 "start it, or unset PREFECT_API_URL to use one of our own"
             )
             raise RadloopError(msg)
