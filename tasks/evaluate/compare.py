@@ -4,7 +4,7 @@ Sign convention everywhere: first minus second, turned so that positive means *t
 better*; the gate puts the challenger first and the champion second.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, nan, sqrt
 from statistics import NormalDist
@@ -153,16 +153,9 @@ def paired_metric(
     independent = first.n_patients == len(first)
     if metric == "auroc" and first.binary and independent:
         return paired_auroc(first.truth, first.score, second.score, level)
-    sign = 1 if METRICS[metric].direction == "higher" else -1
     ours = weighted_metrics(first, thresholds[0], [metric])
     theirs = weighted_metrics(second, thresholds[1], [metric])
-    return paired_bootstrap(
-        lambda weight: sign * (ours(weight)[metric] - theirs(weight)[metric]),
-        first.patient_keys,
-        replicates=replicates,
-        seed=seed,
-        level=level,
-    )
+    return _paired_figures(ours, theirs, metric, first.patient_keys, replicates, seed, level)
 
 
 def comparable() -> tuple[str, ...]:
@@ -212,10 +205,23 @@ def _paired_findings(
                 f"{metric!r} is not a figure of these findings; choose cpm, ap, one of these with "
                 "/<class>, froc/1 or, with a threshold, lesion_recall"
             )
+    return _paired_figures(ours, theirs, metric, first.patient_keys, replicates, seed, level)
+
+
+def _paired_figures(
+    ours: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    theirs: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+    metric: str,
+    patient_keys: Sequence[str],
+    replicates: int,
+    seed: int,
+    level: float,
+) -> Difference:
+    """Compare one figure of two models under the same resamplings; better is positive."""
     sign = 1 if METRICS[metric.partition("/")[0]].direction == "higher" else -1
     return paired_bootstrap(
         lambda weight: sign * (ours(weight)[metric] - theirs(weight)[metric]),
-        first.patient_keys,
+        patient_keys,
         replicates=replicates,
         seed=seed,
         level=level,

@@ -28,13 +28,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 NAMES = ("bright", "dark")
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _train(out_dir, plan, *, n=16, shape=PICTURE, classes=1, seed=7):

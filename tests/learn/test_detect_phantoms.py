@@ -5,7 +5,6 @@ Easy phantoms on purpose: this proves that a detector learns, and says nothing a
 
 import numpy as np
 import pytest
-import torch
 
 from tasks.learn.boxes import boxes_of_instances
 from tasks.learn.dataset import ArrayCases
@@ -16,6 +15,8 @@ from tasks.phantom.radiograph import VIEWS, expose
 from tasks.phantom.stack import axial_affine
 from tasks.phantom.wrist import draw_wrist
 from tests.learn.drawn_boxes import labelled
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 pytestmark = pytest.mark.slow
 
@@ -82,14 +83,6 @@ def _train(out_dir, source, cases, network: str, **fields):
 
 def _grid(source, case):
     return boxes_of_instances(source.label(case.case_id))[1]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("network", ["retinanet2d", "maskrcnn"])

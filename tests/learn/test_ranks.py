@@ -16,13 +16,7 @@ from tests.learn import small_fold
 
 TWO = ("cpu", "cpu")
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_shares_of_a_batch_are_that_batch():

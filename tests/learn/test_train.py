@@ -21,13 +21,7 @@ from tests.learn import small_fold
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _train(out_dir, plan=None, *, n=40, seed=7, on_epoch=None):
