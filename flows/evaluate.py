@@ -203,7 +203,7 @@ def _record(
     if threshold is None and isinstance(scores, Predictions) and scores.binary:
         threshold = USUAL_THRESHOLD
     probe = worth(scratch, scores, threshold, ready.scenario.evaluate, first.what)
-    figures = (*draw(scratch, "test", scores, threshold, first.what), *probe.figures)
+    figures = (*draw(scratch, "test", scores, threshold, first.what, first.figures), *probe.figures)
     facts = replace(facts, figures=figures)
     tags, params = run_facts(ready, job)
     tags |= {"edition_uses": facts.edition["uses"], "note": first.what}

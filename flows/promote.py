@@ -113,9 +113,7 @@ def decide_and_register(
             **after_the_network(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
-        recipe=tuple(
-            f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
-        ),
+        recipe=tuple(step_line(step) for step in (spec.recipe or {}).get("steps", ())),
         checks=guards.checks,
         warnings=(*guards.warnings, *((warning,) if missed else ()), *not_done(spec)),
         next_steps=next_steps(verdict, scenario.name),
@@ -170,6 +168,12 @@ def decide_and_register(
         "baseline": baseline and baseline.sentence,
         "beats_baseline": baseline and baseline.beaten,
     }
+
+
+def step_line(step: Mapping[str, Any]) -> str:
+    """Return a step of a recipe for people: its name and the settings that it has."""
+    params = (f"{key} {value}" for key, value in step["params"].items() if value is not None)
+    return f"{step['name']}: {', '.join(params)}".removesuffix(": ")
 
 
 def champion_scores(

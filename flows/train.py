@@ -290,8 +290,15 @@ def conclude(
         for name, rows in tables_of(probes).items():
             runlog.log_table(tracker, run_id, name, rows)
         figures = [
-            *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),
-            *draw(pictures, "test", scores, chosen.threshold, title),
+            *draw(
+                pictures,
+                "oof",
+                chosen.scores,
+                chosen.threshold,
+                f"{chosen_name}, out of fold",
+                chosen.figures,
+            ),
+            *draw(pictures, "test", scores, chosen.threshold, title, test),
             *(figure for probe in probes for figure in probe.figures),
             *draw_learning(pictures, chosen),
             *shown,

@@ -254,9 +254,14 @@ def figure_rows(figures: Mapping[str, Interval]) -> list[dict[str, Any]]:
 
 
 def draw(
-    folder: Path, side: str, scores: Scores, threshold: float | None, title: str
+    folder: Path,
+    side: str,
+    scores: Scores,
+    threshold: float | None,
+    title: str,
+    table: Mapping[str, Interval],
 ) -> list[dict[str, str]]:
-    """Draw the pictures of one side and return them as the report wants them."""
+    """Draw the pictures of one side, with the numbers of its table, as the report wants them."""
     from tasks.evaluate import figures
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -266,25 +271,25 @@ def draw(
         for name, words in figures.BOX_WORDS.items():
             if name in scores.figures:
                 path = folder / f"{side}-{name}.png"
-                figures.draw_mask_box(path, scores, name, title=title)
+                figures.draw_mask_box(path, scores, name, title=title, table=table)
                 shown.append({"path": str(path), "title": f"{words}, {side}", "caption": caption})
         return shown
     if isinstance(scores, FindingScores):
         from tasks.evaluate.froc_figure import draw_froc
 
-        path = draw_froc(folder / f"{side}-froc.png", scores, threshold, title=title)
+        path = draw_froc(folder / f"{side}-froc.png", scores, threshold, title=title, table=table)
         return [{"path": str(path), "title": f"FROC, {side}", "caption": _caption(side)}]
+    called, said = {"threshold": threshold}, {"table": table}
     drawn = [
-        ("roc", "ROC", figures.draw_roc, True),
-        ("pr", "Precision and recall", figures.draw_precision_recall, True),
-        ("reliability", "Reliability", figures.draw_reliability, False),
-        ("confusion", "Confusion", figures.draw_confusion, True),
+        ("roc", "ROC", figures.draw_roc, called | said),
+        ("pr", "Precision and recall", figures.draw_precision_recall, called | said),
+        ("reliability", "Reliability", figures.draw_reliability, said),
+        ("confusion", "Confusion", figures.draw_confusion, called),
     ]
     if scores.binary:
-        drawn.append(("scores", "Probabilities", figures.draw_score_histogram, True))
+        drawn.append(("scores", "Probabilities", figures.draw_score_histogram, called))
     found = []
-    for name, text, function, takes_threshold in drawn:
-        options = {"threshold": threshold} if takes_threshold else {}
+    for name, text, function, options in drawn:
         path = function(folder / f"{side}-{name}.png", scores, title=title, **options)
         found.append({"path": str(path), "title": f"{text}, {side}", "caption": _caption(side)})
     return found

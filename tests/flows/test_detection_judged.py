@@ -101,7 +101,8 @@ def test_the_test_edition_is_judged_on_the_source_grid(trained, judged, tmp_path
         for box in (one.findings.box, boxes_on(rows_of(by_id[order.case_id].boxes), one.affine)):
             assert (box >= low - 1e-6).all()
             assert (box <= high + 1e-6).all()
-    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder")
+    table = metric_table(scores, outcome.threshold)
+    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder", table)
     assert width_of(figure["path"]) > 500
 
 
