@@ -10,7 +10,7 @@ from tasks.archive.catalog import (
     latest_label_set,
     put_label_set,
 )
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.archive.tablefile import read_table
 from tasks.hashing import digest_bytes, digest_json

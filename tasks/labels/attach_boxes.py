@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tasks.archive.catalog import LabelRow, cases_of_sops, put_label_set
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.hashing import digest_bytes
 from tasks.labels.box_files import BoxEntry, FileBoxes, read_boxes

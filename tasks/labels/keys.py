@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.archive.catalog import KINDS, Case, cases, cases_of_sops
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.members import read_member
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source, read_named
 from tasks.errors import BadCase
 
