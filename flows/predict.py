@@ -300,7 +300,7 @@ def _findings_row(
     if body.outputs.overlays:
         overlay = f"overlays/{row.case_id}.png"
         shown = one.findings.take(one.findings.score >= (threshold or 0.0))
-        findings_png(out / overlay, one.image, one.affine, shown)
+        findings_png(out / overlay, one.image, one.affine, shown, spec.classes)
     measures = measures_of(found, spec.classes)
     return replace(row, findings=tuple(found), measures=measures, overlay=overlay)
 

@@ -16,6 +16,7 @@ from tasks.evaluate.box_ap import (
     average_box_precision,
     match_boxes,
 )
+from tasks.evaluate.case_findings import CaseFindings
 from tasks.evaluate.detections import Detections
 from tasks.evaluate.froc import FALSE_ALARMS, Marks, match_marks, sensitivities
 from tasks.evaluate.known import OF_FINDINGS_CALLED
@@ -25,24 +26,6 @@ WEIGHTS_HELD = 4_000_000
 """Weights of findings held at once (32 MB): resamplings go through the figures in blocks."""
 
 Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
-
-
-@dataclass(frozen=True, eq=False)
-class CaseFindings:
-    """What was found in one case and what is there, in mm along the case's own axes (z, y, x)."""
-
-    label: np.ndarray
-    """(f,) class number of each finding."""
-    score: np.ndarray
-    """(f,) in 0..1."""
-    box: np.ndarray
-    """(f, 2, 3) lowest and highest corner."""
-    true_label: np.ndarray
-    """(t,) class number of what is there."""
-    true_box: np.ndarray
-    """(t, 2, 3)."""
-    irrelevant: np.ndarray
-    """(t,) bool: finding it is neither right nor wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,13 +82,9 @@ class FindingScores:
         )
 
     def truth_differs(self, other: "FindingScores") -> int:
-        """Return in how many of the same cases other things are there to be found."""
+        """Return in how many of the same cases other boxes are true: of class, place or worth."""
         pairs = zip(self.cases, other.cases, strict=True)
-        return sum(
-            not np.array_equal(one.true_label, two.true_label)
-            or not np.array_equal(one.irrelevant, two.irrelevant)
-            for one, two in pairs
-        )
+        return sum(not one.same_truth(two) for one, two in pairs)
 
     def of_class(self, number: int) -> Detections:
         """Return findings and lesions of one class."""
