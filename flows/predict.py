@@ -21,9 +21,9 @@ from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case, cases, locators_of, quarantine
 from tasks.archive.commits import assignments
-from tasks.archive.deidentify import is_placeholder
 from tasks.archive.intake import ingest as take_in
 from tasks.archive.nifti import write_nifti
+from tasks.archive.pseudonyms import is_placeholder
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, get_source, keys_behind, recall

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.archive.choice import parse_choice
+from tasks.archive.kept import KEPT_FIELDS
 from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
 from tasks.labels.config import BOXES, IN_FILES
 
@@ -19,15 +20,6 @@ if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config mus
 
     from tasks.archive.catalog import Case, LabelRow
     from tasks.labels.config import LabelConfig
-
-KEPT_FIELDS = (
-    "modality", "body_part", "laterality", "view", "sex", "age_band", "manufacturer", "model",
-    "device", "site", "kernel", "kvp", "exposure", "field_strength", "sequence", "tr", "te", "ti",
-    "contrast", "slice_thickness", "spacing_row", "spacing_col", "rows", "cols", "frames",
-    "presentation", "burned_in", "transfer_syntax", "photometric", "date",
-)  # fmt: skip
-"""Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
-
 
 WITH, WITHOUT = "with a finding", "without a finding"
 """Strata of a detection: whether a case's list of boxes has one."""

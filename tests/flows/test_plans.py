@@ -19,8 +19,8 @@ from tasks.archive.catalog import (
     upsert_series,
 )
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import project_key
 from tasks.cohort.select import CohortConfig, select
