@@ -167,7 +167,8 @@ def write_predictions(
     index = out / INDEX_HTML if page else None
     _write_csv(table, rows, model)
     if model.task == "detection":
-        write_findings(out / FINDINGS_CSV, (one for row in rows for one in row.findings))
+        looked_at = (row for row in rows if row.status == PREDICTED)
+        write_findings(out / FINDINGS_CSV, ((row.case_id, row.findings) for row in looked_at))
     body = {"model": _fields(model), "predictions": [_fields(row) for row in rows]}
     document.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if index is not None:

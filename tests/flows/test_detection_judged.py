@@ -22,6 +22,7 @@ from tasks.errors import RadloopError
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import RobustnessConfig
 from tasks.evaluate.table import metric_table
+from tasks.learn.box_scores import case_findings
 from tasks.learn.boxes import boxes_on, rows_of
 from tasks.learn.job import fit_fold, load_job
 from tasks.learn.judge import judge_files
@@ -148,6 +149,45 @@ def test_another_tools_boxes_are_held_to_the_same_truth(trained, judged, tmp_pat
         keep_foreign(made.home, ready, job, tmp_path)
 
 
+def test_findings_that_radloop_wrote_give_the_same_figures_when_they_are_handed_back(
+    trained, judged, tmp_path
+):
+    made, job, *_ = trained
+    folder, spec, scores, _ = judged
+    ready, model = made.ready(), load_model(folder)
+    tested = {case.case_id: case for case in job.on("test")}
+    chosen = [case for case in ready.cohort.cases if case.case_id in tested]
+    rows = [
+        _row(model, one, None, (), ready.scenario, tmp_path)
+        for _, one in judge_files(model, orders_of(made.home, chosen))
+    ]
+    facts = ModelFacts(
+        "breaks", "Synthetic wrists", "breaks", "1", "0" * 64, "detection", "2026-11-27",
+        threshold=spec.thresholds["positive"], classes=spec.classes,
+    )  # fmt: skip
+
+    def handed_back(some):
+        write_predictions(tmp_path, some, facts)
+        return kept_scores(made.home, ready, job, keep_foreign(made.home, ready, job, tmp_path))
+
+    def figures(of):
+        return {n: one.value for n, one in metric_table(of, None, replicates=200).items()}
+
+    theirs = handed_back(rows)
+    assert figures(theirs) == figures(scores)
+    assert theirs.truth_differs(scores) == 0
+    # Looked at, and nothing was found, is an answer; not looked at is none.
+    emptied = next(number for number, row in enumerate(rows) if row.findings)
+    case_id = rows[emptied].case_id
+    nothing = [replace(row, findings=()) if row is rows[emptied] else row for row in rows]
+    cases = list(scores.cases)
+    cases[scores.case_ids.index(case_id)] = case_findings((), tested[case_id].boxes)
+    assert figures(handed_back(nothing)) == figures(replace(scores, cases=cases))
+    failed = [replace(nothing[emptied], status="failed", reason="too_dark")]
+    with pytest.raises(RadloopError, match=rf"1 of \d+ test cases .*{case_id[:12]}"):
+        handed_back([*rows[:emptied], *failed, *rows[emptied + 1 :]])
+
+
 def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     made, *_ = trained
     folder, spec, *_ = judged
@@ -166,8 +206,9 @@ def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     write_predictions(tmp_path, rows, facts)
     with (tmp_path / "findings.csv").open(newline="") as stream:
         told = list(csv.DictReader(stream))
-    assert len(told) == sum(len(row.findings) for row in rows) > 0
-    assert {row["class"] for row in told} == {"fracture"}
+    found = [row for row in told if row["score"]]
+    assert len(found) == sum(len(row.findings) for row in rows) > 0
+    assert {row["class"] for row in found} == {"fracture"}
     for row in rows:
         assert row.measures["fracture findings"] == len(row.findings)
         assert (tmp_path / row.overlay).is_file()

@@ -30,9 +30,20 @@ def test_a_finding_is_told_in_the_patient_and_in_the_image(tmp_path):
     assert measures == {
         "mass findings": 1.0, "break findings": 0.0, "highest score": 0.9, "longest mm": 3.0,
     }  # fmt: skip
-    with write_findings(tmp_path / "findings.csv", rows).open(newline="") as stream:
+    path = write_findings(tmp_path / "findings.csv", [("c1", rows), ("c2", [])])
+    with path.open(newline="") as stream:
         read = list(csv.DictReader(stream))
-    assert [row["score"] for row in read] == ["0.9", "0.4"]
+    # The second case was looked at, and there is nothing.
+    assert [row["case_id"] for row in read] == ["c1", "c1", "c2"]
+    assert [row["score"] for row in read] == ["0.9", "0.4", ""]
+    assert not any(value for name, value in read[2].items() if name != "case_id")
+
+
+def test_what_figures_are_made_of_is_not_rounded():
+    box = np.array([[[0.1234567891, 1, 2], [4, 5, 6.0000001]]])
+    (row,) = finding_rows("c1", Findings([0], [1 / 3], box), AFFINE, ("mass",), None)
+    assert (row["score"], row["z0"], row["x1"]) == (1 / 3, 0.1234567891, 6.0000001)
+    assert row["centre_x_mm"] == 8.0
 
 
 def test_a_picture_has_no_depth_and_a_case_may_have_nothing():
