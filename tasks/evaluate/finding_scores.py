@@ -153,7 +153,7 @@ def weighted_findings(
     return statistic
 
 
-def wrong_by_case(scores: FindingScores, threshold: float) -> np.ndarray:
+def wrong_a_case(scores: FindingScores, threshold: float) -> np.ndarray:
     """Return of each case (n,) how many lesions are missed and findings made up from a score on."""
     wrong = np.zeros(len(scores))
     for marks in marks_of(scores):
