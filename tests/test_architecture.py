@@ -21,7 +21,6 @@ OWNERS = {
     "tensorstore": ("tasks/store",),
     "torch": (
         "tasks/learn",
-        "tasks/evaluate/explain.py",
         "tasks/imaging",
         "flows/gpu_check.py",
         "flows/gpu_page.py",

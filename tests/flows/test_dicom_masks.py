@@ -10,11 +10,9 @@ from pydicom import dcmread
 
 from flows.cohorts import settle
 from flows.dicom import dicom_desk
-from flows.home import Home
 from flows.jobs import write_job
 from flows.orders import orders_of
 from flows.predict import _row
-from flows.settings import Settings
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
@@ -58,14 +56,6 @@ def archive(tmp_path_factory):
         root, patients=PATIENTS, seed=5, difficulty="easy", shape=SHAPE, spacing=SPACING
     )
     return root
-
-
-@pytest.fixture
-def home(tmp_path):
-    home = Home(Settings(home=tmp_path / "home"))
-    yield home
-    home.catalog.dispose()
-    home.vault.dispose()
 
 
 def told(home, root, folder):

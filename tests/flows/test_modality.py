@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from flows.commands.preview import _sheets
-from flows.home import Home
 from flows.orders import orders_of
 from flows.predict import Desk
-from flows.settings import Settings
 from tasks.archive.catalog import cases
 from tasks.archive.intake import ingest
 from tasks.archive.mapping import MAPPING_NAME
@@ -61,14 +59,6 @@ def archive(tmp_path):
         return resolve_source(str(folder))
 
     return mapped
-
-
-@pytest.fixture
-def home(tmp_path):
-    home = Home(Settings(home=tmp_path / "home"))
-    yield home
-    home.catalog.dispose()
-    home.vault.dispose()
 
 
 def order_of(place, names, source):
