@@ -302,7 +302,8 @@ def _findings_row(
         shown = one.findings.take(one.findings.score >= (threshold or 0.0))
         findings_png(out / overlay, one.image, one.affine, shown, spec.classes)
     measures = measures_of(found, spec.classes)
-    return replace(row, findings=tuple(found), measures=measures, overlay=overlay)
+    affine = tuple(map(tuple, one.affine.tolist()))
+    return replace(row, findings=tuple(found), affine=affine, measures=measures, overlay=overlay)
 
 
 def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]:

@@ -78,6 +78,8 @@ class PredictionRow:
         What ``score`` is of the study, of this case alone; not calibrated.
     findings : sequence of mapping
         Of a detection, rows of `tasks.serve.findings_table`.
+    affine : rows of a (4, 4) matrix, optional
+        Of a detection, index (z, y, x) of the findings' corners to LPS mm.
     """
 
     case_id: str
@@ -99,6 +101,7 @@ class PredictionRow:
     views: int | None = None
     view_score: float | None = None
     findings: tuple[Mapping[str, Any], ...] = ()
+    affine: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
