@@ -64,6 +64,8 @@ def report(
     """
     if maker.model.task == "detection":
         findings = _boxes(row, images, maker)
+    elif maker.model.task == "regression":
+        findings = [_estimate(row, images, maker)] if row.measures else []
     else:
         findings = _volumes(row, images, maker, segments) if row.measures else []
     if row.label is not None:
@@ -182,6 +184,27 @@ def _case(
         finding_type=coded(maker.model.title),
         algorithm_id=_algorithm(maker),
         measurements=[_plain(name, value) for name, value in numbers.items()],
+        qualitative_evaluations=_flags(row),
+        source_images=_sources(images),
+    )
+
+
+def _estimate(
+    row: PredictionRow, images: StandIns, maker: Maker
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return the number of a regression in its unit."""
+    ((name, value),) = row.measures.items()
+    unit = maker.model.unit
+    name = name.removesuffix(f" ({unit})")
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=maker.uid(row.case_id, "number"), identifier=row.case_id[:LONGEST_TEXT]
+        ),
+        finding_type=coded(maker.model.title),
+        algorithm_id=_algorithm(maker),
+        measurements=[
+            Measurement(name=coded(name), value=_number(value), unit=Code(unit, "UCUM", unit))
+        ],
         qualitative_evaluations=_flags(row),
         source_images=_sources(images),
     )
