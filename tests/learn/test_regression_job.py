@@ -88,8 +88,8 @@ def test_a_model_is_built_and_says_its_unit(fitted, name, tmp_path):
 
 
 def test_pictures_of_both_kinds_are_drawn(fitted, tmp_path):
-    scores = fitted[3]["ridge"].scores
-    drawn = draw(tmp_path, "oof", scores, None, "ridge")
+    ridge = fitted[3]["ridge"]
+    drawn = draw(tmp_path, "oof", ridge.scores, None, "ridge", ridge.figures)
     assert [one["title"] for one in drawn] == ["Estimated and true, oof", "Agreement, oof"]
 
 
