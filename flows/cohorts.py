@@ -1,7 +1,7 @@
 """Who is in and on which side: the decision that preprocess, train, check and predict share."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         sides,
         scenario.split,
         classes,
-        detectable=lambda patients: detectable_difference(patients, scenario.evaluate.primary),
+        detectable=_detectable(scenario),
         margin=scenario.gate.margin,
     )
     balance: dict[str, dict[str, int]] = {}
@@ -195,6 +195,13 @@ def forecast(home: Home, scenario: Scenario, source: str | None = None) -> dict[
         ],
         "problems": [problem.text for problem in found if problem.level == "error"],
     }
+
+
+def _detectable(scenario: Scenario) -> Callable[[int], float] | None:
+    """Return what a test side of so many patients can show; nothing is known of errors in units."""
+    if scenario.estimates:
+        return None
+    return lambda patients: detectable_difference(patients, scenario.evaluate.primary)
 
 
 def modalities(found: Sequence[Any]) -> set[str]:

@@ -12,6 +12,7 @@ from flows.home import Home
 from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
 from tasks.errors import BadCase
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, wrong_a_case
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -46,19 +47,19 @@ SHOWN_CASES = 4
 
 def judge_side(
     home: Home, ready: Ready, cases: Sequence[JobCase], folder: Path, pictures: Path
-) -> tuple[Predictions | MaskScores | FindingScores, list[dict[str, str]]]:
+) -> tuple[Predictions | MaskScores | FindingScores | Estimates, list[dict[str, str]]]:
     """Judge labelled cases of a side and draw the worst and best ones.
 
     Returns
     -------
-    Predictions, MaskScores or FindingScores
+    Predictions, MaskScores, FindingScores or Estimates
     list of dict
         Pictures for the report.
     """
     model = load_model(folder, trusted=ready.scenario.networks)
     if not needs_files(model.spec):
         found = judge_rows(model, [c.case_id for c in cases], [c.facts for c in cases])
-        return predictions(model.spec, cases, [one.probability for one in found]), []
+        return predictions(model.spec, cases, [raw_answer(one) for one in found]), []
     by_id = {case.case_id: case for case in ready.cohort.cases}
     chosen = [by_id[case.case_id] for case in cases]
     labels = ready.scenario.labels
@@ -68,6 +69,8 @@ def judge_side(
         return _judge_masks(model, orders, truth, pictures, ready.scenario)
     if model.spec.task == "detection":
         return _judge_boxes(model, orders, truth, pictures, ready.scenario)
+    if model.spec.task == "regression":
+        return _judge_numbers(model, orders, truth, pictures)
     return _judge_classes(model, orders, truth, pictures)
 
 
@@ -97,6 +100,29 @@ def _judge_classes(
         if case.study:
             caption += f" of the study, {one.probability[target]:.2f} of this view"
         drawn.append({"path": str(path), "title": _worst_or_best(order, right), "caption": caption})
+    return found, drawn
+
+
+def _judge_numbers(
+    model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
+) -> tuple[Estimates, list[dict[str, str]]]:
+    judged = [(order, one.value) for order, one in _judged(model, list(orders))]
+    kept = [truth[order.case_id] for order, _ in judged]
+    found = predictions(model.spec, kept, [[value] for _, value in judged])
+    off = [
+        (-abs(value - case.target), order)
+        for (order, value), case in zip(judged, kept, strict=True)
+    ]
+    off.sort(key=lambda pair: pair[0])
+    drawn = []
+    for _, order in dict.fromkeys([*off[:SHOWN_CASES], *off[-SHOWN_CASES:]]):
+        one, target = judge_image(model, order), truth[order.case_id].target
+        heat = model.heatmap(one.prepared, 0)
+        middle = one.shown.shape[0] // 2
+        path = pictures / f"case-{order.case_id[:12]}.png"
+        overlay_png(path, one.shown[middle], heat=None if heat is None else heat[middle])
+        caption = f"{found.words}: truth {target:g}, estimated {one.value:.4g}"
+        drawn.append({"path": str(path), "title": _worst_or_best(order, off), "caption": caption})
     return found, drawn
 
 
@@ -185,22 +211,37 @@ def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase
             advance(number, len(orders))
 
 
+def raw_answer(one: Judgement) -> np.ndarray:
+    """Return what `predictions` wants of a judgement: probabilities (k,), or a number (1,)."""
+    return one.probability if one.value is None else np.array([one.value])
+
+
 def predictions(
     spec: ModelSpec, cases: Sequence[JobCase], values: Sequence[np.ndarray]
-) -> Predictions:
-    """Return probabilities of labelled cases, or of their studies where those are judged."""
+) -> Predictions | Estimates:
+    """Return answers of labelled cases, or of their studies where those are judged."""
     found = of_cases(spec, cases, values)
     if not any(case.study for case in cases):
         return found
     return calibrated_studies(spec, found, {case.case_id: case.unit for case in cases})
 
 
-def of_cases(spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]) -> Predictions:
-    """Return probabilities of labelled cases; classes are those of a model, or of a job."""
+def of_cases(
+    spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]
+) -> Predictions | Estimates:
+    """Return answers of labelled cases: probabilities, or the numbers of a regression.
+
+    Classes, or quantity and unit, are those of a model, or of a job.
+    """
+    ids = tuple(case.case_id for case in cases)
+    patients = tuple(case.patient_key for case in cases)
+    target = np.array([case.target for case in cases])
+    if spec.task == "regression":
+        return Estimates(ids, patients, target, np.array(values)[:, 0], spec.classes[0], spec.unit)
     return Predictions(
-        tuple(case.case_id for case in cases),
-        tuple(case.patient_key for case in cases),
-        np.array([case.target for case in cases]),
+        ids,
+        patients,
+        target,
         np.array(values),
         spec.classes,
         spec.positive,

@@ -29,6 +29,7 @@ from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, get_source, keys_behind, recall
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
+from tasks.evaluate.estimates import quantity_words
 from tasks.learn.header_range import outside
 from tasks.learn.judge import (
     POSITIVE,
@@ -113,7 +114,8 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         threshold=model.spec.thresholds.get(POSITIVE),
         novelty_limit=model.spec.ood_threshold,
         positive=model.spec.positive,
-        classes=model.spec.classes,
+        classes=() if model.spec.task == "regression" else model.spec.classes,
+        unit=model.spec.unit,
         synthetic=body.synthetic,
         intended_use=body.intended_use,
         not_for=body.not_for,
@@ -249,14 +251,13 @@ def _row(
         return _mask_row(row, spec, one, body, out)
     if one.findings is not None:
         return _findings_row(row, spec, one, body, out)
+    if one.value is not None:
+        overlay = _overlay(model, one, 0, body, out)
+        measures = {quantity_words(*spec.classes, spec.unit): one.value}
+        return replace(row, measures=measures, overlay=overlay)
     positive = None if spec.positive is None else spec.classes.index(spec.positive)
-    overlay = None
-    if one.prepared is not None and body.outputs.overlays:
-        shown = int(one.probability.argmax()) if positive is None else positive
-        heat = model.heatmap(one.prepared, shown)
-        middle = one.shown.shape[0] // 2
-        overlay = f"overlays/{one.case_id}.png"
-        overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
+    shown = int(one.probability.argmax()) if positive is None else positive
+    overlay = _overlay(model, one, shown, body, out)
     said = one.answer
     row = replace(
         row,
@@ -269,6 +270,17 @@ def _row(
         return row
     own = one.probability[said.argmax() if positive is None else positive]
     return replace(row, study=one.study, views=one.views, view_score=float(own))
+
+
+def _overlay(model: Any, one: Judgement, shown: int, body: Any, out: Path) -> str | None:
+    """Draw where the model saw a class, or what raised its number; nothing of a table's row."""
+    if one.prepared is None or not body.outputs.overlays:
+        return None
+    heat = model.heatmap(one.prepared, shown)
+    middle = one.shown.shape[0] // 2
+    overlay = f"overlays/{one.case_id}.png"
+    overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
+    return overlay
 
 
 def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:
@@ -302,7 +314,8 @@ def _findings_row(
         shown = one.findings.take(one.findings.score >= (threshold or 0.0))
         findings_png(out / overlay, one.image, one.affine, shown, spec.classes)
     measures = measures_of(found, spec.classes)
-    return replace(row, findings=tuple(found), measures=measures, overlay=overlay)
+    affine = tuple(map(tuple, one.affine.tolist()))
+    return replace(row, findings=tuple(found), affine=affine, measures=measures, overlay=overlay)
 
 
 def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]:

@@ -15,6 +15,7 @@ from flows.home import Home
 from flows.judging import judge_side
 from tasks.archive.audit import append
 from tasks.errors import BadCase, ModelRefused
+from tasks.evaluate.estimates import quantity_words
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.subgroups import FACTS, Group, rows_of, subgroups
 from tasks.evaluate.table import metric_table
@@ -109,6 +110,7 @@ def decide_and_register(
             "candidate": spec.candidate,
             "kind": spec.kind,
             "folds": spec.n_folds,
+            **({"answers with": quantity_words(*spec.classes, spec.unit)} if spec.unit else {}),
             **start_of(spec),
             **after_the_network(spec),
         },
@@ -322,7 +324,12 @@ def after_the_network(spec: ModelSpec) -> dict[str, str]:
 
 
 def not_done(spec: ModelSpec) -> tuple[str, ...]:
-    """Say what of a report there is not yet for a detection."""
+    """Say what of a report there is not yet for a detection or a regression."""
+    if spec.task == "regression":
+        return (
+            "Explanations are not measured for a regression, and random labels are not tried: "
+            "look at the pictures of single cases.",
+        )
     if spec.task != "detection":
         return ()
     return (
@@ -339,7 +346,8 @@ def judged_as(spec: ModelSpec) -> str | None:
 
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
-    names = [(f"p/{name}", "double") for name in spec.classes]
+    prefix = "" if spec.task == "regression" else "p/"
+    names = [(f"{prefix}{name}", "double") for name in spec.classes]
     if spec.plan is None:
         words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
         return [(name, "string" if name in words else "double") for name in spec.features], names

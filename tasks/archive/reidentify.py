@@ -209,7 +209,9 @@ def _images(result: Dataset) -> set[str]:
         for item, uid in _named(result, "ReferencedSOPInstanceUID")
         if str(item.get("ReferencedSOPClassUID")) not in _RESULT_CLASSES
     }
-    return named | {uid for _, uid in _named(result, "FrameOfReferenceUID")}
+    for name in ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID"):
+        named |= {uid for _, uid in _named(result, name)}
+    return named
 
 
 def _references(result: Dataset) -> set[str]:
@@ -224,8 +226,14 @@ def _references(result: Dataset) -> set[str]:
     return found
 
 
-_RESULT_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.33"})
-"""Segmentation and Comprehensive SR: results may name each other."""
+_RESULT_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.66.4",
+        "1.2.840.10008.5.1.4.1.1.88.33",
+        "1.2.840.10008.5.1.4.1.1.88.34",
+    }
+)
+"""Segmentation, Comprehensive SR and Comprehensive 3D SR: results may name each other."""
 
 
 def _named(dataset: Dataset, name: str) -> Iterator[tuple[Dataset, str]]:

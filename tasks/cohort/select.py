@@ -14,6 +14,7 @@ from tasks.archive.choice import parse_choice
 from tasks.archive.kept import KEPT_FIELDS
 from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
 from tasks.labels.config import BOXES, IN_FILES
+from tasks.labels.quantity import read_number
 
 if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
     from sqlalchemy import Engine
@@ -134,7 +135,8 @@ class Cohort:
     cases: tuple["Case", ...]
     """Labelled cases, ordered by case_id."""
     targets: Mapping[str, str]
-    """case_id -> class name, of a detection `WITH` or `WITHOUT`; empty for a segmentation."""
+    """case_id -> class name or number as text, of a detection `WITH` or `WITHOUT`; empty for a
+    segmentation."""
     masks: Mapping[str, int]
     """case_id -> locator of the mask file; empty for a classification."""
     funnel: tuple[tuple[str, int], ...]
@@ -145,6 +147,8 @@ class Cohort:
     """Cases that meet the predicates and have no usable label."""
     refused: tuple[Refused, ...] = ()
     """Studies whose series do not make a case."""
+    numbers: bool = False
+    """Whether targets are numbers, which make no strata."""
     boxes: Mapping[str, str] = field(default_factory=dict)
     """case_id -> text of its boxes (`tasks.labels.boxes`); empty unless it is a detection."""
 
@@ -157,7 +161,8 @@ class Cohort:
         """Return each patient's cases as facts with ``target``, as `patient_strata` wants them."""
         grouped: dict[str, list[dict[str, object]]] = {}
         for case in self.cases:
-            facts = {**case.facts, "target": self.targets.get(case.case_id)}
+            target = None if self.numbers else self.targets.get(case.case_id)
+            facts = {**case.facts, "target": target}
             grouped.setdefault(case.patient_key, []).append(facts)
         return grouped
 
@@ -202,7 +207,7 @@ def select(
     found = archive.cases(catalog, kind=config.kind, source=source, table=config.table)
     chosen, funnel, refused = narrow(found, config, source)
     if labels.format == "column":
-        said = {case.case_id: _column_values(case, labels.column) for case in chosen}
+        said = {case.case_id: _column_values(case, labels) for case in chosen}
         return label_cases(chosen, said, {}, labels, funnel, unmatched=0)
     said: dict[str, set[str]] = {}
     masks: dict[str, set[int]] = {}
@@ -262,10 +267,13 @@ def _in_words(wanted: object) -> str:
     return "not stated" if wanted is None else str(wanted)
 
 
-def _column_values(case: "Case", column: str | None) -> set[str]:
-    value = case.facts.get(column) if column else None
+def _column_values(case: "Case", labels: "LabelConfig") -> set[str]:
+    value = case.facts.get(labels.column) if labels.column else None
     if value is None or value == "":
         return set()
+    if labels.unit is not None:
+        number, _ = read_number(str(value), labels)
+        return set() if number is None else {number}
     # JSON has one kind of number: a class written 1 comes back as 1.0.
     return {f"{value:g}" if isinstance(value, float) else str(value)}
 
@@ -340,9 +348,25 @@ def label_cases(
     else:
         agreed = [case for case in labelled if len(said.get(case.case_id, ())) == 1]
         steps.append(("whose labels agree", len(agreed)))
+        if labels.unit is not None:
+            targets = {case.case_id: next(iter(said[case.case_id])) for case in agreed}
+            return _numbered(agreed, chosen, targets, steps, unmatched)
         single = [case for case in agreed if said[case.case_id] <= set(labels.classes)]
         targets = {case.case_id: next(iter(said[case.case_id])) for case in single}
         steps.append((f"labelled {' or '.join(labels.classes)}", len(single)))
     kept = {case.case_id for case in single}
     rest = tuple(case for case in chosen if case.case_id not in kept)
     return Cohort(tuple(single), targets, files, tuple(steps), unmatched, rest, boxes=boxes)
+
+
+def _numbered(
+    kept: list["Case"],
+    chosen: list["Case"],
+    targets: Mapping[str, str],
+    steps: list[tuple[str, int]],
+    unmatched: int,
+) -> Cohort:
+    """Return the cases whose label is one number; those that are none were left out before."""
+    ids = {case.case_id for case in kept}
+    rest = tuple(case for case in chosen if case.case_id not in ids)
+    return Cohort(tuple(kept), targets, {}, tuple(steps), unmatched, rest, numbers=True)

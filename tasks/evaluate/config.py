@@ -10,6 +10,7 @@ from tasks.evaluate.known import (
     LESION_FIGURES,
     MASK_FIGURES,
     METRICS,
+    NUMBER_FIGURES,
     RANKING_FINDINGS,
 )
 from tasks.evaluate.stress import CORRUPTIONS
@@ -223,6 +224,11 @@ class EvaluateConfig(MaskConfig):
     def measures_boxes(self) -> bool:
         """Whether the primary metric is one of findings."""
         return self.primary in RANKING_FINDINGS
+
+    @property
+    def measures_numbers(self) -> bool:
+        """Whether the primary metric is one of a regression."""
+        return self.primary in NUMBER_FIGURES
 
     @property
     def measures_lesions(self) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.errors import LeakageError
 from tasks.evaluate.compare import Difference, paired_metric
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.intervals import patient_index
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
@@ -243,8 +244,8 @@ class HeaderCheck:
 
 
 def better_than_header(
-    image: Predictions | MaskScores,
-    header: Predictions | MaskScores,
+    image: Predictions | MaskScores | Estimates,
+    header: Predictions | MaskScores | Estimates,
     *,
     metric: str = "auroc",
     replicates: int = 2000,

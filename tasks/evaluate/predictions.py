@@ -156,7 +156,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
         When the cases, their patients, the classes or the truth differ.
     """
     if type(first) is not type(second):
-        raise ValueError("class probabilities and Dice cannot be compared with each other")
+        raise ValueError("answers of two kinds of task cannot be compared with each other")
     if set(first.case_ids) != set(second.case_ids):
         raise ValueError(
             f"the two have {len(first)} and {len(second)} cases, of which "
@@ -171,7 +171,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
         raise ValueError("the same cases have different patients in the two")
     truth_differs = getattr(first, "truth_differs", None)
     if truth_differs is not None and (changed := truth_differs(second)):
-        raise ValueError(f"{changed} cases have other true boxes in the two; score both anew")
+        raise ValueError(f"{changed} cases have other truths in the two; score both anew")
     if isinstance(first, Predictions):
         changed = int(np.sum(first.target != second.target))
         if changed:

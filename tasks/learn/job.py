@@ -14,6 +14,7 @@ import numpy as np
 
 from tasks.cohort.channels import ChannelSet
 from tasks.evaluate.config import LEAST_OVERLAP, MaskConfig
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -43,8 +44,8 @@ class JobCase:
     side: str
     """``train`` or ``test`` (the current edition)."""
     fold: int | None
-    target: int | None = None
-    """Class number, for a classification."""
+    target: float | None = None
+    """Class number, for a classification; the number itself, for a regression."""
     part_path: str | None = None
     label_part_path: str | None = None
     part_digest: str | None = None
@@ -72,7 +73,8 @@ class TrainingJob:
     scenario: str
     task: str
     classes: tuple[str, ...]
-    """Of a segmentation the foreground ones, in the order of their label values."""
+    """Of a segmentation the foreground ones, in the order of their label values; of a regression
+    its one quantity."""
     positive: str | None
     primary: str
     candidates: tuple[Mapping[str, Any], ...]
@@ -92,6 +94,8 @@ class TrainingJob:
     """Of a segmentation, name and label values of what is learned and measured as a whole."""
     views: Views | None = None
     """How the views of a study are put together, where studies are judged."""
+    unit: str = ""
+    """UCUM unit of a regression's number."""
 
     @property
     def key(self) -> str:
@@ -103,6 +107,8 @@ class TrainingJob:
         # What only some tasks know is not told where it is not said: other jobs keep their keys.
         if not self.regions:
             del body["regions"]
+        if not self.unit:
+            del body["unit"]
         unsaid = []
         if self.task != "detection":
             del body["box_sizes"]
@@ -207,7 +213,8 @@ class FoldRecord:
     fold: int
     case_ids: tuple[str, ...]
     values: tuple[tuple[float, ...], ...]
-    """(n, k) class probabilities, or Dice of each foreground class; empty for a detection."""
+    """(n, k) class probabilities, or Dice of each foreground class, or (n, 1) numbers; empty for a
+    detection."""
     empty: tuple[tuple[int, ...], ...] | None = None
     others: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
     """Further figures of masks by name, (n, k) each."""
@@ -298,7 +305,9 @@ def _fit_network(
         masks=None if job.masks is None else MaskConfig.model_validate(dict(job.masks)),
         weights=find_weights(candidate.weights, home or place) if candidate.weights else None,
     )
-    values = result.val_probability if job.task == "classification" else result.val_dice
+    values = {"classification": result.val_probability, "regression": result.val_value}.get(
+        job.task, result.val_dice
+    )
     return FoldRecord(
         candidate=candidate.name,
         fold=fold,
@@ -320,9 +329,10 @@ def _fit_network(
 def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> FoldRecord:
     from tasks.learn.search import table_rows
     from tasks.learn.tabular import fit_fold as fit_table_fold
+    from tasks.learn.tabular_numbers import fit_fold_numbers
 
     training = job.on("train")
-    found = fit_table_fold(
+    told = (
         candidate,
         frame(job, candidate, training),
         np.array([case.target for case in training]),
@@ -330,9 +340,12 @@ def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> Fold
         np.array([case.fold for case in training]),
         fold,
         job.seed,
-        primary=search_score(job.primary),
-        n_classes=len(job.classes),
     )
+    if job.task == "regression":
+        found = fit_fold_numbers(*told, primary=job.primary)
+    else:
+        primary = search_score(job.primary)
+        found = fit_table_fold(*told, primary=primary, n_classes=len(job.classes))
     return FoldRecord(
         candidate=candidate.name,
         fold=fold,
@@ -395,7 +408,7 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
 
 def out_of_fold(
     job: TrainingJob, records: Sequence[FoldRecord]
-) -> Predictions | MaskScores | FindingScores:
+) -> Predictions | MaskScores | FindingScores | Estimates:
     """Put a candidate's folds together: each training case judged by a model that never saw it.
 
     Where studies are judged, the views of each are put together.
@@ -430,6 +443,8 @@ def out_of_fold(
         others = {n: np.array([record.others[n][row] for record, row in places]) for n in names}
         return MaskScores(ids, patients, job.measured, values, empty, others)
     target = np.array([case.target for case in cases])
+    if job.task == "regression":
+        return Estimates(ids, patients, target, values[:, 0], job.classes[0], job.unit)
     found = Predictions(ids, patients, target, values, job.classes, job.positive)
     if job.views is None:
         return found

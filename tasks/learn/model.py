@@ -15,6 +15,7 @@ from tasks.evaluate.studies import Views
 from tasks.labels.regions import Regions, Sets
 from tasks.learn.plan import NETWORKS, NetworkPlan
 from tasks.learn.postprocess import Rule
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 if TYPE_CHECKING:
     import torch
@@ -45,10 +46,13 @@ class ModelSpec(BaseModel):
     """Name of the scenario."""
     candidate: str
     """Name of the candidate that was chosen."""
-    task: Literal["classification", "segmentation", "detection"]
+    task: Literal["classification", "segmentation", "detection", "regression"]
     kind: Literal["network", "sklearn", "fusion"]
     classes: tuple[str, ...]
-    """In the order of the probabilities; background first for a segmentation alone."""
+    """In the order of the probabilities; background first for a segmentation alone. Of a
+    regression the one quantity."""
+    unit: str = Field(default="", exclude_if=lambda value: not value)
+    """UCUM unit of a regression's number."""
     regions: Regions = Field(default=(), exclude_if=lambda value: not value)
     """Name and label values of what is measured instead of the classes, in their order."""
     positive: str | None = None
@@ -285,7 +289,8 @@ class Model:
 
         Returns
         -------
-        (k,) float64 for a classification, (k, z, y, x) float32 for a segmentation
+        (k,) float64 for a classification, (k, z, y, x) float32 for a segmentation, (1,) float64
+        for a regression, in its unit
             Not calibrated.
         """
         return self.predict_many([image])[0]
@@ -293,7 +298,10 @@ class Model:
     def predict_many(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return :meth:`predict` of several images; a classifier takes them in batches."""
         from tasks.learn.infer import classify, segment
+        from tasks.learn.numbers import estimate
 
+        if self.spec.task == "regression":
+            return list(estimate(self._networks, self._plan, images, self.device))
         if self.spec.task == "detection":
             raise ValueError("a detection has no probability of an image; use detect")
         if self.spec.task == "segmentation":
@@ -340,10 +348,13 @@ class Model:
         return score > self.spec.ood_threshold
 
     def heatmap(self, image: np.ndarray, class_index: int) -> np.ndarray | None:
-        """Return where a classifier sees a class, (z, y, x) in [0, 1], None if it cannot say."""
+        """Return where a classifier sees a class, (z, y, x) in [0, 1], None if it cannot say.
+
+        Of a regression, whose one class is 0: what makes the number larger.
+        """
         from tasks.learn.infer import heatmap
 
-        if self.spec.task != "classification":
+        if self.spec.task not in OF_WHOLE_IMAGES:
             return None
         return heatmap(self._networks, self._plan, image, class_index, self.device)
 
@@ -355,9 +366,15 @@ class TabularModel:
         self.spec, self.pipeline = spec, pipeline
 
     def predict(self, frame: Any) -> np.ndarray:
-        """Return probabilities (n, k) of a DataFrame; its columns may stand in any order."""
-        from tasks.learn.tabular import predict_table
+        """Return probabilities (n, k), or numbers (n, 1), of a DataFrame.
 
+        Its columns may stand in any order.
+        """
+        from tasks.learn.tabular import predict_table
+        from tasks.learn.tabular_numbers import predict_numbers
+
+        if self.spec.task == "regression":
+            return predict_numbers(self.pipeline, frame)[:, None]
         return predict_table(self.pipeline, frame, len(self.spec.classes))
 
     def heatmap(self, image: np.ndarray, class_index: int) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.learn.classifiers import Classifier, Slices, build_staged
+from tasks.learn.numbers import add_scaler
 from tasks.learn.unet import StagedUNet
 from tasks.learn.zoo import CLASSIFIERS, DETECTORS, NETWORKS, NNUNETS, TRUNKS
 
@@ -135,6 +136,11 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     ValueError
         If there is no such network.
     """
+    network = _bare(plan)
+    return add_scaler(network) if plan.task == "regression" else network
+
+
+def _bare(plan: "NetworkPlan") -> nn.Module:
     if plan.network in CLASSIFIERS:
         return _classifier(plan)
     if plan.network in ("unet2d", "unet3d"):

@@ -24,6 +24,7 @@ from tasks.learn.zoo import (
     NETWORKS,
     NNUNET_DEFAULTS,
     NNUNETS,
+    OF_WHOLE_IMAGES,
     SEGMENTERS,
     TRUNK_DEFAULTS,
     TRUNKS,
@@ -93,7 +94,7 @@ class NetworkCandidate(BaseModel):
     weight_decay: float | None = Field(None, ge=0)
     patience: int | None = Field(None, ge=1)
     """Epochs without improvement after which training ends."""
-    monitor: Literal["loss", "auroc", "dice", "ap"] | None = None
+    monitor: Literal["loss", "auroc", "dice", "ap", "mae"] | None = None
     """What chooses the best epoch on the validation side."""
     augment: AugmentConfig | None = None
     """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
@@ -104,6 +105,8 @@ class NetworkCandidate(BaseModel):
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are summed up before a step."""
     dropout: float | None = Field(None, ge=0, lt=1)
+    loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=_nothing)
+    """What training of a number makes small, in standardised units; ``smooth_l1`` unless said."""
     class_weights: bool = True
     """Weight classes by inverse frequency in the cross-entropy of a classifier."""
     foreground: float = Field(0.33, ge=0, le=1)
@@ -159,7 +162,7 @@ class NetworkPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str
-    task: Literal["classification", "segmentation", "detection"]
+    task: Literal["classification", "segmentation", "detection", "regression"]
     dims: Literal[2, 3]
     in_channels: int = 1
     n_classes: int
@@ -188,7 +191,9 @@ class NetworkPlan(BaseModel):
     schedule: Literal["one_cycle", "cosine", "poly"]
     weight_decay: float
     patience: int
-    monitor: Literal["loss", "auroc", "dice", "ap"]
+    monitor: Literal["loss", "auroc", "dice", "ap", "mae"]
+    loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=_nothing)
+    """Of a regression."""
     augment: AugmentConfig
     class_weights: bool
     foreground: float
@@ -230,7 +235,7 @@ def plan_network(
     ----------
     candidate : NetworkCandidate
     task : str
-        ``classification``, ``segmentation`` or ``detection``.
+        ``classification``, ``segmentation``, ``detection`` or ``regression``.
     shape : sequence of int
         (z, y, x): the fixed shape the recipe ends in, else the median training shape.
     n_classes : int
@@ -298,7 +303,7 @@ def plan_network(
             )
         if batch < 2 and not candidate.freeze:
             raise ValueError(f"{candidate.name}: batch statistics need a batch of at least 2")
-    elif task == "classification":
+    elif task in OF_WHOLE_IMAGES:
         # Each block halves every axis, so the shortest one says how many there can be.
         first = 1 if candidate.slices else 3 - dims
         blocks = max(1, int(math.log2(min(n for n in shape[first:]))))
@@ -319,7 +324,8 @@ def plan_network(
         epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
         optimizer=settings["optimizer"], schedule=settings["schedule"],
         weight_decay=settings["weight_decay"], patience=settings["patience"],
-        monitor=settings["monitor"], augment=parse_augment(settings["augment"]),
+        monitor=settings["monitor"], loss=_loss(candidate, task),
+        augment=parse_augment(settings["augment"]),
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
         options=candidate.options, slices=candidate.slices, stem=stem_of(candidate, shape),
@@ -329,7 +335,12 @@ def plan_network(
 
 _SHAPE = ("patch", "strides", "kernels")
 
-_MEASURED = {"classification": "auroc", "segmentation": "dice", "detection": "ap"}
+_MEASURED = {
+    "classification": "auroc",
+    "segmentation": "dice",
+    "detection": "ap",
+    "regression": "mae",
+}
 """What is measured after each epoch, beside the loss."""
 
 
@@ -348,6 +359,14 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
     return settings
 
 
+def _loss(candidate: NetworkCandidate, task: str) -> Literal["smooth_l1", "mse"] | None:
+    if task == "regression":
+        return candidate.loss or "smooth_l1"
+    if candidate.loss:
+        raise ValueError(f"{candidate.name}: loss is of a regression; remove it for a {task}")
+    return None
+
+
 def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
@@ -358,10 +377,10 @@ def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
             f"{network} and images of {shape} do not fit: retinanet3d finds boxes in volumes, "
             "the others in pictures"
         )
-    if network in CLASSIFIERS and task != "classification":
+    if network in CLASSIFIERS and task not in OF_WHOLE_IMAGES:
         raise ValueError(f"{network} classifies; use {', '.join(SEGMENTERS)} for a segmentation")
     if network in SEGMENTERS and task != "segmentation":
-        raise ValueError(f"{network} segments; use {', '.join(CLASSIFIERS)} for a classification")
+        raise ValueError(f"{network} segments; use {', '.join(CLASSIFIERS)} for a {task}")
     if network in SEGMENTERS and network.endswith("3d") and shape[0] == 1:
         flat = network.replace("3d", "2d")
         raise ValueError(f"{network} needs volumes, the images have one slice; use {flat}")

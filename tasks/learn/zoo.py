@@ -22,6 +22,9 @@ DETECTORS = ("retinanet3d", "retinanet2d", "fasterrcnn", "maskrcnn")
 
 NETWORKS = (*CLASSIFIERS, *SEGMENTERS, *DETECTORS)
 
+OF_WHOLE_IMAGES = ("classification", "regression")
+"""Tasks that answer once an image: their networks see it whole, and it has a label, no mask."""
+
 SMALL_STEM_BELOW = 64
 """An image with fewer pixels along its shorter side gets the small stem."""
 

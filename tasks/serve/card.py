@@ -37,6 +37,11 @@ HEADLINE_METRICS = (
     "dice",
     "nsd",
     "hd95",
+    "mae",
+    "rmse",
+    "r2",
+    "spearman",
+    "bias",
 )
 """Columns of the candidates' table, in this order, as far as any candidate has them."""
 
@@ -56,6 +61,12 @@ SHOWN = {
     "lesion_dice": "Dice, lesion by lesion",
     "lesion_hd95": "HD95, lesion by lesion (mm)",
     "n_empty": "empty masks",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R2",
+    "spearman": "Spearman",
+    "loa_lower": "lower limit of agreement",
+    "loa_upper": "upper limit of agreement",
 }
 """Names of metrics for people, where the name without its underscores would not do."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from tasks.evaluate.calibrate import apply_calibration, choose_threshold, fit_calibration
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.leakage import better_than_header
@@ -29,7 +30,7 @@ from tasks.learn.oof_masks import read_masks
 from tasks.learn.postprocess import JudgedMask, Rule, choose_rules, figures_after
 from tasks.serve.names import NameTable, metric_name
 
-Scores = Predictions | MaskScores | FindingScores
+Scores = Predictions | MaskScores | FindingScores | Estimates
 
 NUMBERS_A_FIGURE = 3
 """A figure and its two limits."""
@@ -119,7 +120,7 @@ def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: 
     """Return the sentence that opens the report when headers alone do as well as the images."""
     by_name = {outcome.name: outcome for outcome in outcomes}
     rivals = [outcome for outcome in outcomes if outcome.kind == "header"]
-    if not rivals or not isinstance(by_name[chosen].scores, Predictions):
+    if not rivals or not isinstance(by_name[chosen].scores, Predictions | Estimates):
         return None
     best = choose_challenger({o.name: o.figures for o in rivals}, primary)
     rival = by_name[best]
@@ -145,6 +146,7 @@ def build_model(
         task=job.task,
         kind=outcome.kind if outcome.kind in ("network", "fusion") else "sklearn",
         classes=("background", *job.classes) if job.task == "segmentation" else job.classes,
+        unit=job.unit,
         regions=job.regions,
         positive=job.positive,
         recipe=dict(job.recipe) if job.recipe else None,
@@ -206,16 +208,18 @@ def _refit_table(
     job: TrainingJob, outcome: CandidateOutcome, folder: Path, spec: ModelSpec
 ) -> ModelSpec:
     from tasks.learn.tabular import fit_final, save_skops
+    from tasks.learn.tabular_numbers import fit_final_numbers
 
     candidate, cases = job.candidate(outcome.name), job.on("train")
     table = frame(job, candidate, cases)
-    model = fit_final(
+    numbers = job.task == "regression"
+    model = (fit_final_numbers if numbers else fit_final)(
         candidate,
         table,
         np.array([case.target for case in cases]),
         np.array([case.patient_key for case in cases]),
         job.seed,
-        primary=search_score(job.primary),
+        primary=job.primary if numbers else search_score(job.primary),
     )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.skops"
@@ -279,6 +283,8 @@ def draw(
 
         path = draw_froc(folder / f"{side}-froc.png", scores, threshold, title=title, table=table)
         return [{"path": str(path), "title": f"FROC, {side}", "caption": _caption(side)}]
+    if isinstance(scores, Estimates):
+        return _draw_numbers(folder, side, scores, title, table)
     called, said = {"threshold": threshold}, {"table": table}
     drawn = [
         ("roc", "ROC", figures.draw_roc, called | said),
@@ -293,6 +299,20 @@ def draw(
         path = function(folder / f"{side}-{name}.png", scores, title=title, **options)
         found.append({"path": str(path), "title": f"{text}, {side}", "caption": _caption(side)})
     return found
+
+
+def _draw_numbers(
+    folder: Path, side: str, scores: Estimates, title: str, table: Mapping[str, Interval]
+) -> list[dict[str, str]]:
+    from tasks.evaluate.agreement_figure import draw_bland_altman, draw_scatter
+
+    first = draw_scatter(folder / f"{side}-scatter.png", scores, title=title, table=table)
+    second = draw_bland_altman(folder / f"{side}-agreement.png", scores, title=title, table=table)
+    said = "Bland-Altman: bias and 95 % limits of agreement, each with its interval over patients."
+    return [
+        {"path": str(first), "title": f"Estimated and true, {side}", "caption": _caption(side)},
+        {"path": str(second), "title": f"Agreement, {side}", "caption": f"{said} {_caption(side)}"},
+    ]
 
 
 def draw_learning(folder: Path, outcome: CandidateOutcome) -> list[dict[str, str]]:

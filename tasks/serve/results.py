@@ -58,7 +58,8 @@ class PredictionRow:
     probabilities : mapping, optional
         class -> probability.
     measures : mapping, optional
-        Further numbers by name, such as ``anterior ml`` of a segmentation.
+        Further numbers by name, such as ``anterior ml`` of a segmentation, or ``age (mo)``, the
+        answer of a regression.
     flags : sequence of str
         `IN_TRAINING`, `ID_IN_TRAINING`, `UNLIKE_TRAINING` or others.
     overlay, mask, seg, sr : str, optional
@@ -78,6 +79,8 @@ class PredictionRow:
         What ``score`` is of the study, of this case alone; not calibrated.
     findings : sequence of mapping
         Of a detection, rows of `tasks.serve.findings_table`.
+    affine : rows of a (4, 4) matrix, optional
+        Of a detection, index (z, y, x) of the findings' corners to LPS mm.
     """
 
     case_id: str
@@ -99,6 +102,7 @@ class PredictionRow:
     views: int | None = None
     view_score: float | None = None
     findings: tuple[Mapping[str, Any], ...] = ()
+    affine: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class ModelFacts:
     """Novelty above which a case is flagged."""
     positive: str | None = None
     classes: tuple[str, ...] = ()
+    unit: str = ""
+    """UCUM unit of the one number of a regression."""
     status: str = "research use only"
     synthetic: bool = False
     intended_use: str | None = None

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -37,7 +38,7 @@ class GateConfig(BaseModel):
 
     primary: str | None = None
     """Metric compared; the scenario's primary metric unless given."""
-    margin: float = Field(0.02, gt=0, lt=1)
+    margin: float = Field(0.02, gt=0)
     """How much worse a challenger may be, in units of the metric."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Two-sided: each bound alone holds with (1 + confidence) / 2."""
@@ -58,7 +59,7 @@ class GateConfig(BaseModel):
 class Scored:
     """A model's output on a test edition, with the threshold frozen in the model."""
 
-    predictions: Predictions | MaskScores | FindingScores
+    predictions: Predictions | MaskScores | FindingScores | Estimates
     edition: str
     threshold: float | None = None
 
