@@ -64,8 +64,8 @@ def run_trial(
 ) -> Told:
     """Train with one setting, without a fold and the next one, and judge on the next one.
 
-    Parameters are those of `tasks.learn.job.fit_fold`.  A trial that was killed goes on where it
-    was.
+    Parameters are those of `tasks.learn.crossval.fit_fold`.  A trial that was killed goes on where
+    it was.
     """
     from tasks.learn.train import train_fold
 

@@ -22,8 +22,9 @@ from tasks.evaluate.show_findings import choose_shown
 from tasks.evaluate.table import metric_table
 from tasks.labels.regions import values_of
 from tasks.learn.candidate import search_score
+from tasks.learn.crossval import FoldRecord, out_of_fold
 from tasks.learn.header_range import seen_headers
-from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
+from tasks.learn.job import TrainingJob, frame
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model import ModelSpec, save_model
 from tasks.learn.oof_masks import read_masks

@@ -24,7 +24,7 @@ from tasks.archive.vault import recall
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe
-from tasks.learn.job import fit_fold
+from tasks.learn.crossval import fit_fold
 from tasks.learn.judge import judge_image
 from tasks.learn.model import ModelSpec, load_model, save_model
 from tasks.scenario.text import parse_scenario

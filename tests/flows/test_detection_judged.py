@@ -24,7 +24,8 @@ from tasks.evaluate.config import RobustnessConfig
 from tasks.evaluate.table import metric_table
 from tasks.learn.box_scores import case_findings
 from tasks.learn.boxes import boxes_on, rows_of
-from tasks.learn.job import fit_fold, load_job
+from tasks.learn.crossval import fit_fold
+from tasks.learn.job import load_job
 from tasks.learn.judge import judge_files
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases

@@ -22,8 +22,8 @@ from tasks.archive.nifti import write_nifti
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import resolve_source
 from tasks.evaluate.table import metric_table
+from tasks.learn.crossval import fit_fold, out_of_fold
 from tasks.learn.dataset import spacing_of
-from tasks.learn.job import fit_fold, out_of_fold
 from tasks.learn.judge import judge_image
 from tasks.learn.model import Model, load_model
 from tasks.learn.postprocess import cleaned

@@ -19,7 +19,8 @@ from tasks.archive.sources import resolve_source
 from tasks.errors import BadCase, RadloopError, ScenarioError
 from tasks.evaluate.predictions import Predictions
 from tasks.labels.attach import attach_labels
-from tasks.learn.job import fit_fold, load_job, out_of_fold
+from tasks.learn.crossval import fit_fold, out_of_fold
+from tasks.learn.job import load_job
 from tasks.learn.judge import Judgement, judge_rows
 from tasks.learn.model import load_model, read_spec
 from tasks.learn.permuted import random_labels

@@ -9,7 +9,8 @@ import torch
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.estimates import Estimates
-from tasks.learn.job import JobCase, TrainingJob, fit_fold, load_job
+from tasks.learn.crossval import fit_fold
+from tasks.learn.job import JobCase, TrainingJob, load_job
 from tasks.learn.judge import judge_rows
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
