@@ -33,3 +33,17 @@ def digest_file(path: str | Path) -> str:
         while block := stream.read(_READ_BYTES):
             digest.update(block)
     return digest.hexdigest()[:ID_LENGTH]
+
+
+def unsaid(value: Any) -> bool:
+    """Return whether a setting was not given at all.
+
+    Goes with ``Field(default=None, exclude_if=unsaid)``: what a config gained later is told only
+    where it is given, so that older configs keep their hashes.
+    """
+    return value is None
+
+
+def says_nothing(value: Any) -> bool:
+    """Return whether a setting is None, empty, zero or False; see `unsaid`."""
+    return not value

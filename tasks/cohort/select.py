@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validat
 from tasks.archive.choice import parse_choice
 from tasks.archive.kept import KEPT_FIELDS
 from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
+from tasks.hashing import says_nothing
 from tasks.labels.config import BOXES, IN_FILES
 from tasks.labels.quantity import read_number
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config mus
 
 WITH, WITHOUT = "with a finding", "without a finding"
 """Strata of a detection: whether a case's list of boxes has one."""
-
-
-def _nothing(value: Any) -> bool:
-    # Not told where it is not said: scenarios without channels keep their hashes.
-    return not value
 
 
 _SAID_VOLUME = {"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}
@@ -56,9 +52,9 @@ class CohortConfig(BaseModel):
     where: dict[str, Any] = {}
     volume: Annotated[dict[str, Any] | None, WithJsonSchema(_SAID_VOLUME)] = None
     without: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")], ...] = ()
-    channels: tuple[ChannelConfig, ...] = Field(default=(), exclude_if=_nothing)
-    required: tuple[str, ...] = Field(default=(), exclude_if=_nothing)
-    reference: str | None = Field(default=None, exclude_if=_nothing)
+    channels: tuple[ChannelConfig, ...] = Field(default=(), exclude_if=says_nothing)
+    required: tuple[str, ...] = Field(default=(), exclude_if=says_nothing)
+    reference: str | None = Field(default=None, exclude_if=says_nothing)
     align: Align = Field(default="auto", exclude_if=lambda value: value == "auto")
     several: Literal["refuse", "finest"] = Field(
         default="refuse", exclude_if=lambda value: value == "refuse"

@@ -16,7 +16,7 @@ from tasks.evaluate.studies import of_studies
 from tasks.learn.box_scores import finding_scores
 from tasks.learn.candidate import TabularCandidate, search_score
 from tasks.learn.job import TrainingJob, frame, load_job, training_cases
-from tasks.learn.plan import NetworkCandidate
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.weights import find_weights
 
 

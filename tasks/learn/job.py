@@ -19,7 +19,8 @@ from tasks.labels.regions import Regions, values_of
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.header import header_frame
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 
 JOB_FILE = "job.json"
 

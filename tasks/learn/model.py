@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ModelRefused
 from tasks.evaluate.studies import Views
+from tasks.hashing import says_nothing
 from tasks.labels.regions import Regions, Sets
-from tasks.learn.plan import NETWORKS, NetworkPlan
+from tasks.learn.plan import NetworkPlan
 from tasks.learn.postprocess import Rule
-from tasks.learn.zoo import OF_WHOLE_IMAGES
+from tasks.learn.zoo import NETWORKS, OF_WHOLE_IMAGES
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +52,9 @@ class ModelSpec(BaseModel):
     classes: tuple[str, ...]
     """In the order of the probabilities; background first for a segmentation alone. Of a
     regression the one quantity."""
-    unit: str = Field(default="", exclude_if=lambda value: not value)
+    unit: str = Field(default="", exclude_if=says_nothing)
     """UCUM unit of a regression's number."""
-    regions: Regions = Field(default=(), exclude_if=lambda value: not value)
+    regions: Regions = Field(default=(), exclude_if=says_nothing)
     """Name and label values of what is measured instead of the classes, in their order."""
     positive: str | None = None
     plan: NetworkPlan | None = None
@@ -67,9 +68,9 @@ class ModelSpec(BaseModel):
     """Parameters for ``evaluate.calibrate.apply_calibration``; ``predict`` does not apply them."""
     thresholds: dict[str, float] = {}
     """Operating points by name, chosen out of fold."""
-    views: Views | None = Field(default=None, exclude_if=lambda value: value is None)
+    views: Views | None = Field(default=None, exclude_if=says_nothing)
     """How views of a study become one answer; threshold and calibration are then of studies."""
-    postprocess: tuple[Rule, ...] = Field(default=(), exclude_if=lambda value: not value)
+    postprocess: tuple[Rule, ...] = Field(default=(), exclude_if=says_nothing)
     """What is done to a mask after the network, chosen on the validation sides."""
     ood_threshold: float | None = None
     """Distance above which an input is unlike the training cases."""

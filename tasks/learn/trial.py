@@ -12,8 +12,8 @@ from typing import Any
 
 from tasks.errors import ScenarioError
 from tasks.learn.job import TrainingJob, load_job, training_cases
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.optimise import Ask, Search, Told
-from tasks.learn.plan import NetworkCandidate
 from tasks.learn.weights import find_weights
 
 JOURNAL = "search.jsonl"

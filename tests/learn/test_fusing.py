@@ -15,7 +15,7 @@ from tasks.learn.fusing import fuse, fusions, needed, pairs
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.model import load_model
-from tasks.learn.plan import NetworkCandidate
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.serve.outcome import build_model, sum_up
 from tests.learn import small_fold
 

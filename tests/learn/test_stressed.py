@@ -23,8 +23,9 @@ from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import judge_image, recipe_of
 from tasks.learn.model import Model, ModelSpec
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.stressed import judge_corrupted, sample_cases
 from tasks.phantom.ct import write_ct_series
 from tests.flows.brats import SEQUENCES, write_patient

@@ -5,8 +5,9 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.errors import RadloopError
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.weights import find_weights, for_channels, load_weights, read_state, sha256_of
 
 
