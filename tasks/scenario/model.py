@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.cohort.select import CohortConfig
+from tasks.cohort.config import CohortConfig
 from tasks.cohort.split import SplitConfig
 from tasks.errors import ScenarioError
 from tasks.evaluate.config import EvaluateConfig
