@@ -17,8 +17,9 @@ from flows.foreign import kept_scores
 from flows.home import Home
 from flows.jobs import write_job
 from flows.judging import judge_side
-from flows.promote import groups_of_test, scenario_facts, shared_cases
+from flows.promote import shared_cases
 from flows.recording import run_facts
+from flows.report_facts import groups_of_test, scenario_facts
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition

@@ -11,7 +11,7 @@ from flows.foreign import keep_foreign, kept_scores, write_frame
 from flows.home import Home
 from flows.jobs import check_sides, write_job
 from flows.judging import judge_side
-from flows.promote import groups_of_test, judged_as
+from flows.report_facts import groups_of_test, judged_as
 from flows.settings import Settings
 from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.intake import ingest
