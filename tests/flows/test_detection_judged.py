@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from flows.answers import answer_row
 from flows.foreign import keep_foreign, kept_scores
 from flows.guarding import Guarded
 from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.orders import orders_of
-from flows.predict import _row
 from flows.probing import stressed
 from flows.promote import champion_scores
 from flows.train import conclude, recorded
@@ -159,7 +159,7 @@ def test_findings_that_radloop_wrote_give_the_same_figures_when_they_are_handed_
     tested = {case.case_id: case for case in job.on("test")}
     chosen = [case for case in ready.cohort.cases if case.case_id in tested]
     rows = [
-        _row(model, one, None, (), ready.scenario, tmp_path)
+        answer_row(model, one, None, (), ready.scenario, tmp_path)
         for _, one in judge_files(model, orders_of(made.home, chosen))
     ]
     facts = ModelFacts(
@@ -197,7 +197,7 @@ def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     model.spec = spec.model_copy(update={"thresholds": {"positive": 0.0}})
     chosen = list(made.ready().cohort.cases)[:4]
     rows = [
-        _row(model, one, None, (), body, tmp_path)
+        answer_row(model, one, None, (), body, tmp_path)
         for _, one in judge_files(model, orders_of(made.home, chosen))
     ]
     facts = ModelFacts(
