@@ -34,8 +34,9 @@ from tasks.learn.judge import POSITIVE
 from tasks.learn.model import read_spec
 from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
+from tasks.serve.drawn import draw
 from tasks.serve.gate import Scored
-from tasks.serve.outcome import draw, figure_rows, named
+from tasks.serve.outcome import figure_rows, named
 from tasks.serve.probes import worth
 from tasks.serve.registry import fetch, get_alias
 

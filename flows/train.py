@@ -44,12 +44,11 @@ from tasks.learn.left_out import leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
 from tasks.serve.baseline import beside_baseline
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw, draw_learning
 from tasks.serve.outcome import (
     CandidateOutcome,
     Scores,
-    build_model,
-    draw,
-    draw_learning,
     figure_rows,
     header_sentence,
     named,

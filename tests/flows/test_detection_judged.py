@@ -30,8 +30,10 @@ from tasks.learn.judge import judge_files
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
 from tasks.phantom.write_wrist import write_wrist_archive
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw
 from tasks.serve.gate import decide
-from tasks.serve.outcome import build_model, draw, sum_up
+from tasks.serve.outcome import sum_up
 from tasks.serve.registry import get_alias, set_alias
 from tasks.serve.results import ModelFacts, write_predictions
 from tasks.serve.tracking import Tracker

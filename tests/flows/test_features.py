@@ -27,7 +27,8 @@ from tasks.learn.judge import calibrated, is_header_model, judge_files, needs_fi
 from tasks.learn.model import load_model
 from tasks.learn.tabular import predict_table, table_frame
 from tasks.phantom.write import write_limb_archive
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tasks.store.fill import write_image_part
 from tasks.store.measured import measured_in
 from tasks.store.read import open_part

@@ -28,7 +28,8 @@ from tasks.learn.judge import judge_image
 from tasks.learn.model import Model, load_model
 from tasks.learn.postprocess import cleaned
 from tasks.scenario.text import parse_scenario
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tasks.store.read import open_part
 from tests.flows.brats import AFFINE, SCENARIO, made, number_of, preprocessed, write_patient
 

@@ -26,7 +26,8 @@ from tasks.learn.model import load_model, read_spec
 from tasks.learn.permuted import random_labels
 from tasks.phantom.write_wrist import write_wrist_archive
 from tasks.scenario.text import parse_scenario
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tasks.serve.results import ModelFacts, PredictionRow, write_predictions
 from tests.flows.brats import preprocessed
 

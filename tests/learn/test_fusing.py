@@ -16,7 +16,8 @@ from tasks.learn.fusion import FusionCandidate
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.model import load_model
 from tasks.learn.network_candidate import NetworkCandidate
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tests.learn import small_fold
 
 BODIES = tuple(

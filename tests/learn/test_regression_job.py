@@ -14,8 +14,10 @@ from tasks.learn.job import JobCase, TrainingJob, load_job
 from tasks.learn.judge import judge_rows
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw
 from tasks.serve.gate import GateConfig, Scored, decide
-from tasks.serve.outcome import build_model, draw, header_sentence, sum_up
+from tasks.serve.outcome import header_sentence, sum_up
 from tests.learn.small_fold import SIZE, write_store
 from tests.learn.test_numbers import squares
 
