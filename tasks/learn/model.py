@@ -1,6 +1,5 @@
 """A model as it is kept: tensors and JSON, nothing that runs; loaded once and asked many times."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ModelRefused
 from tasks.evaluate.studies import Views
-from tasks.hashing import says_nothing
+from tasks.hashing import says_nothing, sha256_file
 from tasks.labels.regions import Regions, Sets
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.postprocess import Rule
@@ -136,7 +135,7 @@ def save_model(
         numbers = folder / SKOPS_FILE
         shutil.copyfile(skops, numbers)
     filled = spec.model_copy(
-        update={"n_folds": max(1, len(folds)), "weights_sha256": _sha256(numbers)}
+        update={"n_folds": max(1, len(folds)), "weights_sha256": sha256_file(numbers)}
     )
     beside = folder / f".{SPEC_FILE}.{os.getpid()}"
     beside.write_text(filled.model_dump_json(indent=2) + "\n")
@@ -158,11 +157,6 @@ def _write_ensemble(path: Path, folds: Sequence[str | Path]) -> None:
             arrays = {name: torch.from_numpy(a) for name, a in ood.arrays().items()}
             tensors |= prefixed(f"ood{i}", arrays)
     write_tensors(path, tensors)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_spec(folder: str | Path) -> ModelSpec:
@@ -214,7 +208,7 @@ def load_model(
 
         return load_fused(Path(folder), spec, device, trusted)
     numbers = Path(folder) / (WEIGHTS_FILE if spec.kind == "network" else SKOPS_FILE)
-    if not numbers.is_file() or _sha256(numbers) != spec.weights_sha256:
+    if not numbers.is_file() or sha256_file(numbers) != spec.weights_sha256:
         raise ModelRefused(
             f"{numbers.name} is missing or not the file that {SPEC_FILE} was written with; "
             "fetch the model again"
