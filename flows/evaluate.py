@@ -31,7 +31,7 @@ from tasks.evaluate.subgroups import rows_of
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
-from tasks.learn.model import read_spec
+from tasks.learn.model_file import read_spec
 from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
 from tasks.serve.drawn import draw

@@ -30,7 +30,7 @@ from tasks.evaluate.subgroups import Group, rows_of
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
-from tasks.learn.model import ModelSpec, read_spec
+from tasks.learn.model_file import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking
 from tasks.serve.baseline import Baseline, held_against

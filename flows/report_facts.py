@@ -8,7 +8,7 @@ from flows.cohorts import Ready
 from tasks.evaluate.subgroups import FACTS, Group, subgroups
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
-from tasks.learn.model import ModelSpec
+from tasks.learn.model_file import ModelSpec
 from tasks.serve.gate import Verdict
 from tasks.serve.outcome import Scores
 

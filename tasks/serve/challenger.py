@@ -10,7 +10,7 @@ from tasks.learn.candidate import search_score
 from tasks.learn.header_range import seen_headers
 from tasks.learn.job import TrainingJob, frame
 from tasks.learn.judge import POSITIVE
-from tasks.learn.model import ModelSpec, save_model
+from tasks.learn.model_file import ModelSpec, save_model
 from tasks.serve.outcome import CandidateOutcome
 
 

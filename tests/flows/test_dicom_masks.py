@@ -18,7 +18,8 @@ from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
 from tasks.labels.attach import attach_labels
 from tasks.learn.judge import judge_image
-from tasks.learn.model import Model, ModelSpec
+from tasks.learn.model import Model
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.networks import build_network
 from tasks.phantom.write_brain import write_brain_archive
 from tasks.scenario.text import parse_scenario

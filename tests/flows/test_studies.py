@@ -22,7 +22,8 @@ from tasks.labels.attach import attach_labels
 from tasks.learn.crossval import fit_fold, out_of_fold
 from tasks.learn.job import load_job
 from tasks.learn.judge import Judgement, judge_rows
-from tasks.learn.model import load_model, read_spec
+from tasks.learn.model import load_model
+from tasks.learn.model_file import read_spec
 from tasks.learn.permuted import random_labels
 from tasks.phantom.write_wrist import write_wrist_archive
 from tasks.scenario.text import parse_scenario

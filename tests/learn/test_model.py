@@ -10,14 +10,12 @@ import torch
 from tasks.errors import ModelRefused
 from tasks.learn.fold import read_weights
 from tasks.learn.infer import classify
-from tasks.learn.model import (
+from tasks.learn.model import TabularModel, load_model, predict_cases
+from tasks.learn.model_file import (
     SKOPS_FILE,
     SPEC_FILE,
     WEIGHTS_FILE,
     ModelSpec,
-    TabularModel,
-    load_model,
-    predict_cases,
     read_spec,
     save_model,
 )

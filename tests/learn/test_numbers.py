@@ -11,7 +11,8 @@ from tasks.errors import LeakageError
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.dataset import ArrayCases, TrainingCase
 from tasks.learn.estimators import ESTIMATORS
-from tasks.learn.model import ModelSpec, TabularModel, load_model, save_model
+from tasks.learn.model import TabularModel, load_model
+from tasks.learn.model_file import ModelSpec, save_model
 from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
 from tasks.learn.numbers import CENTRE, SCALE, fit_scaler, in_units, number_loss
