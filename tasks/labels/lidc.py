@@ -29,9 +29,6 @@ RATINGS = (
 """1 to 5 (calcification 1 to 6). Lobulation and spiculation of about 100 early cases were rated on
 a reversed scale, which the files do not tell."""
 
-SMALL_MM = 3.0
-"""Nodules of this size and more are outlined; smaller ones are a point."""
-
 MERGE_OVERLAP = 0.0
 """Outlines of two readers are of one nodule when they share a voxel: more than this many."""
 
