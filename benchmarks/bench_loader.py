@@ -40,7 +40,8 @@ from peer_process import PEERS, Peers
 from tasks.learn.dataset import StoreCases, TrainingCase
 from tasks.learn.fold import Fold
 from tasks.learn.loader import Loader
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.samples import Samples
 from tasks.learn.training import Training
 

@@ -35,7 +35,8 @@ from tasks.learn.judge import (
     judge_rows,
     needs_files,
 )
-from tasks.learn.model import ModelSpec, load_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec
 from tasks.scenario import Scenario
 from tasks.serve.findings_picture import findings_png
 from tasks.serve.overlays import overlay_png

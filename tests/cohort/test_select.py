@@ -13,7 +13,8 @@ from tasks.archive.catalog import (
     upsert_series,
     upsert_table_rows,
 )
-from tasks.cohort.select import CohortConfig, match_rows, meets, select
+from tasks.cohort.config import CohortConfig
+from tasks.cohort.select import match_rows, meets, select
 from tasks.labels.config import LabelConfig
 
 LABELS = LabelConfig(

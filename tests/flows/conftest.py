@@ -78,7 +78,9 @@ trigger: {new_labelled_patients: 10, max_age_days: 30}
 @pytest.fixture
 def home(tmp_path):
     """An empty home, in this process."""
-    made = Home(Settings(home=tmp_path / "home"))
+    folder = tmp_path / "home"
+    folder.mkdir()
+    made = Home(Settings(home=folder))
     yield made
     made.catalog.dispose()
     made.vault.dispose()

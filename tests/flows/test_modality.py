@@ -17,9 +17,11 @@ from tasks.imaging.masks.body import body_planes
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
 from tasks.learn.judge import judge_image
-from tasks.learn.model import Model, ModelSpec
+from tasks.learn.model import Model
+from tasks.learn.model_file import ModelSpec
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.store.fill import write_image_part
 from tasks.store.read import open_part
 from tasks.store.schema import part_id, recipe_id

@@ -15,7 +15,8 @@ from tasks.archive.picture import read_picture
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import FileRef, resolve_source
 from tasks.archive.vault import open_vault, project_key
-from tasks.cohort.select import CohortConfig, select
+from tasks.cohort.config import CohortConfig
+from tasks.cohort.select import select
 from tasks.labels import grazpedwri, mura, rsna_pneumonia
 from tasks.labels.attach import attach_labels
 from tasks.labels.case_mask import read_labels as read_labels_of

@@ -17,7 +17,7 @@ def one_thread():
 @pytest.fixture
 def trained(tmp_path):
     """A function that fits the folds of the candidate ``it`` as workers do, and the jobs it got."""
-    from tasks.learn.job import fit_fold, out_of_fold
+    from tasks.learn.crossval import fit_fold, out_of_fold
 
     jobs = []
 
