@@ -221,6 +221,20 @@ def consensus(
     four); its box and mask are what at least ``share`` of those who saw it enclosed. Points for
     nodules below 3 mm join no nodule and are irrelevant.
 
+    Parameters
+    ----------
+    readings : Readings
+    shape : sequence of int
+        (z, y, x) of the CT.
+    affine : array (4, 4)
+        Index (z, y, x, 1) to LPS mm.
+    agree : int
+        Readers who must have outlined a nodule for it to count.
+    share : float
+        Of the readers who saw it, those who must have enclosed a voxel.
+    frame_of_reference : str
+        Of the CT; handed on to the boxes.
+
     Returns
     -------
     boxes : list of Box
