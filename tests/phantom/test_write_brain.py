@@ -25,7 +25,9 @@ def archive(tmp_path_factory):
 
 
 def studies(root):
-    return sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    found = sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    assert found
+    return found
 
 
 def volume_of(folder, sequence):

@@ -29,7 +29,9 @@ def rows(root, name):
 
 
 def series(root):
-    return sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    found = sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    assert found
+    return found
 
 
 def volume_of(folder):
