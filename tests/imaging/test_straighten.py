@@ -17,7 +17,7 @@ from tasks.imaging.steps import parse_steps
 from tasks.imaging.straighten import STEPS
 from tasks.phantom.ct import write_ct_series
 from tasks.store.fill import prepare_case, prepare_label
-from tests.imaging.test_steps import leaning, picture
+from tests.imaging.pictures import leaning, picture
 
 STRAIGHT = fit(parse_steps([{"step": "straighten"}]), None)
 PLAIN = fit((), None)
