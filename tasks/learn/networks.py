@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tasks.learn.classifiers import Classifier, Slices, build_staged
+from tasks.learn.joined import JoinedCNN
 from tasks.learn.numbers import add_scaler
 from tasks.learn.unet import StagedUNet
-from tasks.learn.zoo import CLASSIFIERS, DETECTORS, NETWORKS, NNUNETS, TRUNKS
+from tasks.learn.zoo import CLASSIFIERS, DETECTORS, JOINED, NETWORKS, NNUNETS, TRUNKS
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -63,12 +64,14 @@ class SmallCNN(Classifier):
         return torch.cat([m.flatten(2).mean(-1) for m in self.maps(x)], dim=1)
 
 
-def _block(dims: int, a: int, b: int, *, first: bool) -> nn.Sequential:
+def _block(dims: int, a: int, b: int, *, first: bool, grouped: bool = False) -> nn.Sequential:
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
     pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
 
     def unit(i: int, o: int, size: int, stride: int) -> list[nn.Module]:
-        norm = nn.BatchNorm2d(o) if dims == 2 else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
+        # Of a batch in which some channels are lost no statistics are taken.
+        batched = dims == 2 and not grouped
+        norm = nn.BatchNorm2d(o) if batched else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
         layer = conv(i, o, size, stride=stride, padding=size // 2, bias=False)
         return [layer, norm, nn.ReLU(inplace=True)]
 
@@ -171,8 +174,10 @@ def _bare(plan: "NetworkPlan") -> nn.Module:
 
 def _classifier(plan: "NetworkPlan") -> Classifier:
     dims = 2 if plan.slices else plan.dims
-    if plan.network in TRUNKS:
-        network: Classifier = build_staged(plan, dims)
+    if plan.network == JOINED:
+        network: Classifier = _joined(plan)
+    elif plan.network in TRUNKS:
+        network = build_staged(plan, dims)
     else:
         network = SmallCNN(dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
     if plan.slices:
@@ -180,6 +185,23 @@ def _classifier(plan: "NetworkPlan") -> Classifier:
     if plan.freeze:
         network.freeze()
     return network
+
+
+def _joined(plan: "NetworkPlan") -> JoinedCNN:
+    """Build a branch a channel of all widths but the last, and the joint block of that."""
+    *own, last = plan.channels
+    widths = [1, *own]
+    branches: list[nn.Module] = [
+        nn.Sequential(
+            *(
+                _block(plan.dims, a, b, first=i == 0, grouped=True)
+                for i, (a, b) in enumerate(pairwise(widths))
+            )
+        )
+        for _ in range(plan.in_channels)
+    ]
+    joint = _block(plan.dims, own[-1], last, first=False, grouped=True)
+    return JoinedCNN(branches, joint, last, plan.n_classes, plan.dropout)
 
 
 def _foreign(name: str) -> Any:

@@ -22,6 +22,7 @@ from tasks.learn.zoo import (
     CLASSIFIERS,
     DETECTOR_DEFAULTS,
     DETECTORS,
+    JOINED,
     NNUNET_DEFAULTS,
     NNUNETS,
     OF_WHOLE_IMAGES,
@@ -36,6 +37,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "small_cnn": {
         "epochs": 12, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
         "augment": "radiograph", "patience": 10, "monitor": "loss",
+    },
+    JOINED: {
+        "epochs": 20, "batch": 16, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
+        "augment": None, "patience": 10, "monitor": "loss",
     },
     "unet2d": {
         "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128, 256),
@@ -211,6 +216,9 @@ def plan_network(
         channels = features[:blocks]
         patch, strides = shape, tuple((2,) * 3 for _ in channels)
         batch = settings["batch"]
+        settings["augment"] = settings["augment"] or ("radiograph" if dims == 2 else "volume")
+        if candidate.network == JOINED:
+            _check_branches(candidate.name, in_channels, channels)
     else:
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
@@ -258,6 +266,19 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
             f"use {' or '.join(allowed)}"
         )
     return settings
+
+
+def _check_branches(name: str, in_channels: int, channels: Sequence[int]) -> None:
+    if in_channels < 2:
+        raise ValueError(
+            f"{name}: {JOINED} joins channels and the images have {in_channels}; name several "
+            "under cohort, or use small_cnn"
+        )
+    if len(channels) < 2:
+        raise ValueError(
+            f"{name}: {JOINED} needs one block a branch and one behind them, the images have room "
+            f"for {len(channels)}: give larger images, or two features"
+        )
 
 
 def _loss(candidate: NetworkCandidate, task: str) -> Literal["smooth_l1", "mse"] | None:

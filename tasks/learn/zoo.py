@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 TRUNKS = ("resnet18", "resnet50", "densenet121")
 """Classifiers whose trunk is a known one, in 2-D and 3-D; public weights fit them."""
 
-CLASSIFIERS = ("small_cnn", *TRUNKS)
+JOINED = "fused_cnn"
+"""A classifier with a branch a channel; see `tasks.learn.joined`."""
+
+CLASSIFIERS = ("small_cnn", *TRUNKS, JOINED)
 
 NNUNETS = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
 """nnU-Net's networks, plain and with a residual encoder."""
@@ -56,6 +59,8 @@ def misfit(candidate: "NetworkCandidate") -> str:
     network, known = candidate.network, ", ".join(CLASSIFIERS)
     if candidate.slices and network not in CLASSIFIERS:
         return f"slices: {network} does not look slice by slice; use one of {known}"
+    if network == JOINED and (candidate.slices or candidate.weights):
+        return f"{network} has a branch a channel: remove slices and weights, or use small_cnn"
     if candidate.weights and network not in CLASSIFIERS:
         return f"weights: {network} cannot start from a file; use one of {known}"
     if candidate.weights_sha256 and not candidate.weights:
