@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from tasks.archive.nifti import write_nifti
 from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import write_nifti
 from tasks.errors import BadCase
 from tasks.imaging.recipe import FittedRecipe, Image, apply, fit, invert, replay
 from tasks.imaging.source import read_source, source_image
