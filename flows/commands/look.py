@@ -93,7 +93,7 @@ def source(args: argparse.Namespace) -> None:
 
 def new(args: argparse.Namespace) -> None:
     """Write a commented scenario from what catalog and labels hold."""
-    from flows.cohorts import draft
+    from flows.forecast import draft
 
     home = open_home(args)
     text, problems, advised = draft(home, args.name, args.labels, args.source)
@@ -143,7 +143,7 @@ def map_images(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> int:
     """Say what a run would do; starts nothing and writes nothing."""
-    from flows.cohorts import forecast
+    from flows.forecast import forecast
 
     home = open_home(args)
     place = home.source(args.source, register=False).alias if args.source else None
