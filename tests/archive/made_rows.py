@@ -53,4 +53,6 @@ def dumped(engine: Engine) -> str:
     with engine.connect() as connection:
         tables = inspect(connection).get_table_names()
         found = [connection.execute(text(f'SELECT * FROM "{name}"')).all() for name in tables]
-    return repr([tuple(row) for rows in found for row in rows])
+    values = [list(row) for rows in found for row in rows]
+    # PostgreSQL gives bytes as views, whose repr is an address.
+    return repr([[bytes(v) if isinstance(v, memoryview) else v for v in row] for row in values])
