@@ -24,10 +24,9 @@ from flows.orders import orders_of
 from flows.predict import origins
 from tasks.archive.catalog import locators_of
 from tasks.archive.decathlon import NIFTI_SUFFIXES
-from tasks.archive.nifti import read_nifti, write_nifti
+from tasks.archive.nifti import read_mask, read_nifti, write_nifti
 from tasks.archive.sources import FileRef, digest_of
 from tasks.archive.vault import file_refs, get_source, recall
-from tasks.archive.volume import read_mask
 from tasks.errors import BadCase, RadloopError
 from tasks.evaluate.estimates import Estimates, quantity_words
 from tasks.evaluate.finding_scores import FindingScores

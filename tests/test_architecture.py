@@ -169,6 +169,14 @@ def test_a_preprocessing_worker_loads_nothing_that_only_learns() -> None:
     assert not loaded("import flows.preprocess") & unwanted
 
 
+def test_every_command_points_to_a_function() -> None:
+    from flows.__main__ import COMMANDS
+
+    places = [place.split(":") for place, _, _ in COMMANDS.values()]
+    folder = ROOT / "flows" / "commands"
+    assert not [name for file, name in places if name not in names_in(folder / f"{file}.py")]
+
+
 def test_every_command_is_in_the_documentation() -> None:
     from flows.__main__ import COMMANDS
 

@@ -15,6 +15,10 @@ def key(*words: object) -> str:
     return hashlib.sha256(repr(words).encode()).hexdigest()[:32]
 
 
+RECIPE, SPLIT = key("recipe"), key("split")
+CASES = tuple(sorted(key("case", i) for i in range(6)))
+
+
 def a_series(
     name: object, n: int = 3, *, patient: object = "p", content: object = "", **facts: object
 ) -> SeriesRow:

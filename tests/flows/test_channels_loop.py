@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cohorts import cases_named, no_cases, settle
+from flows.cohorts import cases_named, settle
+from flows.forecast import no_cases
 from flows.home import Home
 from flows.jobs import write_job
 from flows.orders import orders_of

@@ -7,8 +7,9 @@ import pytest
 from pydicom import dcmread
 from sklearn.metrics import roc_auc_score
 
+from tasks.archive.nifti import read_mask
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_volume
 from tasks.phantom.breast import CLASSES, draw_breast
 from tasks.phantom.ultrasound import SNR_RAYLEIGH, speckle
 from tasks.phantom.write import MARK
