@@ -50,7 +50,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "map": (
         "look:map_images",
-        "write the mapping (radloop-images.csv) of a public data set of pictures",
+        "write the mapping (radloop-images.csv) of a public data set",
         "radloop map mura /data/MURA-v1.1",
     ),
     "check": (

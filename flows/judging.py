@@ -22,7 +22,7 @@ from tasks.imaging.source import read_source
 from tasks.labels.case_mask import case_mask
 from tasks.labels.regions import values_of
 from tasks.learn.box_scores import finding_scores
-from tasks.learn.boxes import boxes_on, rows_of, rows_of_findings
+from tasks.learn.boxes import rows_of, rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import (
@@ -35,7 +35,8 @@ from tasks.learn.judge import (
     judge_rows,
     needs_files,
 )
-from tasks.learn.model import ModelSpec, load_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec
 from tasks.scenario import Scenario
 from tasks.serve.findings_picture import findings_png
 from tasks.serve.overlays import overlay_png
@@ -187,12 +188,12 @@ def _judge_boxes(
     for wrong, order in dict.fromkeys([*ranked[:SHOWN_CASES], *ranked[-SHOWN_CASES:]]):
         one = judge_image(model, order)
         shown = one.findings.take(one.findings.score >= threshold)
-        boxes = rows_of(truth[order.case_id].boxes)
+        boxes = truth[order.case_id].boxes
         path = pictures / f"case-{order.case_id[:12]}.png"
-        findings_png(path, one.image, one.affine, shown, boxes_on(boxes, one.affine))
+        findings_png(path, one.image, one.affine, shown, model.spec.classes, boxes)
         caption = (
-            f"{len(boxes)} true boxes (blue, dashed), {len(shown)} findings from the threshold on "
-            f"(orange, with score); {-wrong:g} missed or made up"
+            f"{int((rows_of(boxes)[:, 13] == 0).sum())} true boxes (blue, dashed), {len(shown)} "
+            f"findings from the threshold on (orange, with score); {-wrong:g} missed or made up"
         )
         drawn.append(
             {"path": str(path), "title": _worst_or_best(order, ranked), "caption": caption}

@@ -1,4 +1,4 @@
-"""Commands that only look: they start no server and answer at once."""
+"""Commands that look and answer at once; only a retry of the quarantine starts a server."""
 
 import argparse
 import json

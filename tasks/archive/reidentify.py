@@ -12,10 +12,10 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from tasks.archive.catalog import Case
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.elements import quiet
 from tasks.archive.headers import read_header
 from tasks.archive.pixels import read_dataset
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.series import guarded
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.archive.standin import ACCESSION_CHARACTERS, METHOD, pseudonymous_uid
@@ -209,7 +209,9 @@ def _images(result: Dataset) -> set[str]:
         for item, uid in _named(result, "ReferencedSOPInstanceUID")
         if str(item.get("ReferencedSOPClassUID")) not in _RESULT_CLASSES
     }
-    return named | {uid for _, uid in _named(result, "FrameOfReferenceUID")}
+    for name in ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID"):
+        named |= {uid for _, uid in _named(result, name)}
+    return named
 
 
 def _references(result: Dataset) -> set[str]:
@@ -224,8 +226,14 @@ def _references(result: Dataset) -> set[str]:
     return found
 
 
-_RESULT_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.88.33"})
-"""Segmentation and Comprehensive SR: results may name each other."""
+_RESULT_CLASSES = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.66.4",
+        "1.2.840.10008.5.1.4.1.1.88.33",
+        "1.2.840.10008.5.1.4.1.1.88.34",
+    }
+)
+"""Segmentation, Comprehensive SR and Comprehensive 3D SR: results may name each other."""
 
 
 def _named(dataset: Dataset, name: str) -> Iterator[tuple[Dataset, str]]:

@@ -5,17 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from tasks.evaluate.estimates import Estimates
-from tasks.evaluate.figures import BLUE, GREY, ORANGE, _figure, _finish, _words
-from tasks.evaluate.intervals import LEVEL
+from tasks.evaluate.figures import BLUE, GREY, ORANGE, Table, _figure, _finish, _words
 from tasks.evaluate.table import metric_table
 
-REPLICATES = 500
-"""Bootstrap replicates of what is drawn: finer steps are not visible."""
 
-
-def draw_scatter(path: str | Path, found: Estimates, *, title: str = "") -> Path:
+def draw_scatter(
+    path: str | Path, found: Estimates, *, title: str = "", table: Table | None = None
+) -> Path:
     """Write what the model says over what is true, with the line on which both are equal."""
-    table = metric_table(found, replicates=REPLICATES, level=LEVEL)
+    table = table or metric_table(found)
     figure, axes = _figure()
     ends = [min(found.target.min(), found.value.min()), max(found.target.max(), found.value.max())]
     axes.plot(ends, ends, color=GREY, lw=1, ls=":", label="equal")
@@ -25,13 +23,15 @@ def draw_scatter(path: str | Path, found: Estimates, *, title: str = "") -> Path
     return _finish(path, figure, axes, title or "Estimated and true", found, "upper left")
 
 
-def draw_bland_altman(path: str | Path, found: Estimates, *, title: str = "") -> Path:
+def draw_bland_altman(
+    path: str | Path, found: Estimates, *, title: str = "", table: Table | None = None
+) -> Path:
     """Write differences over means with bias, limits of agreement and their intervals.
 
     Bland and Altman, Lancet 1986: over the truth alone even a model without any error in its mean
     would seem to lean.
     """
-    table = metric_table(found, replicates=REPLICATES, level=LEVEL)
+    table = table or metric_table(found)
     figure, axes = _figure()
     middle, gap = (found.value + found.target) / 2, found.value - found.target
     axes.plot(middle, gap, "o", ms=4, alpha=0.6, color=BLUE, mec="none")

@@ -15,6 +15,7 @@ from tasks.evaluate.known import (
 )
 from tasks.evaluate.stress import CORRUPTIONS
 from tasks.evaluate.studies import Views
+from tasks.hashing import says_nothing
 
 LEAST_OVERLAP = {2: 0.3, 3: 0.1}
 """Intersection over union from which a finding is right, by dimensions (clinical practice: small
@@ -94,7 +95,7 @@ class MaskConfig(BaseModel):
     """Of NSD: how far two readers' outlines of the same thing may lie apart."""
     lesions: LesionConfig | None = None
     """Score lesions one by one as well."""
-    postprocess: PostprocessConfig | None = Field(None, exclude_if=lambda value: value is None)
+    postprocess: PostprocessConfig | None = Field(None, exclude_if=says_nothing)
     """Try what may improve masks after the network; ``{}`` tries all of it."""
 
 
@@ -184,7 +185,7 @@ class EvaluateConfig(MaskConfig):
     seed: int = Field(0, ge=0)
     random_labels: int | None = Field(None, ge=0, le=100)
     """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
-    baseline: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
+    baseline: tuple[str, ...] = Field((), exclude_if=says_nothing)
     """Candidates that stand for the classical way; beside a network those of measured features."""
     leave_one_out: str | None = None
     """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -11,8 +11,8 @@ PROBABILITY_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
-    """Class probabilities of labelled cases.
+class ScoredCases:
+    """Cases and whose they are: what the answers of every task have in common.
 
     Parameters
     ----------
@@ -20,6 +20,41 @@ class Predictions:
         Opaque ids, each once.
     patient_keys : sequence of str, length n
         Pseudonyms; the unit of every interval.
+    """
+
+    case_ids: tuple[str, ...]
+    patient_keys: tuple[str, ...]
+
+    _by_case: ClassVar[tuple[str, ...]] = ("case_ids", "patient_keys")
+    """Fields with an entry a case: tuples, arrays (n, ...), or mappings to such arrays."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "case_ids", tuple(self.case_ids))
+        object.__setattr__(self, "patient_keys", tuple(self.patient_keys))
+        check_keys(self.case_ids, self.patient_keys)
+
+    def __len__(self) -> int:
+        return len(self.case_ids)
+
+    @property
+    def n_patients(self) -> int:
+        """Number of different patients."""
+        return len(set(self.patient_keys))
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Self:
+        """Return the chosen cases, in the order of `index` (integers or a mask)."""
+        index = as_index(index, len(self))
+        return replace(self, **{name: _rows(getattr(self, name), index) for name in self._by_case})
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(ScoredCases):
+    """Class probabilities of labelled cases.
+
+    Parameters
+    ----------
+    case_ids, patient_keys : sequences of str, length n
+        See `ScoredCases`.
     target : array (n,) of int
         Index of the true class in `classes`.
     probability : array (n, k) of float
@@ -29,21 +64,19 @@ class Predictions:
         The class that counts as a finding when there are two; the second one unless told.
     """
 
-    case_ids: tuple[str, ...]
-    patient_keys: tuple[str, ...]
     target: np.ndarray
     probability: np.ndarray
     classes: tuple[str, ...]
     positive: str | None = None
 
+    _by_case = (*ScoredCases._by_case, "target", "probability")
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         set_field = object.__setattr__
-        set_field(self, "case_ids", tuple(self.case_ids))
-        set_field(self, "patient_keys", tuple(self.patient_keys))
         set_field(self, "classes", tuple(self.classes))
         set_field(self, "target", frozen_array(self.target, np.int64, "target"))
         set_field(self, "probability", frozen_array(self.probability, np.float64, "probability"))
-        check_keys(self.case_ids, self.patient_keys)
         n, k = len(self.case_ids), len(self.classes)
         if k < 2 or len(set(self.classes)) != k:
             raise ValueError(f"classes are {self.classes}; at least two different ones are needed")
@@ -57,14 +90,6 @@ class Predictions:
         _check_probability(self.probability)
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive class {self.positive!r} is not one of {self.classes}")
-
-    def __len__(self) -> int:
-        return len(self.case_ids)
-
-    @property
-    def n_patients(self) -> int:
-        """Number of different patients."""
-        return len(set(self.patient_keys))
 
     @property
     def binary(self) -> bool:
@@ -87,17 +112,6 @@ class Predictions:
     def score(self) -> np.ndarray:
         """Array (n,) of the positive class's probability (two classes only)."""
         return self.probability[:, self.positive_index]
-
-    def take(self, index: Sequence[int] | np.ndarray) -> "Predictions":
-        """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = as_index(index, len(self))
-        return replace(
-            self,
-            case_ids=tuple(self.case_ids[i] for i in index),
-            patient_keys=tuple(self.patient_keys[i] for i in index),
-            target=self.target[index],
-            probability=self.probability[index],
-        )
 
     def to_table(self) -> list[dict[str, Any]]:
         """Return one row a case: case_id, patient_key, target (class name), positive, p/<class>."""
@@ -205,6 +219,19 @@ def as_index(index: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
     if index.dtype == bool:
         return np.flatnonzero(index)
     return index.astype(np.int64) if index.size else np.zeros(0, np.int64)
+
+
+def _rows(entries: Any, index: np.ndarray) -> Any:
+    if isinstance(entries, tuple):
+        return tuple(entries[i] for i in index)
+    if isinstance(entries, Mapping):
+        return {name: array[index] for name, array in entries.items()}
+    return entries[index]
+
+
+def check_classes(classes: tuple[str, ...]) -> None:
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes are {classes}; at least one, each once, is needed")
 
 
 def classes_of(rows: Sequence[Mapping[str, Any]], prefix: str) -> tuple[str, ...]:

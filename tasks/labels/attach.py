@@ -3,20 +3,14 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks.archive.catalog import (
-    LabelRow,
-    cases,
-    label_rows,
-    latest_label_set,
-    put_label_set,
-)
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.catalog import LabelRow, cases, label_rows, latest_label_set
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.archive.tablefile import read_table
 from tasks.hashing import digest_bytes, digest_json
 from tasks.labels.attach_boxes import attach_boxes
 from tasks.labels.config import BOXES, PUBLIC, LabelConfig, label_set_name
-from tasks.labels.keys import AttachReport, known_keys, label_key, read_beside
+from tasks.labels.keys import AttachReport, known_keys, label_key, put_labels, read_beside
 from tasks.labels.layouts import read_labels
 from tasks.labels.mask_folder import lidc_files, mask_files, mask_rows
 from tasks.labels.public import FileLabels
@@ -80,16 +74,8 @@ def attach_labels(
         problems += [(line, prefix + reason) for line, reason in left]
         matched += n
         rows += len(one.table.rows) + len(one.table.problems)
-    label_set_id = None
-    if labels:
-        label_set_id = put_label_set(
-            catalog,
-            name=label_set_name(config),
-            source=source.alias,
-            author=author,
-            digest=digest_bytes(b"".join(one.data for one in given)),
-            rows=labels.values(),
-        )
+    digest = digest_bytes(b"".join(one.data for one in given))
+    label_set_id = put_labels(source, config, catalog, author, labels.values(), digest)
     return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
 
 
@@ -118,16 +104,9 @@ def _attach_masks(
     unknown = _UNKNOWN.format(join=config.join)
     problems += [(line, unknown) for line, _, key in keyed if key not in known]
     ours = [(one, key) for _, one, key in keyed if key in known]
-    label_set_id = None
-    if ours:
-        label_set_id = put_label_set(
-            catalog,
-            name=label_set_name(config),
-            source=source.alias,
-            author=author,
-            digest=digest_json([[key, one.digest.hex()] for one, key in ours]),
-            rows=mask_rows(source, config.file, config.join, ours, vault),
-        )
+    labels = mask_rows(source, config.file, config.join, ours, vault) if ours else ()
+    digest = digest_json([[key, one.digest.hex()] for one, key in ours])
+    label_set_id = put_labels(source, config, catalog, author, labels, digest)
     return AttachReport(label_set_id, rows, len(ours), tuple(sorted(problems)))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from tasks.hashing import digest_json
+from tasks.hashing import digest_json, says_nothing, unsaid
 from tasks.labels.regions import PRESETS, Numbers, Regions, values_of, written_labels
 
 Join = Literal["accession", "study", "series", "sop", "patient", "case"]
@@ -81,11 +81,6 @@ _SAID_REGIONS: Mapping[str, Any] = {
 """Regions as people write them, for editors."""
 
 
-def _nothing(value: Any) -> bool:
-    # Not told where it is not said: labels that are no numbers keep their ids.
-    return value is None
-
-
 class LabelConfig(BaseModel):
     """Format and place of labels."""
 
@@ -112,16 +107,16 @@ class LabelConfig(BaseModel):
     """Of the classes, the finding that is looked for."""
     key_column: str | None = None
     """Column with the key; by default one with a usual name such as accession_number."""
-    unit: str | None = Field(default=None, min_length=1, max_length=16, exclude_if=_nothing)
+    unit: str | None = Field(default=None, min_length=1, max_length=16, exclude_if=unsaid)
     """Of numbers, in UCUM (``mo``, ``mL``, ``d``; ``1`` for none): a regression's labels."""
-    least: float | None = Field(default=None, exclude_if=_nothing)
-    most: float | None = Field(default=None, exclude_if=_nothing)
+    least: float | None = Field(default=None, exclude_if=unsaid)
+    most: float | None = Field(default=None, exclude_if=unsaid)
     """Numbers outside are listed and left out, such as a 999 that stands for not known."""
     issuer: str | None = None
     """For join patient: who gave the ids, when the headers name an issuer."""
     regions: Annotated[
         Literal["brats2021", "brats2023", "brats2024"] | Regions, WithJsonSchema(_SAID_REGIONS)
-    ] = Field(default=(), exclude_if=lambda value: not value)
+    ] = Field(default=(), exclude_if=says_nothing)
     """Unions of the masks' labels that are learned and measured as wholes, from the largest to the
     smallest: ``{WT: [1, 2, 3], TC: [1, 3], ET: [3]}``, or the name of a year of BraTS."""
 
@@ -129,9 +124,9 @@ class LabelConfig(BaseModel):
         default="pixel", exclude_if=lambda value: value == "pixel"
     )
     """Of format boxes: corners in pixels of the image, or middle and size in mm of the patient."""
-    columns: Mapping[str, str] = Field(default={}, exclude_if=lambda value: not value)
+    columns: Mapping[str, str] = Field(default={}, exclude_if=says_nothing)
     """Of format boxes: names of its columns, where they are not the usual ones."""
-    normals: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    normals: str | None = Field(default=None, exclude_if=unsaid)
     """Of boxes: a table of cases in which nothing is to be found, or ``rest``: all others."""
 
     @field_validator("regions", mode="before")

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tasks.evaluate.finding_scores import CaseFindings, FindingScores
+from tasks.evaluate.case_findings import CaseFindings
+from tasks.evaluate.finding_scores import FindingScores
 from tasks.imaging.step import Image
 from tasks.learn.boxes import Findings, box_on, boxes_on, rows_of, world_of
 
@@ -38,6 +39,7 @@ def case_findings(
         true_label=there[:, 0].astype(np.int64),
         true_box=boxes_on(there, along),
         irrelevant=there[:, 13] > 0,
+        true_place=boxes_on(there, np.eye(4)),
     )
 
 

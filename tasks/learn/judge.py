@@ -25,7 +25,8 @@ from tasks.learn.box_scores import on_source
 from tasks.learn.boxes import Findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.header import HEADER_COLUMNS, header_frame
-from tasks.learn.model import Model, ModelSpec, TabularModel
+from tasks.learn.model import Model, TabularModel
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.postprocess import cleaned
 from tasks.learn.zoo import OF_WHOLE_IMAGES
 

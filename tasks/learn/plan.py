@@ -1,4 +1,4 @@
-"""What to train and how: a scenario's candidate, and the plan made of it for given images.
+"""The plan of a network: a scenario's candidate made definite for given images.
 
 Light to import: no torch. The shape of MONAI's residual U-Net comes from
 :mod:`tasks.learn.topology`, that of nnU-Net's networks from :mod:`tasks.learn.nnunet`.
@@ -6,14 +6,15 @@ Light to import: no torch. The shape of MONAI's residual U-Net comes from
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.hashing import says_nothing
 from tasks.learn.augment import AugmentConfig, parse_augment
 from tasks.learn.detector_plan import DetectorPlan, Size, plan_detector
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.nnunet import plan_shape
-from tasks.learn.space import Span
 from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
 from tasks.learn.zoo import (
     BATCH_2D,
@@ -22,7 +23,6 @@ from tasks.learn.zoo import (
     DETECTOR_DEFAULTS,
     DETECTORS,
     JOINED,
-    NETWORKS,
     NNUNET_DEFAULTS,
     NNUNETS,
     OF_WHOLE_IMAGES,
@@ -30,7 +30,6 @@ from tasks.learn.zoo import (
     TRUNK_DEFAULTS,
     TRUNKS,
     least_size,
-    misfit,
     stem_of,
 )
 
@@ -63,104 +62,6 @@ _COMMON: dict[str, Any] = {
 """Settings that networks share unless `_DEFAULTS` says otherwise."""
 
 
-def _nothing(value: Any) -> bool:
-    # Not told where it is not said: what knows no channels keeps its hashes.
-    return not value
-
-
-class NetworkCandidate(BaseModel):
-    """One network of a scenario; what is left out takes the default of its ``network``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    kind: Literal["network"] = "network"
-    network: str = "small_cnn"
-    """One of `NETWORKS` or ``module:function``."""
-    slices: Literal["attention", "max"] | None = None
-    """2-D network over the slices of a volume, and how the slices become one answer (2.5-D)."""
-    stem: Literal["auto", "small", "full"] = "auto"
-    """First layers of a `TRUNKS` network; ``auto`` is small for small images without weights."""
-    weights: str | None = None
-    """File to start from: safetensors or a torch state dict, see :mod:`tasks.learn.weights`."""
-    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """Of that file; where it is given, another file is refused."""
-    freeze: bool = False
-    """Train the head alone on top of the weights."""
-    epochs: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=1)
-    steps_per_epoch: int | None = Field(None, ge=1)
-    """Batches an epoch; by default one pass over the training cases, 250 of nnU-Net's networks."""
-    lr: float | None = Field(None, gt=0)
-    optimizer: Literal["adamw", "sgd"] | None = None
-    """``adamw`` unless said; ``sgd`` of nnU-Net's networks."""
-    schedule: Literal["one_cycle", "cosine", "poly"] | None = None
-    """``one_cycle`` unless said; ``poly`` of nnU-Net's networks."""
-    weight_decay: float | None = Field(None, ge=0)
-    patience: int | None = Field(None, ge=1)
-    """Epochs without improvement after which training ends."""
-    monitor: Literal["loss", "auroc", "dice", "ap", "mae"] | None = None
-    """What chooses the best epoch on the validation side."""
-    augment: AugmentConfig | None = None
-    """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
-    features: tuple[int, ...] | None = None
-    """Channels of each level. Those of nnU-Net's networks are planned; fewer give fewer levels."""
-    deep_supervision: bool = True
-    """Whether nnU-Net's networks are also judged at their coarser stages while they train."""
-    accumulate: int = Field(1, ge=1)
-    """Batches whose gradients are summed up before a step."""
-    dropout: float | None = Field(None, ge=0, lt=1)
-    loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=_nothing)
-    """What training of a number makes small, in standardised units; ``smooth_l1`` unless said."""
-    class_weights: bool = True
-    """Weight classes by inverse frequency in the cross-entropy of a classifier."""
-    foreground: float = Field(0.33, ge=0, le=1)
-    """Share of a batch whose patch must hold foreground, when images are larger than a patch."""
-    ema: float = Field(0.0, ge=0, lt=1)
-    """Decay a step of the averaged weights that are validated and kept; 0 keeps the plain ones."""
-    patch: tuple[int, int, int] | None = None
-    """(z, y, x) of a training sample; planned from the images when left out."""
-    gpu_memory_gb: float = Field(8.0, gt=0)
-    """Memory the plan may use; smaller makes smaller patches and batches."""
-    flip_tta: tuple[str, ...] = ()
-    """Axes over whose mirrorings predictions are averaged."""
-    modality_dropout: float = Field(0.0, ge=0, lt=1, exclude_if=_nothing)
-    """Probability with which a training sample loses a channel that the cohort lets be missing."""
-    backbone: Literal["small", "resnet18", "resnet50"] | None = Field(None, exclude_if=_nothing)
-    """Of a detector; ``small`` unless said, for a CPU. No weights are fetched."""
-    anchors: tuple[Size, ...] | None = Field(None, min_length=1, exclude_if=_nothing)
-    """Boxes (z, y, x) in voxels a detector starts from; made of the training boxes if left out."""
-    max_findings: int | None = Field(None, ge=1, exclude_if=_nothing)
-    """Most findings a detector tells of an image; 100 unless said."""
-    seed: int = Field(0, ge=0)
-    options: dict[str, Any] = {}
-    """Keywords for a ``module:function`` network."""
-    search: dict[str, list[Any] | Span] = {}
-    """Settings of `SEARCHABLE` to choose, each a list or a span; searched fold by fold."""
-    max_trials: int = Field(20, ge=1)
-    """Trials of one fold's search."""
-
-    @field_validator("augment", mode="before")
-    @classmethod
-    def _augment(cls, value: Any) -> Any:
-        return value if value is None else parse_augment(value)
-
-    @field_validator("network")
-    @classmethod
-    def _network(cls, value: str) -> str:
-        if value not in NETWORKS and not all(value.partition(":")):
-            raise ValueError(
-                f"network {value!r} is none of {', '.join(NETWORKS)} and not module:function"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _fit_the_network(self) -> Self:
-        if wrong := misfit(self):
-            raise ValueError(wrong)
-        return self
-
-
 class NetworkPlan(BaseModel):
     """Everything needed to build and train a network: a candidate made definite by the images."""
 
@@ -172,13 +73,13 @@ class NetworkPlan(BaseModel):
     in_channels: int = 1
     n_classes: int
     """Outputs: classes, background included for a segmentation alone, or its regions."""
-    regions: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=_nothing)
+    regions: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=says_nothing)
     """Label values of each region of a segmentation, whose outputs are then its regions."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
-    droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
+    droppable: tuple[int, ...] = Field(default=(), exclude_if=says_nothing)
     """Channels that `modality_dropout` takes from training samples."""
-    modality_dropout: float = Field(default=0.0, exclude_if=_nothing)
+    modality_dropout: float = Field(default=0.0, exclude_if=says_nothing)
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     """Halvings (z, y, x) between consecutive levels."""
@@ -197,7 +98,7 @@ class NetworkPlan(BaseModel):
     weight_decay: float
     patience: int
     monitor: Literal["loss", "auroc", "dice", "ap", "mae"]
-    loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=_nothing)
+    loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=says_nothing)
     """Of a regression."""
     augment: AugmentConfig
     class_weights: bool
@@ -211,7 +112,7 @@ class NetworkPlan(BaseModel):
     weights_sha256: str | None = None
     """Of the file that training started from."""
     freeze: bool = False
-    detector: DetectorPlan | None = Field(None, exclude_if=_nothing)
+    detector: DetectorPlan | None = Field(None, exclude_if=says_nothing)
     """Levels and anchors, of a detection."""
 
     @property

@@ -29,7 +29,8 @@ from tasks.learn.boxes import rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask
-from tasks.learn.model import Model, ModelSpec, TabularModel
+from tasks.learn.model import Model, TabularModel
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks.learn.space import SEARCHABLE, ends
 
 if TYPE_CHECKING:
-    from tasks.learn.plan import NetworkCandidate
+    from tasks.learn.network_candidate import NetworkCandidate
 
 TRUNKS = ("resnet18", "resnet50", "densenet121")
 """Classifiers whose trunk is a known one, in 2-D and 3-D; public weights fit them."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.cohort.select import CohortConfig
+from tasks.cohort.config import CohortConfig
 from tasks.cohort.split import SplitConfig
 from tasks.errors import ScenarioError
 from tasks.evaluate.config import EvaluateConfig
@@ -18,7 +18,7 @@ from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
-from tasks.learn.plan import NetworkCandidate
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.zoo import DETECTORS
 from tasks.scenario.channels import channel_misfits
 from tasks.scenario.judged import baseline_misfits, unit_misfits

@@ -233,7 +233,8 @@ def _render(template: str, facts: ReportFacts) -> str:
         f=facts,
         research_only=facts.status == RESEARCH_USE_ONLY,
         columns=_columns(facts),
-        test_metrics=_test_metrics(facts),
+        sides=_sides(facts),
+        test_metrics=list(dict.fromkeys(n for side in _sides(facts).values() for n in side)),
         classes=_classes(facts),
         forest=_forest(facts),
         verdict=(facts.gate or {}).get("verdict"),
@@ -253,9 +254,9 @@ def _columns(facts: ReportFacts) -> list[str]:
     return first + [name for name in HEADLINE_METRICS if name in present and name not in first]
 
 
-def _test_metrics(facts: ReportFacts) -> list[str]:
-    sides = [side for side in (facts.test or {}).values() if side]
-    return list(dict.fromkeys(name for side in sides for name in side))
+def _sides(facts: ReportFacts) -> dict[str, Mapping[str, Any]]:
+    """Return who was scored; without a champion a column of its figures would say nothing."""
+    return {name: figures for name, figures in (facts.test or {}).items() if figures}
 
 
 def _classes(facts: ReportFacts) -> list[str]:

@@ -1,7 +1,7 @@
 """Findings of a prediction as rows: where each lies in the patient and in the picture."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,12 @@ COLUMNS = (
 )  # fmt: skip
 """``shown`` is 1 from the model's threshold on. Sizes and corners are along the image's columns
 (x), rows (y) and slices (z); corners in index coordinates, where voxel i reaches from i - 1/2 to
-i + 1/2; the slice counts from 0."""
+i + 1/2; the slice counts from 0. A case that was looked at and has no finding is a line with its id
+alone; one that was not looked at has none."""
+
+IN_FULL = ("score", "x0", "y0", "z0", "x1", "y1", "z1")
+"""What figures are made of is not rounded: handed back, a table gives the figures to the last
+digit."""
 
 
 def finding_rows(
@@ -55,17 +60,27 @@ def finding_rows(
         told.append(int(threshold is None or found.score[number] >= threshold))
         told += [*centre[number], *size[number, ::-1], size[number, flat:].max(), *low, *high]
         told.append(round(float(box[:, 0].mean())))
-        rows.append(dict(zip(COLUMNS, map(_plain, told), strict=True)))
+        rows.append({name: _plain(name, one) for name, one in zip(COLUMNS, told, strict=True)})
     return rows
 
 
-def write_findings(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
-    """Write rows of `finding_rows` as a table; with no finding at all, its head alone."""
+def write_findings(
+    path: str | Path, cases: Iterable[tuple[str, Sequence[Mapping[str, Any]]]]
+) -> Path:
+    """Write what was found in each case that was looked at as a table.
+
+    Parameters
+    ----------
+    path : path
+    cases : iterable of (case_id, rows of `finding_rows`)
+        Of a case without rows its id is written, so that it differs from one nobody looked at.
+    """
     path = Path(path)
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for case_id, rows in cases:
+            writer.writerows(rows or [{"case_id": case_id}])
     return path
 
 
@@ -80,5 +95,7 @@ def measures_of(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[
     return found
 
 
-def _plain(value: Any) -> Any:
-    return round(float(value), 4) if isinstance(value, float | np.floating) else value
+def _plain(name: str, value: Any) -> Any:
+    if not isinstance(value, float | np.floating):
+        return value
+    return float(value) if name in IN_FULL else round(float(value), 4)

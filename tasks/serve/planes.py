@@ -46,7 +46,7 @@ def mask_png(
         return overlay_png(path, image[at], mask=mask[at])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _side_by_side(_planes(image, mask, affine, like)).save(path)
+    side_by_side(_planes(image, mask, affine, like)).save(path)
     return path
 
 
@@ -65,7 +65,8 @@ def _planes(
     return pictures
 
 
-def _side_by_side(pictures: list["Picture"]) -> "Picture":
+def side_by_side(pictures: list["Picture"]) -> "Picture":
+    """Return pictures in a row on black, their middles on one height."""
     from PIL import Image as Pictures
 
     height = max(one.height for one in pictures)
@@ -74,4 +75,17 @@ def _side_by_side(pictures: list["Picture"]) -> "Picture":
     for one in pictures:
         whole.paste(one, (left, (height - one.height) // 2))
         left += one.width
+    return whole
+
+
+def stacked(pictures: list["Picture"]) -> "Picture":
+    """Return pictures one below the other on black, at the left."""
+    from PIL import Image as Pictures
+
+    width = max(one.width for one in pictures)
+    whole = Pictures.new("RGB", (width, sum(one.height for one in pictures)))
+    top = 0
+    for one in pictures:
+        whole.paste(one, (0, top))
+        top += one.height
     return whole

@@ -79,6 +79,8 @@ class PredictionRow:
         What ``score`` is of the study, of this case alone; not calibrated.
     findings : sequence of mapping
         Of a detection, rows of `tasks.serve.findings_table`.
+    affine : rows of a (4, 4) matrix, optional
+        Of a detection, index (z, y, x) of the findings' corners to LPS mm.
     """
 
     case_id: str
@@ -100,6 +102,7 @@ class PredictionRow:
     views: int | None = None
     view_score: float | None = None
     findings: tuple[Mapping[str, Any], ...] = ()
+    affine: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,8 @@ def write_predictions(
     index = out / INDEX_HTML if page else None
     _write_csv(table, rows, model)
     if model.task == "detection":
-        write_findings(out / FINDINGS_CSV, (one for row in rows for one in row.findings))
+        looked_at = (row for row in rows if row.status == PREDICTED)
+        write_findings(out / FINDINGS_CSV, ((row.case_id, row.findings) for row in looked_at))
     body = {"model": _fields(model), "predictions": [_fields(row) for row in rows]}
     document.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if index is not None:

@@ -10,6 +10,7 @@ from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
+from tasks.hashing import says_nothing
 
 
 class Guard(BaseModel):
@@ -47,7 +48,7 @@ class GateConfig(BaseModel):
     undecidable: Literal["refuse", "promote", "ask"] = "refuse"
     guards: tuple[Guard, ...] = ()
     subgroups: tuple[SubgroupRule, ...] = ()
-    beat_baseline: bool = Field(False, exclude_if=lambda value: not value)
+    beat_baseline: bool = Field(False, exclude_if=says_nothing)
     """Refuse what is not shown to beat the classical baseline, see `tasks.serve.baseline`."""
     min_patients: int = Field(10, ge=2)
     """Fewer patients decide nothing, whatever the interval: rare failures stay unseen."""

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 from tasks.evaluate import figures
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.montage import CasePanel, best_slice, draw_cases, worst_and_best
+from tasks.evaluate.table import metric_table
 from tests.evaluate.cases import draw, two
 
 HISTORY = [
@@ -122,3 +124,16 @@ def test_threads_draw_without_disturbing_each_other(tmp_path):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_picture_says_the_numbers_of_the_table_it_is_given(tmp_path):
+    pred = draw(60, gain=0.8)
+    table = metric_table(pred, 0.4)
+    said = {name: replace(table[name], lo=0.1) for name in table}
+    for draw_one in (figures.draw_roc, figures.draw_precision_recall, figures.draw_reliability):
+        plain, same, other = (
+            draw_one(tmp_path / f"{n}.png", pred, table=one).read_bytes()
+            for n, one in enumerate((None, table, said))
+        )
+        assert plain == same
+        assert plain != other

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from tasks.evaluate.case_findings import SAME_PLACE_MM, CaseFindings
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import EvaluateConfig, FindingConfig
-from tasks.evaluate.finding_scores import CaseFindings, FindingScores, weighted_findings
+from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.predictions import align
 from tasks.evaluate.show_findings import choose_shown
 from tasks.evaluate.table import metric_table
@@ -118,6 +119,24 @@ def test_two_models_are_paired_on_the_same_resamplings():
         paired_metric(good, bad, "dice")
     with pytest.raises(ValueError, match="other truths"):
         align(good, scores_of([case() for _ in range(120)]))
+
+
+def test_a_moved_box_is_another_truth_and_another_order_is_not():
+    two = [(0, BOX, False), (0, AWAY, True)]
+    before = scores_of([case(there=two), case(there=[(0, BOX, False)]), case()])
+
+    def after(*there):
+        return scores_of([case(there=there), *before.cases[1:]])
+
+    assert before.truth_differs(after(*two[::-1])) == 0
+    assert before.truth_differs(after((0, BOX + SAME_PLACE_MM / 2, False), two[1])) == 0
+    moved = BOX.copy()
+    moved[1, 2] += 2 * SAME_PLACE_MM
+    assert before.truth_differs(after((0, moved, False), two[1])) == 1
+    assert before.truth_differs(after((0, BOX, True), two[1])) == 1
+    assert before.truth_differs(after(two[0])) == 1
+    with pytest.raises(ValueError, match="1 cases have other true boxes"):
+        align(before, after((0, moved, False), two[1]))
 
 
 def test_the_threshold_follows_its_rule_out_of_fold():

@@ -85,7 +85,7 @@ def test_numbers_have_bands(fact, value, expected):
 
 
 def test_the_facts_are_kept_by_the_archive():
-    from tasks.archive.tables import FACT_TYPES
+    from tasks.archive.kept import FACT_TYPES
 
     assert set(FACTS) <= set(FACT_TYPES)
 

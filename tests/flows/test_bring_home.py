@@ -12,7 +12,7 @@ from tasks.archive.audit import verify_audit
 from tasks.errors import RadloopError
 from tasks.serve.dicom_out import write_dicom
 from tests.serve.dicom_cases import ACCESSION, NAME, PATIENT, errors_of, judged
-from tests.serve.test_dicom_findings import DETECTION, FOUND, planar, row_of
+from tests.serve.test_dicom_findings import DETECTION, FOUND, in_space, row_of
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +168,38 @@ def test_boxes_of_findings_point_at_the_original_images(one, tmp_path):
     assert errors_of(path) == []
     originals = [dcmread(p) for p in one.truth.folder.iterdir()]
     height = {d.SOPInstanceUID: d.ImagePositionPatient[2] for d in originals}
-    shown = planar(path)
+    shown = in_space(path)
     assert len(shown) == 2
     for group, box in zip(shown, FOUND.box, strict=False):
-        named = group.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        wanted = one.truth.affine[2] @ [round(box[:, 0].mean()), 0, 0, 1]
-        assert height[named] == pytest.approx(wanted)
+        assert group.roi.frame_of_reference_uid == originals[0].FrameOfReferenceUID
+        named = [
+            item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for item in group.roi.source_images_for_segmentation
+        ]
+        slices = range(int(box[0, 0] + 0.5), int(box[1, 0] + 0.5))
+        wanted = [one.truth.affine[2] @ [at, 0, 0, 1] for at in slices]
+        assert [height[uid] for uid in named] == pytest.approx(wanted)
+
+
+def test_a_finding_in_the_space_of_another_series_is_refused(one, tmp_path, capsys):
+    folder = tmp_path / "r"
+    made = write_dicom(folder / "dicom", row_of(one), one.images, one.maker(DETECTION))
+    dataset = dcmread(made.sr)
+    changed = 0
+    for _, item in walk(dataset):
+        if "ReferencedFrameOfReferenceUID" in item:
+            item.ReferencedFrameOfReferenceUID = "2.25.1"
+            changed += 1
+    assert changed == 12
+    dataset.save_as(made.sr)
+    assert export(one, folder, tmp_path / "home") == 1
+    assert "refused, other_images" in capsys.readouterr().err
+
+
+def walk(dataset):
+    """Yield every item at any depth, and in which sequence it is."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield element.tag, item
+                yield from walk(item)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from flows.answers import answer_row
 from flows.foreign import keep_foreign, kept_scores
 from flows.guarding import Guarded
 from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.orders import orders_of
-from flows.predict import _row
 from flows.probing import stressed
 from flows.promote import champion_scores
 from flows.train import conclude, recorded
@@ -22,14 +22,18 @@ from tasks.errors import RadloopError
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import RobustnessConfig
 from tasks.evaluate.table import metric_table
+from tasks.learn.box_scores import case_findings
 from tasks.learn.boxes import boxes_on, rows_of
-from tasks.learn.job import fit_fold, load_job
+from tasks.learn.crossval import fit_fold
+from tasks.learn.job import load_job
 from tasks.learn.judge import judge_files
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
 from tasks.phantom.write_wrist import write_wrist_archive
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw
 from tasks.serve.gate import decide
-from tasks.serve.outcome import build_model, draw, sum_up
+from tasks.serve.outcome import sum_up
 from tasks.serve.registry import get_alias, set_alias
 from tasks.serve.results import ModelFacts, write_predictions
 from tasks.serve.tracking import Tracker
@@ -101,7 +105,8 @@ def test_the_test_edition_is_judged_on_the_source_grid(trained, judged, tmp_path
         for box in (one.findings.box, boxes_on(rows_of(by_id[order.case_id].boxes), one.affine)):
             assert (box >= low - 1e-6).all()
             assert (box <= high + 1e-6).all()
-    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder")
+    table = metric_table(scores, outcome.threshold)
+    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder", table)
     assert width_of(figure["path"]) > 500
 
 
@@ -147,6 +152,45 @@ def test_another_tools_boxes_are_held_to_the_same_truth(trained, judged, tmp_pat
         keep_foreign(made.home, ready, job, tmp_path)
 
 
+def test_findings_that_radloop_wrote_give_the_same_figures_when_they_are_handed_back(
+    trained, judged, tmp_path
+):
+    made, job, *_ = trained
+    folder, spec, scores, _ = judged
+    ready, model = made.ready(), load_model(folder)
+    tested = {case.case_id: case for case in job.on("test")}
+    chosen = [case for case in ready.cohort.cases if case.case_id in tested]
+    rows = [
+        answer_row(model, one, None, (), ready.scenario, tmp_path)
+        for _, one in judge_files(model, orders_of(made.home, chosen))
+    ]
+    facts = ModelFacts(
+        "breaks", "Synthetic wrists", "breaks", "1", "0" * 64, "detection", "2026-11-27",
+        threshold=spec.thresholds["positive"], classes=spec.classes,
+    )  # fmt: skip
+
+    def handed_back(some):
+        write_predictions(tmp_path, some, facts)
+        return kept_scores(made.home, ready, job, keep_foreign(made.home, ready, job, tmp_path))
+
+    def figures(of):
+        return {n: one.value for n, one in metric_table(of, None, replicates=200).items()}
+
+    theirs = handed_back(rows)
+    assert figures(theirs) == figures(scores)
+    assert theirs.truth_differs(scores) == 0
+    # Looked at, and nothing was found, is an answer; not looked at is none.
+    emptied = next(number for number, row in enumerate(rows) if row.findings)
+    case_id = rows[emptied].case_id
+    nothing = [replace(row, findings=()) if row is rows[emptied] else row for row in rows]
+    cases = list(scores.cases)
+    cases[scores.case_ids.index(case_id)] = case_findings((), tested[case_id].boxes)
+    assert figures(handed_back(nothing)) == figures(replace(scores, cases=cases))
+    failed = [replace(nothing[emptied], status="failed", reason="too_dark")]
+    with pytest.raises(RadloopError, match=rf"1 of \d+ test cases .*{case_id[:12]}"):
+        handed_back([*rows[:emptied], *failed, *rows[emptied + 1 :]])
+
+
 def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     made, *_ = trained
     folder, spec, *_ = judged
@@ -155,7 +199,7 @@ def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     model.spec = spec.model_copy(update={"thresholds": {"positive": 0.0}})
     chosen = list(made.ready().cohort.cases)[:4]
     rows = [
-        _row(model, one, None, (), body, tmp_path)
+        answer_row(model, one, None, (), body, tmp_path)
         for _, one in judge_files(model, orders_of(made.home, chosen))
     ]
     facts = ModelFacts(
@@ -165,8 +209,9 @@ def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     write_predictions(tmp_path, rows, facts)
     with (tmp_path / "findings.csv").open(newline="") as stream:
         told = list(csv.DictReader(stream))
-    assert len(told) == sum(len(row.findings) for row in rows) > 0
-    assert {row["class"] for row in told} == {"fracture"}
+    found = [row for row in told if row["score"]]
+    assert len(found) == sum(len(row.findings) for row in rows) > 0
+    assert {row["class"] for row in found} == {"fracture"}
     for row in rows:
         assert row.measures["fracture findings"] == len(row.findings)
         assert (tmp_path / row.overlay).is_file()

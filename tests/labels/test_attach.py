@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.archive.catalog import cases, label_rows, latest_label_set, open_catalog
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source, resolve_source
 from tasks.archive.vault import open_vault, project_key
 from tasks.labels.attach import attach_labels

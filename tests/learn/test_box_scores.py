@@ -45,6 +45,24 @@ def test_cases_without_a_finding_or_a_box_are_measured_too():
     assert weighted_findings(scores, 0.5)(np.ones(2))["lesion_recall"] == 0
 
 
+def test_the_truth_is_the_same_whatever_was_found_and_another_when_its_box_moved():
+    true = np.array([[[2.0, 10, 10], [4, 20, 20]], [[1.0, 2, 3], [2, 5, 6]]])
+    straight = np.diag([2.5, 1, 1, 1])[[2, 1, 0, 3]]
+
+    def truth(boxes):
+        # Told along the patient's axes, as a table of boxes does: findings lie on a turned grid.
+        return truth_rows(boxes, straight)
+
+    said = rows_of_findings(Findings([0], [0.9], true[:1]), TURNED)
+    one, nothing = case_findings(said, truth(true)), case_findings((), truth(true))
+    assert np.abs(one.true_box - nothing.true_box).max() > 1
+    assert one.same_truth(nothing)
+    moved = true.copy()
+    moved[1, :, 2] += 0.5
+    assert not one.same_truth(case_findings((), truth(moved)))
+    assert not one.same_truth(case_findings(said, truth(moved)))
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_findings_come_back_to_the_grid_of_the_source(flip):
     mask = np.zeros((12, 40, 30), int)

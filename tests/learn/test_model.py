@@ -10,14 +10,12 @@ import torch
 from tasks.errors import ModelRefused
 from tasks.learn.fold import read_weights
 from tasks.learn.infer import classify
-from tasks.learn.model import (
+from tasks.learn.model import TabularModel, load_model, predict_cases
+from tasks.learn.model_file import (
     SKOPS_FILE,
     SPEC_FILE,
     WEIGHTS_FILE,
     ModelSpec,
-    TabularModel,
-    load_model,
-    predict_cases,
     read_spec,
     save_model,
 )
@@ -139,7 +137,8 @@ def test_a_foreign_network_named_by_the_file_is_never_imported(folder, tmp_path,
 
 
 def test_a_saved_segmentation_gives_maps_on_the_image_s_own_grid(tmp_path):
-    from tasks.learn.plan import NetworkCandidate, plan_network
+    from tasks.learn.network_candidate import NetworkCandidate
+    from tasks.learn.plan import plan_network
 
     source, cases = small_fold.ball_cases(4, (12, 16, 10))
     ids = [case.case_id for case in cases]

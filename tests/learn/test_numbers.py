@@ -11,10 +11,12 @@ from tasks.errors import LeakageError
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.dataset import ArrayCases, TrainingCase
 from tasks.learn.estimators import ESTIMATORS
-from tasks.learn.model import ModelSpec, TabularModel, load_model, save_model
+from tasks.learn.model import TabularModel, load_model
+from tasks.learn.model_file import ModelSpec, save_model
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
 from tasks.learn.numbers import CENTRE, SCALE, fit_scaler, in_units, number_loss
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.skops_file import load_skops, save_skops
 from tasks.learn.tabular_numbers import fit_final_numbers, fit_fold_numbers, predict_numbers
 from tasks.learn.train import train_fold

@@ -9,12 +9,15 @@ import torch
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.estimates import Estimates
-from tasks.learn.job import JobCase, TrainingJob, fit_fold, load_job
+from tasks.learn.crossval import fit_fold
+from tasks.learn.job import JobCase, TrainingJob, load_job
 from tasks.learn.judge import judge_rows
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw
 from tasks.serve.gate import GateConfig, Scored, decide
-from tasks.serve.outcome import build_model, draw, header_sentence, sum_up
+from tasks.serve.outcome import header_sentence, sum_up
 from tests.learn.small_fold import SIZE, write_store
 from tests.learn.test_numbers import squares
 
@@ -88,8 +91,8 @@ def test_a_model_is_built_and_says_its_unit(fitted, name, tmp_path):
 
 
 def test_pictures_of_both_kinds_are_drawn(fitted, tmp_path):
-    scores = fitted[3]["ridge"].scores
-    drawn = draw(tmp_path, "oof", scores, None, "ridge")
+    ridge = fitted[3]["ridge"]
+    drawn = draw(tmp_path, "oof", ridge.scores, None, "ridge", ridge.figures)
     assert [one["title"] for one in drawn] == ["Estimated and true, oof", "Agreement, oof"]
 
 

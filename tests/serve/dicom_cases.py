@@ -117,5 +117,5 @@ def errors_of(path: Path) -> list[str]:
     )
     lines = done.stderr.splitlines()
     # It names the object it found; without that it has checked nothing.
-    assert {"Segmentation", "ComprehensiveSR"} & set(lines), done.stderr
+    assert {"Segmentation", "ComprehensiveSR", "Comprehensive3DSR"} & set(lines), done.stderr
     return [line for line in lines if line.startswith("Error")]

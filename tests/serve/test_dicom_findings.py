@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from highdicom.sr import srread
+from pydicom import dcmread
 
 from tasks.archive.standin import stand_ins
 from tasks.learn.boxes import Findings
@@ -28,7 +29,8 @@ FOUND = Findings(
 def row_of(one, found=FOUND):
     rows = finding_rows(one.case.case_id, found, one.truth.affine, DETECTION.classes, 0.5)
     measures = measures_of(rows, DETECTION.classes)
-    return PredictionRow(one.case.case_id, findings=tuple(rows), measures=measures)
+    affine = tuple(map(tuple, one.truth.affine))
+    return PredictionRow(one.case.case_id, findings=tuple(rows), measures=measures, affine=affine)
 
 
 def value(group, name):
@@ -40,28 +42,82 @@ def planar(path):
     return srread(path).content.get_planar_roi_measurement_groups()
 
 
+def in_space(path):
+    return srread(path).content.get_volumetric_roi_measurement_groups()
+
+
+def on_grid(points, affine):
+    """Return the lowest and highest corner (z, y, x) of points in LPS mm."""
+    index = (np.asarray(points) - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    return np.array([index.min(0), index.max(0)])
+
+
+def surfaces(dataset):
+    """Return all points in space of each group that has some, as bare pydicom reads them."""
+    found = []
+    for group in dataset.get("ContentSequence", ()):
+        points = [
+            np.reshape(item.GraphicData, (-1, 3))
+            for item in group.get("ContentSequence", ())
+            if item.ValueType == "SCOORD3D"
+        ]
+        found += [np.concatenate(points)] if points else surfaces(group)
+    return found
+
+
 @pytest.mark.parametrize("plane", ORIENTATIONS)
 def test_a_box_comes_back_to_its_place_in_the_patient(tmp_path, plane):
     one = judged(tmp_path, plane)
     made = write_dicom(tmp_path, row_of(one), one.images, one.maker(DETECTION))
     assert errors_of(made.sr) == []
-    shown = planar(made.sr)
+    shown = in_space(made.sr)
     assert [group.finding_type.meaning for group in shown] == ["mass", "nodule"]
-    uids = [image.SOPInstanceUID for image in one.images.datasets]
-    for group, box in zip(shown, FOUND.box, strict=False):
-        region = group.roi
-        place = uids.index(
-            region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
-        )
-        (x, y) = (region.value[:4].mean(0)) - 0.5
-        assert abs(place - box[:, 0].mean()) <= 0.5
-        index = np.array([box[:, 0].mean(), y, x])
-        wanted = one.truth.affine[:3, :3] @ index + one.truth.affine[:3, 3]
+    datasets = one.images.datasets
+    frame = datasets[0].FrameOfReferenceUID
+    for group, box, bare in zip(shown, FOUND.box, surfaces(dcmread(made.sr)), strict=False):
+        surface = group.roi
+        assert surface.frame_of_reference_uid == frame
+        assert len(surface.graphic_data) == 6
+        for points in (np.concatenate(surface.graphic_data), bare):
+            np.testing.assert_allclose(on_grid(points, one.truth.affine), box, atol=1e-3)
+        wanted = one.truth.affine[:3, :3] @ box.mean(0) + one.truth.affine[:3, 3]
         told = [value(group, f"Centre {axis}, LPS") for axis in "xyz"]
         np.testing.assert_allclose(told, wanted, atol=0.01)
+        crossed = range(int(box[0, 0] + 0.5), int(box[1, 0] + 0.5))
+        named = [
+            item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for item in surface.source_images_for_segmentation
+        ]
+        assert named == [datasets[slice_].SOPInstanceUID for slice_ in crossed]
     text = made.sr.read_bytes()
     assert NAME.encode("latin-1") not in text
     assert PATIENT.encode() not in text
+
+
+def test_a_box_of_a_single_image_lies_on_it(tmp_path):
+    one = judged(tmp_path)
+    flat = Findings([0], [0.9], [[[-0.5, 1.5, 2.5], [0.5, 5.5, 8.5]]])
+    image = replace(one.images, datasets=one.images.datasets[:1])
+    made = write_dicom(tmp_path, row_of(one, flat), image, one.maker(DETECTION))
+    assert errors_of(made.sr) == []
+    (group,) = planar(made.sr)
+    assert in_space(made.sr) == []
+    region = group.roi
+    corners = np.array([region.value.min(0), region.value.max(0)]) - 0.5
+    np.testing.assert_allclose(corners, flat.box[0, :, :0:-1])
+    named = region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    assert named == image.datasets[0].SOPInstanceUID
+
+
+def test_slices_in_one_file_have_their_boxes_in_space_as_well(tmp_path):
+    one = judged(tmp_path)
+    images = replace(one.images, reason="several of its slices are in one file")
+    made = write_dicom(tmp_path, row_of(one), images, one.maker(DETECTION))
+    assert errors_of(made.sr) == []
+    first = in_space(made.sr)[0].roi
+    points = np.concatenate(first.graphic_data)
+    np.testing.assert_allclose(on_grid(points, one.truth.affine), FOUND.box[0], atol=1e-3)
+    assert len(first.source_images_for_segmentation) == len(one.images.datasets)
 
 
 def test_a_case_without_findings_says_so_and_one_without_images_points_at_none(tmp_path):
@@ -77,6 +133,6 @@ def test_a_case_without_findings_says_so_and_one_without_images_points_at_none(t
     images = stand_ins(nifti, (), one.home.names)
     made = write_dicom(tmp_path / "b", row_of(one), images, one.maker(DETECTION))
     assert errors_of(made.sr) == []
-    assert planar(made.sr) == []
+    assert planar(made.sr) == in_space(made.sr) == []
     groups = srread(made.sr).content.get_image_measurement_groups()
     assert [value(group, "Score") for group in groups[1:]] == [0.9, 0.6]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.standin import stand_ins
 from tasks.serve.dicom_out import Maker, write_dicom
 from tests.serve.dicom_cases import (

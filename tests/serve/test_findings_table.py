@@ -1,12 +1,10 @@
-"""Findings as rows and as a picture: places in the patient and in the image."""
+"""Findings as rows: places in the patient and in the image."""
 
 import csv
 
 import numpy as np
-from PIL import Image
 
 from tasks.learn.boxes import Findings
-from tasks.serve.findings_picture import FOUND, TRUE, findings_png
 from tasks.serve.findings_table import COLUMNS, finding_rows, measures_of, write_findings
 
 AFFINE = np.array(
@@ -32,9 +30,20 @@ def test_a_finding_is_told_in_the_patient_and_in_the_image(tmp_path):
     assert measures == {
         "mass findings": 1.0, "break findings": 0.0, "highest score": 0.9, "longest mm": 3.0,
     }  # fmt: skip
-    with write_findings(tmp_path / "findings.csv", rows).open(newline="") as stream:
+    path = write_findings(tmp_path / "findings.csv", [("c1", rows), ("c2", [])])
+    with path.open(newline="") as stream:
         read = list(csv.DictReader(stream))
-    assert [row["score"] for row in read] == ["0.9", "0.4"]
+    # The second case was looked at, and there is nothing.
+    assert [row["case_id"] for row in read] == ["c1", "c1", "c2"]
+    assert [row["score"] for row in read] == ["0.9", "0.4", ""]
+    assert not any(value for name, value in read[2].items() if name != "case_id")
+
+
+def test_what_figures_are_made_of_is_not_rounded():
+    box = np.array([[[0.1234567891, 1, 2], [4, 5, 6.0000001]]])
+    (row,) = finding_rows("c1", Findings([0], [1 / 3], box), AFFINE, ("mass",), None)
+    assert (row["score"], row["z0"], row["x1"]) == (1 / 3, 0.1234567891, 6.0000001)
+    assert row["centre_x_mm"] == 8.0
 
 
 def test_a_picture_has_no_depth_and_a_case_may_have_nothing():
@@ -44,21 +53,3 @@ def test_a_picture_has_no_depth_and_a_case_may_have_nothing():
     none = finding_rows("c1", Findings.none(), AFFINE, ("mass",), 0.5)
     assert none == []
     assert measures_of(none, ("mass",))["highest score"] == 0
-
-
-def test_boxes_are_drawn_where_they_lie(tmp_path):
-    image = np.zeros((6, 40, 80), np.float32)
-    found = Findings([0], [0.9], np.array([[[1.5, 9.5, 19.5], [4.5, 29.5, 59.5]]]))
-    truth = found.box + np.array([0.0, 2, 4])
-    path = findings_png(tmp_path / "a.png", image, np.diag([3.0, 1, 1, 1]), found, truth)
-    drawn = np.asarray(Image.open(path))
-    scale = drawn.shape[1] / 80
-    orange = np.argwhere((drawn == FOUND).all(2))
-    blue = np.argwhere((drawn == TRUE).all(2))
-    assert orange[:, 1].max() == np.clip(60 * scale, 0, drawn.shape[1]).round()
-    assert abs(blue[:, 0].max() - 32 * scale) <= 2
-    # Nothing of a box that does not cross the slice.
-    away = findings_png(
-        tmp_path / "b.png", image, np.eye(4), found, np.zeros((1, 2, 3)) - 0.5
-    )  # fmt: skip
-    assert not (np.asarray(Image.open(away)) == FOUND).all(2).any()
