@@ -80,11 +80,16 @@ def _overlay(model: Any, one: Judgement, shown: int, body: Any, out: Path) -> st
     """Draw where the model saw a class, or what raised its number; nothing of a table's row."""
     if one.prepared is None or not body.outputs.overlays:
         return None
+    overlay = f"overlays/{one.case_id}.png"
+    draw_overlay(out / overlay, model, one, shown)
+    return overlay
+
+
+def draw_overlay(path: Path, model: Any, one: Judgement, shown: int) -> None:
+    """Draw the middle slice, and over it where the model saw a class, or what raised its number."""
     heat = model.heatmap(one.prepared, shown)
     middle = one.shown.shape[0] // 2
-    overlay = f"overlays/{one.case_id}.png"
-    overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
-    return overlay
+    overlay_png(path, one.shown[middle], heat=None if heat is None else heat[middle])
 
 
 def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:

@@ -1,11 +1,12 @@
 """Judging cases with a model: the way to the files is the coordinator's, the answer the model's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flows.answers import draw_overlay
 from flows.cohorts import Ready
 from flows.console import progress, say
 from flows.home import Home
@@ -39,7 +40,6 @@ from tasks.learn.model import load_model
 from tasks.learn.model_file import ModelSpec
 from tasks.scenario import Scenario
 from tasks.serve.findings_picture import findings_png
-from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
 
 SHOWN_CASES = 4
@@ -86,21 +86,18 @@ def _judge_classes(
     for order, _ in judged:
         target, probability = said[truth[order.case_id].unit]
         right.append((float(probability[target]), order))
-    right.sort(key=lambda pair: pair[0])
-    shown = [*right[:SHOWN_CASES], *right[-SHOWN_CASES:]]
     drawn = []
-    for probability, order in dict.fromkeys(shown):
+    for title, probability, order in _worst_and_best(right):
         one = judge_image(model, order)
         case = truth[order.case_id]
-        heat = model.heatmap(one.prepared, int(one.probability.argmax()))
         path = pictures / f"case-{order.case_id[:12]}.png"
-        overlay_png(path, one.shown[0], heat=None if heat is None else heat[0])
+        draw_overlay(path, model, one, int(one.probability.argmax()))
         target, whole = said[case.unit]
         text = f"truth {model.spec.classes[target]}, called {called(model.spec, whole)}"
         caption = f"{text}; probability of the truth {probability:.2f}"
         if case.study:
             caption += f" of the study, {one.probability[target]:.2f} of this view"
-        drawn.append({"path": str(path), "title": _worst_or_best(order, right), "caption": caption})
+        drawn.append({"path": str(path), "title": title, "caption": caption})
     return found, drawn
 
 
@@ -114,16 +111,13 @@ def _judge_numbers(
         (-abs(value - case.target), order)
         for (order, value), case in zip(judged, kept, strict=True)
     ]
-    off.sort(key=lambda pair: pair[0])
     drawn = []
-    for _, order in dict.fromkeys([*off[:SHOWN_CASES], *off[-SHOWN_CASES:]]):
+    for title, _, order in _worst_and_best(off):
         one, target = judge_image(model, order), truth[order.case_id].target
-        heat = model.heatmap(one.prepared, 0)
-        middle = one.shown.shape[0] // 2
         path = pictures / f"case-{order.case_id[:12]}.png"
-        overlay_png(path, one.shown[middle], heat=None if heat is None else heat[middle])
+        draw_overlay(path, model, one, 0)
         caption = f"{found.words}: truth {target:g}, estimated {one.value:.4g}"
-        drawn.append({"path": str(path), "title": _worst_or_best(order, off), "caption": caption})
+        drawn.append({"path": str(path), "title": title, "caption": caption})
     return found, drawn
 
 
@@ -145,16 +139,14 @@ def _judge_masks(
         kept.append(truth[order.case_id])
         rows.append(found)
         order_of.append((float(found.dice.mean()), order))
-    order_of.sort(key=lambda pair: pair[0])
     drawn = []
-    for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
+    for title, score, order in _worst_and_best(order_of):
         one = judge_image(model, order)
         mask = case_mask(order, read_source(recipe, order))
         for name, drawn_mask in (("model", one.mask), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"
             mask_png(path, one.image, drawn_mask, one.affine, like=mask)
             caption = f"{name}, slices with most of the truth; mean Dice {score:.2f}"
-            title = _worst_or_best(order, order_of)
             drawn.append({"path": str(path), "title": title, "caption": caption})
     keys = [case.patient_key for case in kept]
     return mask_scores([case.case_id for case in kept], keys, labels.measured, rows), drawn
@@ -183,9 +175,8 @@ def _judge_boxes(
     threshold = model.spec.thresholds.get(POSITIVE, 0.0)
     errors = wrong_a_case(scores, threshold)
     ranked = [(-float(n), order) for n, (order, _) in zip(errors, judged, strict=True)]
-    ranked.sort(key=lambda pair: pair[0])
     drawn = []
-    for wrong, order in dict.fromkeys([*ranked[:SHOWN_CASES], *ranked[-SHOWN_CASES:]]):
+    for title, wrong, order in _worst_and_best(ranked):
         one = judge_image(model, order)
         shown = one.findings.take(one.findings.score >= threshold)
         boxes = truth[order.case_id].boxes
@@ -195,9 +186,7 @@ def _judge_boxes(
             f"{int((rows_of(boxes)[:, 13] == 0).sum())} true boxes (blue, dashed), {len(shown)} "
             f"findings from the threshold on (orange, with score); {-wrong:g} missed or made up"
         )
-        drawn.append(
-            {"path": str(path), "title": _worst_or_best(order, ranked), "caption": caption}
-        )
+        drawn.append({"path": str(path), "title": title, "caption": caption})
     return scores, drawn
 
 
@@ -249,6 +238,11 @@ def of_cases(
     )
 
 
-def _worst_or_best(order: OrderCase, ranked: Sequence[tuple[float, OrderCase]]) -> str:
-    place = [one.case_id for _, one in ranked].index(order.case_id)
-    return "Worst cases" if place < len(ranked) / 2 else "Best cases"
+def _worst_and_best(
+    figures: Iterable[tuple[float, OrderCase]],
+) -> Iterator[tuple[str, float, OrderCase]]:
+    """Give title, figure and case of those to be shown, each once, the lowest figure first."""
+    ranked = sorted(figures, key=lambda pair: pair[0])
+    for place, (figure, order) in enumerate(ranked):
+        if min(place, len(ranked) - 1 - place) < SHOWN_CASES:
+            yield "Worst cases" if place < len(ranked) / 2 else "Best cases", figure, order

@@ -143,6 +143,25 @@ def paired_metric(
 
     A two-class AUROC with one case a patient goes through DeLong, figures of masks through
     Student's t on the patients' differences, all else through the paired patient bootstrap.
+
+    Parameters
+    ----------
+    first, second : Predictions, MaskScores, FindingScores or Estimates
+        Of the same cases, in any order.
+    metric : str
+        One of the figures of that kind of answer.
+    thresholds : (float or None, float or None)
+        Operating points of the two, where the metric is of calls.
+    replicates : int
+        Of the bootstrap.
+    seed : int
+    level : float
+        Of the interval, 0.95 for 95 %.
+
+    Raises
+    ------
+    ValueError
+        When the cases, patients or truths differ, or the metric cannot be compared.
     """
     first, second = align(first, second)
     if isinstance(first, MaskScores):

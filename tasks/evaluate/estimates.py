@@ -1,24 +1,22 @@
 """Numbers that a model said of cases, and the true ones: the input of a regression's figures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tasks.evaluate.predictions import as_index, check_keys, frozen_array
+from tasks.evaluate.predictions import ScoredCases, frozen_array
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates:
+class Estimates(ScoredCases):
     """One number of each labelled case.
 
     Parameters
     ----------
-    case_ids : sequence of str, length n
-        Opaque ids, each once.
-    patient_keys : sequence of str, length n
-        Pseudonyms; the unit of every interval.
+    case_ids, patient_keys : sequences of str, length n
+        See `ScoredCases`.
     target : array (n,) of float
         What is true.
     value : array (n,) of float
@@ -29,20 +27,18 @@ class Estimates:
         Of both, in UCUM, e.g. ``mo``; ``1`` where it has none.
     """
 
-    case_ids: tuple[str, ...]
-    patient_keys: tuple[str, ...]
     target: np.ndarray
     value: np.ndarray
     quantity: str
     unit: str = "1"
 
+    _by_case = (*ScoredCases._by_case, "target", "value")
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         set_field = object.__setattr__
-        set_field(self, "case_ids", tuple(self.case_ids))
-        set_field(self, "patient_keys", tuple(self.patient_keys))
         set_field(self, "target", frozen_array(self.target, np.float64, "target"))
         set_field(self, "value", frozen_array(self.value, np.float64, "value"))
-        check_keys(self.case_ids, self.patient_keys)
         n = len(self.case_ids)
         if self.target.shape != (n,) or self.value.shape != (n,):
             raise ValueError(
@@ -52,14 +48,6 @@ class Estimates:
         bad = int(np.sum(~np.isfinite(self.target) | ~np.isfinite(self.value)))
         if bad:
             raise ValueError(f"{bad} cases have a number that is not finite; leave them out")
-
-    def __len__(self) -> int:
-        return len(self.case_ids)
-
-    @property
-    def n_patients(self) -> int:
-        """Number of different patients."""
-        return len(set(self.patient_keys))
 
     @property
     def words(self) -> str:
@@ -74,17 +62,6 @@ class Estimates:
     def truth_differs(self, other: "Estimates") -> int:
         """Return in how many cases, in the same order, another truth stands."""
         return int(np.sum(self.target != other.target))
-
-    def take(self, index: Sequence[int] | np.ndarray) -> "Estimates":
-        """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = as_index(index, len(self))
-        return replace(
-            self,
-            case_ids=tuple(self.case_ids[i] for i in index),
-            patient_keys=tuple(self.patient_keys[i] for i in index),
-            target=self.target[index],
-            value=self.value[index],
-        )
 
     def to_table(self) -> list[dict[str, Any]]:
         """Return one row a case: case_id, patient_key, quantity, unit, target, value."""

@@ -59,18 +59,6 @@ def check_disjoint(
     )
 
 
-def check_folds(folds: Sequence[tuple[Collection[str], Collection[str]]]) -> None:
-    """Refuse folds, pairs (training, validation patients), that share patients where forbidden.
-
-    Within a fold the two parts are disjoint; across folds the validation parts are.
-    """
-    for number, (training, validation) in enumerate(folds):
-        check_disjoint(
-            {f"fold {number} training": training, f"fold {number} validation": validation}
-        )
-    check_disjoint({f"fold {i} validation": part for i, (_, part) in enumerate(folds)})
-
-
 def named(offenders: Iterable[str]) -> str:
     """Return the first offenders and how many more there are."""
     every = list(offenders)

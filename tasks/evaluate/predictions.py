@@ -43,7 +43,7 @@ class ScoredCases:
 
     def take(self, index: Sequence[int] | np.ndarray) -> Self:
         """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = as_index(index, len(self))
+        index = _as_index(index)
         return replace(self, **{name: _rows(getattr(self, name), index) for name in self._by_case})
 
 
@@ -182,6 +182,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
+    """Return a copy of the type that nobody can write to; ValueError where it holds no numbers."""
     array = np.asarray(values)
     whole = dtype is np.int64
     if array.size and (array.dtype.kind not in ("iub" if whole else "iufb")):
@@ -193,6 +194,7 @@ def frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
 
 
 def check_keys(case_ids: Sequence[str], patient_keys: Sequence[str]) -> None:
+    """Raise ValueError unless each case has a patient and stands once."""
     if len(case_ids) != len(patient_keys):
         raise ValueError(f"{len(case_ids)} case ids but {len(patient_keys)} patient keys")
     repeated = len(case_ids) - len(set(case_ids))
@@ -214,7 +216,8 @@ def _check_probability(probability: np.ndarray) -> None:
         )
 
 
-def as_index(index: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+def _as_index(index: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the whole numbers (k,) that a mask (n,) or a list of them means."""
     index = np.asarray(index)
     if index.dtype == bool:
         return np.flatnonzero(index)
@@ -230,11 +233,13 @@ def _rows(entries: Any, index: np.ndarray) -> Any:
 
 
 def check_classes(classes: tuple[str, ...]) -> None:
+    """Raise ValueError unless there is a class, and each once."""
     if not classes or len(set(classes)) != len(classes):
         raise ValueError(f"classes are {classes}; at least one, each once, is needed")
 
 
 def classes_of(rows: Sequence[Mapping[str, Any]], prefix: str) -> tuple[str, ...]:
+    """Return the classes that a table's columns name behind a prefix, in their order."""
     if not rows:
         raise ValueError("the table has no rows")
     return tuple(name.removeprefix(prefix) for name in rows[0] if name.startswith(prefix))

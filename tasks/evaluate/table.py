@@ -1,6 +1,5 @@
 """The evaluator: predictions, masks or detections in, every figure with its interval out."""
 
-from collections.abc import Mapping
 from math import nan
 
 import numpy as np
@@ -227,19 +226,3 @@ def _unseen(found: Interval, trials: int, level: float) -> Interval:
         return found
     lo, hi = wilson(found.value * trials, trials, level)
     return Interval(found.value, lo, hi, "wilson over patients", found.n_patients)
-
-
-def summary_sentence(table: Mapping[str, Interval], primary: str, n_cases: int) -> str:
-    """Return one sentence for a report: the primary figure, its interval, and what it rests on."""
-    found = table[primary]
-    limits = (
-        f" (95 % interval {found.lo:.3f} to {found.hi:.3f}, {found.method})"
-        if np.isfinite(found.lo)
-        else " (interval not measured)"
-    )
-    patients = "patient" if found.n_patients == 1 else "patients"
-    cases = "case" if n_cases == 1 else "cases"
-    return (
-        f"{primary} {found.value:.3f}{limits}, over {n_cases} {cases} "
-        f"of {found.n_patients} {patients}."
-    )

@@ -1,6 +1,6 @@
 """A model to ask: loaded once, asked many times."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,13 +174,6 @@ class Model:
         ]
         return float(np.mean(scores))
 
-    def is_unlike(self, image: np.ndarray) -> bool | None:
-        """Return whether an image is unlike the training cases, None if that was not measured."""
-        score = self.ood_score(image)
-        if score is None or self.spec.ood_threshold is None:
-            return None
-        return score > self.spec.ood_threshold
-
     def heatmap(self, image: np.ndarray, class_index: int) -> np.ndarray | None:
         """Return where a classifier sees a class, (z, y, x) in [0, 1], None if it cannot say.
 
@@ -214,8 +207,3 @@ class TabularModel:
     def heatmap(self, image: np.ndarray, class_index: int) -> None:
         """Return None: a number measured in a whole region has no place in it."""
         return None
-
-
-def predict_cases(model: Model, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return :meth:`Model.predict` of many images (z, y, x) by case id."""
-    return dict(zip(arrays, model.predict_many(list(arrays.values())), strict=True))

@@ -218,8 +218,3 @@ def _foreign(name: str) -> Any:
 def to_network(image: Tensor, dims: int) -> Tensor:
     """Return a batch (n, c, z, y, x) as the network takes it: without z when it is 2-D."""
     return image[:, :, 0] if dims == 2 else image
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Return how many numbers training changes."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
