@@ -7,6 +7,7 @@ import numpy as np
 
 from flows.cohorts import Ready
 from flows.console import progress, say
+from flows.explaining_findings import covered
 from flows.home import Home
 from flows.probing import orders_of_cases, unasked
 from tasks.evaluate.config import EXPLAINED_IMAGES, EXPLAINED_ROWS
@@ -27,8 +28,13 @@ TABLE_ROWS = 20
 
 
 def explained(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures: Path) -> Probe:
-    """Explain a classifier on some test cases, with figures that say whether to believe it."""
+    """Explain a model on some test cases, with figures that say whether to believe it.
+
+    Of a segmentation there is nothing: what it says is a place already.
+    """
     config = ready.scenario.evaluate
+    if job.task == "detection":
+        return covered(home, ready, job, folder, pictures)
     model = load_model(folder, trusted=ready.scenario.networks)
     network = model.spec.kind == "network"
     wanted = config.explain.cases

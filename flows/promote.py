@@ -251,8 +251,8 @@ def not_done(spec: ModelSpec) -> tuple[str, ...]:
     if spec.task != "detection":
         return ()
     return (
-        "Explanations and missing sequences are not measured for a detection. Scores "
-        "are not calibrated probabilities.",
+        "Missing sequences are not measured for a detection. Scores are not calibrated "
+        "probabilities.",
     )
 
 

@@ -27,7 +27,9 @@ STRESSED_MASKS = 8
 
 EXPLAINED_IMAGES = 8
 EXPLAINED_ROWS = 60
-"""Test cases that are explained: each image takes some thousand answers, each row some hundred."""
+EXPLAINED_FINDINGS = 4
+"""Test cases that are explained: each image takes some thousand answers, each row or finding some
+hundred."""
 
 
 class OperatingPoint(BaseModel):
@@ -161,8 +163,8 @@ class ExplainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cases: int | None = Field(None, ge=0, le=1_000)
-    """One a patient, as many of each class; by default `EXPLAINED_IMAGES`, or `EXPLAINED_ROWS` of a
-    table. 0 turns it off."""
+    """One a patient, as many of each class; by default `EXPLAINED_IMAGES`, `EXPLAINED_ROWS` of a
+    table, or `EXPLAINED_FINDINGS` of a detection. 0 turns it off."""
 
 
 class EvaluateConfig(MaskConfig):

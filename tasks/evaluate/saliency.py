@@ -61,9 +61,37 @@ class Looked:
         row: dict[str, Any] = {"case_id": self.case_id, "method": self.method}
         for stage, (rank, ssim) in enumerate(zip(self.rank, self.ssim, strict=True), start=1):
             row |= {f"rank/{stage}": rank, f"ssim/{stage}": ssim}
-        for name, (hit, energy, area) in self.masks.items():
-            row |= {f"hit/{name}": int(hit), f"energy/{name}": energy, f"area/{name}": area}
-        return row
+        return row | _mask_columns(self.masks)
+
+
+@dataclass(frozen=True)
+class Pointed:
+    """One map of one finding: what covering parts of the image does to its score.
+
+    Parameters
+    ----------
+    case_id : str
+    fall : float
+        The most of its score that a covering takes, as a share.
+    masks : mapping of name to (hit, energy, area)
+        As of `Looked`.
+    """
+
+    case_id: str
+    fall: float
+    masks: Mapping[str, tuple[bool, float, float]]
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of a table."""
+        row: dict[str, Any] = {"case_id": self.case_id, "fall": self.fall}
+        return row | _mask_columns(self.masks)
+
+
+def _mask_columns(masks: Mapping[str, tuple[bool, float, float]]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, (hit, energy, area) in masks.items():
+        row |= {f"hit/{name}": int(hit), f"energy/{name}": energy, f"area/{name}": area}
+    return row
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
@@ -140,7 +168,6 @@ def summary(
         the maps show the model, and for every mask how often they point into it, which share lies
         in it, and its own share of the image.
     """
-    names = list(dict.fromkeys(name for one in found for name in one.masks))
     rows = []
     for method in dict.fromkeys(one.method for one in found):
         ours = [one for one in found if one.method == method]
@@ -151,15 +178,40 @@ def summary(
             "SSIM with it": _mean([one.ssim[-1] for one in ours], replicates, seed),
             "shows the model": _shown(left),
         }
-        for name in names:
-            seen = [one.masks[name] for one in ours if name in one.masks]
-            hits = sum(hit for hit, *_ in seen)
-            lo, hi = wilson(hits, len(seen))
-            row[f"points into {name}"] = Interval(hits / len(seen), lo, hi, "wilson", len(seen))
-            row[f"energy in {name}"] = _mean([energy for _, energy, _ in seen], replicates, seed)
-            row[f"area of {name}"] = _mean([area for *_, area in seen], replicates, seed)
-        rows.append(row)
+        rows.append(row | _in_masks(ours, replicates, seed))
     return rows
+
+
+def pointing(
+    found: Sequence[Pointed], *, replicates: int = REPLICATES, seed: int = 0
+) -> dict[str, Any]:
+    """Return a row of the report on findings that are explained by covering.
+
+    Parameters are those of `summary`.
+
+    Returns
+    -------
+    dict
+        How many, how far a score falls at most, and of each mask how often the maximum lies in it,
+        which share of the fall does, and its own share of what was looked at.
+    """
+    fall = _mean([one.fall for one in found], replicates, seed)
+    row = {"findings": len(found), "most of the score that a covering takes": fall}
+    return row | _in_masks(found, replicates, seed)
+
+
+def _in_masks(
+    found: Sequence[Looked] | Sequence[Pointed], replicates: int, seed: int
+) -> dict[str, Interval]:
+    row = {}
+    for name in dict.fromkeys(name for one in found for name in one.masks):
+        seen = [one.masks[name] for one in found if name in one.masks]
+        hits = sum(hit for hit, *_ in seen)
+        lo, hi = wilson(hits, len(seen))
+        row[f"points into {name}"] = Interval(hits / len(seen), lo, hi, "wilson", len(seen))
+        row[f"energy in {name}"] = _mean([energy for _, energy, _ in seen], replicates, seed)
+        row[f"area of {name}"] = _mean([area for *_, area in seen], replicates, seed)
+    return row
 
 
 def _shown(left: Interval) -> str:

@@ -55,11 +55,8 @@ def _views(
 ) -> Iterator[View]:
     shape = tuple(x.shape[1:])
     whole = plan.dims == 2 or math.prod(shape) <= WHOLE_IMAGE_FACTOR * math.prod(plan.patch)
-    least = [max(n, p) for n, p in zip(shape, plan.patch, strict=True)]
-    # Normalisation is over space too: no less is looked at than was trained on.
-    size = [-(-n // d) * d for n, d in zip(least, plan.divisor, strict=True)]
-    margin = [m for n, s in zip(shape, size, strict=True) for m in (s - n, 0)][::-1]
-    x = pad(x, margin, value=PAD_VALUE)
+    x = padded(x, plan)
+    size = list(x.shape[1:])
     tile = size if whole else list(plan.patch)
     for start in itertools.product(*(positions(n, t) for n, t in zip(size, tile, strict=True))):
         cut = tuple(slice(s, s + t) for s, t in zip(start, tile, strict=True))
@@ -70,13 +67,33 @@ def _views(
             yield View(np.array(start), np.array(tile), inside, whole)
 
 
+def padded(x: Tensor, plan: NetworkPlan) -> Tensor:
+    """Return an image (c, z, y, x) that a network takes whole, with a margin at its ends."""
+    least = [max(n, p) for n, p in zip(x.shape[1:], plan.patch, strict=True)]
+    # Normalisation is over space too: no less is looked at than was trained on.
+    size = [-(-n // d) * d for n, d in zip(least, plan.divisor, strict=True)]
+    margin = [m for n, s in zip(x.shape[1:], size, strict=True) for m in (s - n, 0)][::-1]
+    return pad(x, margin, value=PAD_VALUE)
+
+
+def ask(network: nn.Module, tiles: Tensor, dims: int) -> list[Findings]:
+    """Return what a network finds in each of tiles (n, c, z, y, x), in index coordinates of it."""
+    with torch.inference_mode():
+        found = network(to_network(tiles, dims))
+    return [_findings(one, tiles.shape, (), dims) for one in found]
+
+
 def _ask(network: nn.Module, tile: Tensor, axes: tuple[int, ...], dims: int) -> Findings:
     """Return what a network finds in a tile (1, c, z, y, x), in the tile's index coordinates."""
     with torch.inference_mode():
         (found,) = network(to_network(tile.flip(axes) if axes else tile, dims))
+    return _findings(found, tile.shape, axes, dims)
+
+
+def _findings(found: Found, shape: Sequence[int], axes: tuple[int, ...], dims: int) -> Findings:
     box = box_of_index(found.box.double().cpu().numpy(), dims)
     for axis in (axis - 2 for axis in axes):
-        box[:, :, axis] = tile.shape[axis + 2] - 1 - box[:, ::-1, axis]
+        box[:, :, axis] = shape[axis + 2] - 1 - box[:, ::-1, axis]
     score = np.clip(found.score.double().cpu().numpy(), 0, 1)
     return Findings(found.label.cpu().numpy(), score, box, _masks(found, axes))
 

@@ -23,6 +23,7 @@ from tasks.learn.zoo import DETECTORS
 from tasks.scenario.channels import channel_misfits
 from tasks.scenario.judged import baseline_misfits, unit_misfits
 from tasks.scenario.numbers import number_misfits
+from tasks.scenario.whole import size_misfits
 from tasks.serve.gate import GateConfig
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -166,6 +167,7 @@ def _misfits(scenario: Scenario) -> list[str]:
         found.append("recipe: images need at least one step, e.g. normalise")
     found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
     found += number_misfits(scenario.task, scenario)
+    found += size_misfits(scenario.task, scenario.recipe, scenario.candidates)
     found += channel_misfits(scenario.cohort.channel_set, scenario.recipe, scenario.candidates)
     found += _label_misfits(scenario)
     return found

@@ -114,3 +114,10 @@ def test_a_table_comes_back_and_pictures_are_the_same_bytes(tmp_path):
         first, second = (draw(tmp_path / f"{i}.png", found).read_bytes() for i in range(2))
         assert first == second
         assert len(first) > 10_000
+
+
+def test_negative_limits_are_told_without_a_dash():
+    from tasks.evaluate.agreement_figure import _told
+    from tasks.evaluate.intervals import Interval
+
+    assert _told(Interval(-15.72, -18.61, -12.0, "", 9)) == "-15.7 (-18.6 to -12)"

@@ -240,6 +240,8 @@ def test_the_report_says_what_was_found_and_what_is_not_done(trained, tmp_path, 
     assert "findings are shown from" in said
     assert "FROC, test" in said
     assert "not measured for a detection" in said
+    assert "What findings rest on, test" in said
+    assert "points into its own box" in said
     # A second training meets the first as champion, on the same patients.
     champion = get_alias(tracker, "breaks", "challenger")
     set_alias(tracker, "breaks", "champion", champion.version)

@@ -8,8 +8,9 @@ from tasks.evaluate.metrics import auroc
 from tasks.learn.dataset import ArrayCases, TrainingCase
 from tasks.learn.fold import read_weights
 from tasks.learn.infer import classify, heatmap
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.train import train_fold
 
 SIZE = 16
