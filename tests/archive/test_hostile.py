@@ -20,7 +20,8 @@ from tasks.archive.intake import ingest
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import FileRef, read_bytes, resolve_source
-from tasks.archive.vault import file_refs, known_files, open_vault, project_key
+from tasks.archive.vault import open_vault, project_key
+from tasks.archive.vault_files import file_refs, known_files
 from tasks.archive.volume import read_volume
 from tasks.errors import BadCase
 from tests.archive.made_dicom import ROOT, deflated, encode, header, nested, slice_file

@@ -22,7 +22,8 @@ from tasks.archive.intake import ingest
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.rows import TableMapping
 from tasks.archive.sources import read_bytes, resolve_source
-from tasks.archive.vault import file_refs, known_files, project_key, recall
+from tasks.archive.vault import project_key, recall
+from tasks.archive.vault_files import file_refs, known_files
 from tests.archive.made_dicom import header, nested, slice_file, without_preamble
 from tests.archive.made_rows import dumped
 

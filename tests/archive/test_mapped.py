@@ -13,7 +13,8 @@ from tasks.archive.mapping import MAPPING_NAME, members, parse_mapping_table
 from tasks.archive.nifti import write_nifti
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
-from tasks.archive.vault import file_refs, open_vault, project_key, recall
+from tasks.archive.vault import open_vault, project_key, recall
+from tasks.archive.vault_files import file_refs
 from tasks.archive.volume import read_volume
 from tasks.labels.attach import attach_labels
 from tasks.labels.config import LabelConfig
