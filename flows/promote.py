@@ -17,6 +17,7 @@ from flows.report_facts import (
     groups_of_test,
     judged_as,
     next_steps,
+    not_done,
     operating_point,
     scenario_facts,
     start_of,
@@ -238,21 +239,6 @@ def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | 
     return tuple(
         replace(one, predictions=p.take([i for i, c in enumerate(p.case_ids) if c in common]))
         for one, p in ((champion, first), (challenger, second))
-    )
-
-
-def not_done(spec: ModelSpec) -> tuple[str, ...]:
-    """Say what of a report there is not yet for a detection or a regression."""
-    if spec.task == "regression":
-        return (
-            "Explanations are not measured for a regression, and random labels are not tried: "
-            "look at the pictures of single cases.",
-        )
-    if spec.task != "detection":
-        return ()
-    return (
-        "Missing sequences are not measured for a detection. Scores are not calibrated "
-        "probabilities.",
     )
 
 

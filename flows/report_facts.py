@@ -110,6 +110,21 @@ def judged_as(spec: ModelSpec) -> str | None:
     return f"studies, by the {ways[spec.views]} of their views" if spec.views else None
 
 
+def not_done(spec: ModelSpec) -> tuple[str, ...]:
+    """Say what of a report there is not yet for a detection or a regression."""
+    if spec.task == "regression":
+        return (
+            "Explanations are not measured for a regression, and random labels are not tried: "
+            "look at the pictures of single cases.",
+        )
+    if spec.task != "detection":
+        return ()
+    return (
+        "Missing sequences are not measured for a detection. Scores are not calibrated "
+        "probabilities.",
+    )
+
+
 def next_steps(verdict: Verdict, scenario: str) -> tuple[str, ...]:
     """Return what a person may do now."""
     if verdict.action == "promote":
