@@ -85,7 +85,8 @@ def by_radloop(data: Path, fold: int, seed: int, seconds: float, place: Path) ->
     import numpy as np
 
     from tasks.learn.dataset import ArrayCases, TrainingCase
-    from tasks.learn.plan import NetworkCandidate, plan_network
+    from tasks.learn.network_candidate import NetworkCandidate
+    from tasks.learn.plan import plan_network
     from tasks.learn.train import train_fold
 
     images, masks = {}, {}

@@ -22,7 +22,8 @@ import torch
 from tasks.evaluate.delong import auroc_interval
 from tasks.learn.dataset import ArrayCases, TrainingCase
 from tasks.learn.fold import FoldResult
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.train import train_fold
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "labelled"

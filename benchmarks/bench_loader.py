@@ -15,10 +15,8 @@ cases.
 """
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,11 +35,13 @@ from loader_data import (
     write,
     write_for_peers,
 )
+from peer_process import PEERS, Peers
 
 from tasks.learn.dataset import StoreCases, TrainingCase
 from tasks.learn.fold import Fold
 from tasks.learn.loader import Loader
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.samples import Samples
 from tasks.learn.training import Training
 
@@ -52,7 +52,6 @@ CROPS = 4
 STEP_SECONDS = 0.05
 """What a step on a device takes for each patch."""
 
-PEERS = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "python"
 PEER_NAMES = ("CacheDataset", "CacheDataset uncopied", "PersistentDataset", "TorchIO")
 
 CACHE_BAR = 2.5
@@ -63,30 +62,6 @@ TORCHIO_BAR = 10.0
 
 SLOPE_BAR = 40.0
 """Most kilobytes of memory that one more case may cost: 40 MB a thousand. A mask has thirty MB."""
-
-
-class Peers:
-    """The other loaders, in a process of their own."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("loader_peers.py")
-        quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [PEERS, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=quiet
-        )
-
-    def ask(self, **command: object) -> object:
-        """Send one command and wait for its answer."""
-        print(json.dumps(command), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the peers' process ended with {self._process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def unet(steps: int, augment: str) -> NetworkPlan:
@@ -133,7 +108,7 @@ def loaders(root: Path, cases: list[TrainingCase]) -> dict[str, Loader]:
 
 def measure(asked: argparse.Namespace, folder: Path, root: Path, cases: list, places: dict) -> dict:
     """Return (patches a second alone, share waited) by name, medians of rounds taken in turn."""
-    peers = Peers()
+    peers = Peers("loader_peers.py")
     extra = {}
     for name in PEER_NAMES:
         extra[name] = peers.ask(

@@ -137,8 +137,8 @@ def bench_ingest(folder: Path, home: Path, count: int, size: int) -> None:
 def ingest_folder(folder: Path, home: Path) -> object:
     """Take a folder in and return the report."""
     from tasks.archive.catalog import open_catalog
-    from tasks.archive.deidentify import Pseudonymiser
     from tasks.archive.intake import ingest
+    from tasks.archive.pseudonyms import Pseudonymiser
     from tasks.archive.sources import resolve_source
     from tasks.archive.vault import open_vault, project_key
 

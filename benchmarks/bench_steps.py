@@ -19,7 +19,7 @@ import numpy as np
 from tasks.errors import BadCase
 from tasks.imaging.recipe import Image, apply, fit
 from tasks.imaging.steps import STEPS, parse_steps
-from tasks.store.plan import LIGHT_VOXELS_MS, OUTPUT_VOXELS_MS
+from tasks.store.needs import LIGHT_VOXELS_MS, OUTPUT_VOXELS_MS
 
 ROUNDS = 3
 

@@ -10,11 +10,9 @@ machine meets nobody; medians of the rounds, which alternate. The page cache is 
 """
 
 import argparse
-import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from peer_process import PEERS, Peers
 from scipy.ndimage import gaussian_filter
 
 from tasks.store.read import open_part
@@ -36,7 +35,6 @@ BOXES = {
     "slice": (1, 320, 320),
     "volume": SHAPE,
 }
-PEERS = Path(__file__).resolve().parents[1] / ".venv-peers" / "bin" / "python"
 READERS = ("nnU-Net blosc2", "zarr-python 64^3", "TensorStore", "zarrs", "zarr-python")
 WRITERS = ("nnU-Net blosc2", "zarr-python 64^3")
 
@@ -57,30 +55,6 @@ def volume(seed: int) -> np.ndarray:
     y, x = np.indices(SHAPE[1:])
     body = ((y - 160) / 120) ** 2 + ((x - 160) / 150) ** 2 < 1
     return np.where(body, noise + 40, -1000).astype(np.int16)
-
-
-class Peers:
-    """The other stores, in a process of their own."""
-
-    def __init__(self) -> None:
-        script = Path(__file__).with_name("store_peers.py")
-        quiet = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [PEERS, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=quiet
-        )
-
-    def ask(self, **command: object) -> object:
-        """Send one command and wait for its answer."""
-        print(json.dumps(command), file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the peers' process ended with {self._process.wait()}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def write_ours(root: Path, volumes: dict[str, np.ndarray]) -> tuple[float, str]:
@@ -166,7 +140,7 @@ def main() -> int:
         print("the peers are not installed: run `make bench`, which makes .venv-peers")
         return 1
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    peers = Peers()
+    peers = Peers("store_peers.py")
     with tempfile.TemporaryDirectory() as folder:
         written, read, smaller = measure(asked, Path(folder), peers)
     peers.close()

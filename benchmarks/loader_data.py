@@ -13,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from tasks.hashing import digest_json
 from tasks.learn.dataset import StoreCases, TrainingCase
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.samples import Samples
 from tasks.store.write import Prepared, write_part
 

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "radloop ingest /data/archive more.zip --labels-of lungs",
     ),
     "source": (
-        "look:source",
+        "prepare:source",
         "name a source, so that flows and logs hold its alias and never its place",
         "radloop source add ct-archive /data/archive",
     ),
@@ -44,17 +44,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "radloop quarantine --retry",
     ),
     "new": (
-        "look:new",
+        "prepare:new",
         "look at catalog and labels and write a commented scenario",
         "radloop new lungs --labels labels.csv --source ct-archive",
     ),
     "map": (
-        "look:map_images",
-        "write the mapping (radloop-images.csv) of a public data set of pictures",
+        "prepare:map_images",
+        "write the mapping (radloop-images.csv) of a public data set",
         "radloop map mura /data/MURA-v1.1",
     ),
     "check": (
-        "look:check",
+        "prepare:check",
         "cohort funnel, balance, power, bytes and hours; starts nothing",
         "radloop check chest-xray",
     ),
@@ -105,11 +105,15 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "radloop features lungs --out lungs.csv",
     ),
     "split": (
-        "look:split",
+        "prepare:split",
         "sides of a scenario's patients; open the next test edition",
         "radloop split chest-xray --new-edition",
     ),
-    "schema": ("look:schema", "JSON schema of a scenario file", "radloop schema > scenario.json"),
+    "schema": (
+        "prepare:schema",
+        "JSON schema of a scenario file",
+        "radloop schema > scenario.json",
+    ),
     "verify": (
         "look:verify",
         "read every part back and compare with its manifest; check the audit chain",

@@ -116,8 +116,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
         help="another tool's answer for every test case. Classification: predictions.csv, whose "
         "first column names the case and whose others are p/CLASS, from 0 to 1. Segmentation: a "
         "mask NAME.nii.gz a case on the grid of its image, classes as 1, 2, ... in the order of "
-        "the scenario. A name is a case id, an accession number, a file's name or the name that "
-        "`radloop export` gives",
+        "the scenario. Detection: findings.csv, a row a box (docs/evaluation.md). A name is a case "
+        "id, an accession number, a file's name or the name that `radloop export` gives",
     )
     what.add_argument(
         "--list",

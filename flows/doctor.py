@@ -14,6 +14,7 @@ import psutil
 
 from flows.server import LOOPBACK, answers, running_server
 from flows.settings import Settings, machine_memory, visible_gpus
+from tasks.archive.mounts import NETWORK_FILE_SYSTEMS, file_system
 
 NEED_FREE_GB = 10
 """A first training with its store, artifacts and environment stays below this."""
@@ -37,17 +38,8 @@ PINS = {
 }
 """name: (lowest, first too new, remedy)"""
 
-NETWORK_FILE_SYSTEMS = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "lustre",
-    "fuse.sshfs",
-    "9p",
-    "beegfs",
-    "ceph",
-)
+SHARED_FOLDERS = ("9p",)
+"""Between a virtual machine and its host: told here and not refused, as their locks may hold."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 
 def _home(settings: Settings) -> Iterator[Finding]:
     kind = file_system(settings.home)
-    local = kind not in NETWORK_FILE_SYSTEMS
+    local = kind not in {*NETWORK_FILE_SYSTEMS, *SHARED_FOLDERS}
     remedy = (
         "SQLite breaks there: set RADLOOP_CATALOG_URL, RADLOOP_VAULT_URL and RADLOOP_MLFLOW_URI "
         "to PostgreSQL"
@@ -165,22 +157,6 @@ def _databases(settings: Settings) -> Iterator[Finding]:
 
 
 _LOOKS = (_python, _pins, _machine, _home, _servers, _databases)
-
-
-def file_system(path: object, mounts: str | None = None) -> str:
-    """Return the kind of file system a path lies on, from the kernel's table of mounts."""
-    if mounts is None:
-        with open("/proc/mounts") as table:
-            mounts = table.read()
-    best = ("", "unknown")
-    for line in mounts.splitlines():
-        _, place, kind, *_ = line.split()
-        # The kernel writes a space in a place as \\040.
-        place = place.replace("\\040", " ")
-        inside = str(path) == place or str(path).startswith(place.rstrip("/") + "/")
-        if inside and len(place) >= len(best[0]):
-            best = (place, kind)
-    return best[1]
 
 
 def _bar(what: str, have: float, need: float, unit: str, remedy: str) -> Finding:

@@ -17,8 +17,9 @@ from flows.foreign import kept_scores
 from flows.home import Home
 from flows.jobs import write_job
 from flows.judging import judge_side
-from flows.promote import groups_of_test, scenario_facts, shared_cases
+from flows.promote import shared_cases
 from flows.recording import run_facts
+from flows.report_facts import groups_of_test, scenario_facts
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
@@ -30,11 +31,12 @@ from tasks.evaluate.subgroups import rows_of
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
-from tasks.learn.model import read_spec
+from tasks.learn.model_file import read_spec
 from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
+from tasks.serve.drawn import draw
 from tasks.serve.gate import Scored
-from tasks.serve.outcome import draw, figure_rows, named
+from tasks.serve.outcome import figure_rows, named
 from tasks.serve.probes import worth
 from tasks.serve.registry import fetch, get_alias
 
@@ -203,7 +205,7 @@ def _record(
     if threshold is None and isinstance(scores, Predictions) and scores.binary:
         threshold = USUAL_THRESHOLD
     probe = worth(scratch, scores, threshold, ready.scenario.evaluate, first.what)
-    figures = (*draw(scratch, "test", scores, threshold, first.what), *probe.figures)
+    figures = (*draw(scratch, "test", scores, threshold, first.what, first.figures), *probe.figures)
     facts = replace(facts, figures=figures)
     tags, params = run_facts(ready, job)
     tags |= {"edition_uses": facts.edition["uses"], "note": first.what}

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite, nan
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,11 +24,11 @@ from flows.orders import orders_of
 from flows.predict import origins
 from tasks.archive.catalog import locators_of
 from tasks.archive.decathlon import NIFTI_SUFFIXES
-from tasks.archive.nifti import read_nifti, write_nifti
+from tasks.archive.nifti import read_mask, read_nifti, write_nifti
 from tasks.archive.sources import FileRef, digest_of
 from tasks.archive.vault import file_refs, get_source, recall
-from tasks.archive.volume import read_mask
 from tasks.errors import BadCase, RadloopError
+from tasks.evaluate.estimates import Estimates, quantity_words
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.leakage import named
 from tasks.evaluate.masks import MaskScores
@@ -43,7 +44,8 @@ from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase, TrainingJob
 
 TABLE = "predictions.csv"
-"""Probabilities: the first column names the case, the others are `p/<class>` or `<class>`."""
+"""Probabilities: the first column names the case, the others are `p/<class>` or `<class>`; of a
+regression its quantity."""
 
 MASK = ".nii.gz"
 
@@ -99,8 +101,8 @@ def keep_foreign(home: Home, ready: Ready, job: TrainingJob, folder: Path) -> st
     Parameters
     ----------
     folder : Path
-        With `predictions.csv` for a classification, with a NIfTI mask a case for a segmentation,
-        with `findings.csv` for a detection.
+        With `predictions.csv` for a classification or a regression, with a NIfTI mask a case for a
+        segmentation, with `findings.csv` for a detection.
 
     Raises
     ------
@@ -132,10 +134,9 @@ def _keep_table(
 ) -> None:
     table = folder / TABLE
     if not table.is_file():
-        columns = ", ".join(f"p/{name}" for name in job.classes)
         raise RadloopError(
             f"{folder} has no {TABLE}: write one whose first column names the case and whose "
-            f"others are {columns}"
+            f"others are {_columns_of(job)}"
         )
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
@@ -148,7 +149,28 @@ def _keep_table(
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["case_id", *job.classes])
         for case_id, row in sorted(rows.items()):
-            writer.writerow([case_id, *map(repr, _probabilities(case_id, row, job))])
+            said = _number if job.task == "regression" else _probabilities
+            writer.writerow([case_id, *map(repr, said(case_id, row, job))])
+
+
+def _columns_of(job: TrainingJob) -> str:
+    """Return the columns another tool's table needs beside the case."""
+    if job.task == "regression":
+        return f"{job.classes[0]} (in {job.unit}) alone"
+    return ", ".join(f"p/{name}" for name in job.classes)
+
+
+def _number(case_id: str, row: Mapping[str, str], job: TrainingJob) -> list[float]:
+    """Return a case's number; as `radloop predict` writes it, or under the label's own name."""
+    names = (job.classes[0], quantity_words(*job.classes, job.unit))
+    text = next((row[name] for name in names if row.get(name)), "")
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not isfinite(value):
+        raise RadloopError(f"case {case_id[:12]} lacks a number in {TABLE}: {_columns_of(job)}")
+    return [value]
 
 
 def _meant(home: Home, names: Mapping[str, set[str]], name: str) -> set[str]:
@@ -237,7 +259,7 @@ def _probabilities(case_id: str, row: Mapping[str, str], job: TrainingJob) -> li
 
 def kept_scores(
     home: Home, ready: Ready, job: TrainingJob, digest: str
-) -> Predictions | MaskScores | FindingScores:
+) -> Predictions | MaskScores | FindingScores | Estimates:
     """Return kept predictions held against the truth of the test edition.
 
     Raises

@@ -156,7 +156,8 @@ def made_up(load: Load) -> tuple[Any, list[Any]]:
 
 def plan_of(load: Load) -> Any:
     """Return the plan of the classifier that is trained."""
-    from tasks.learn.plan import NetworkCandidate, plan_network
+    from tasks.learn.network_candidate import NetworkCandidate
+    from tasks.learn.plan import plan_network
 
     candidate = NetworkCandidate(
         name="check", epochs=load.epochs, batch=load.batch, features=load.features

@@ -19,8 +19,8 @@ import psutil
 from flows.data import data_folder
 from flows.settings import Settings
 from tasks.archive.catalog import open_catalog
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.leases import acquire_lease, heartbeat_lease, lease_holder, release_lease
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.vault import get_source, open_vault, project_key, put_source
 from tasks.errors import LeaseHeld
 

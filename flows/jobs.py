@@ -1,6 +1,6 @@
 """What a training depends on, gathered from catalog, store and scenario."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -70,7 +70,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
     return TrainingJob(
         scenario=scenario.name,
         task=scenario.task,
-        classes=tuple(scenario.labels.classes),
+        classes=scenario.labels.answers,
         positive=scenario.labels.positive,
         primary=scenario.evaluate.primary,
         candidates=tuple(candidate_body(home, c) for c in scenario.candidates),
@@ -84,6 +84,7 @@ def write_job(home: Home, ready: Ready) -> TrainingJob:
         box_sizes=sizes,
         regions=scenario.labels.parts,
         views=scenario.evaluate.join,
+        unit=scenario.labels.unit or "",
     )
 
 
@@ -94,7 +95,6 @@ def mask_config(config: EvaluateConfig) -> dict[str, Any]:
 
 def job_cases(home: Home, ready: Ready) -> list[JobCase]:
     """Return the training and test cases with their prepared images."""
-    classes = list(ready.scenario.labels.classes)
     images: Mapping[str, PartRow] = {}
     labels: dict[str, PartRow] = {}
     measured: Mapping[str, Mapping[str, float | None]] = {}
@@ -109,7 +109,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
             for label_set in ready.label_sets.values():
                 found = part_of_case(home.catalog, key, ids, label_set)
                 labels |= {c: rows[p] for c, p in found.items()}
-    classifies = ready.scenario.task == "classification"
+    target_of = _target_of(ready)
     finds = ready.scenario.task == "detection"
     opened = lru_cache(OPEN_PARTS)(partial(open_part, home.settings.store_root))
     firsts = first_of_study(ready.cohort.cases) if ready.scenario.evaluate.join else {}
@@ -123,7 +123,6 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
             stored = stored and case.case_id in labels
         if not current or not stored:
             continue
-        target = ready.cohort.targets.get(case.case_id) if classifies else None
         image, label = images.get(case.case_id), labels.get(case.case_id)
         cases.append(
             JobCase(
@@ -131,7 +130,7 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
                 patient_key=case.patient_key,
                 side=side.side,
                 fold=side.fold,
-                target=None if target is None else classes.index(target),
+                target=target_of(case.case_id),
                 part_path=image and image.path,
                 part_digest=image and image.digest,
                 label_part_path=label and label.path,
@@ -143,6 +142,17 @@ def job_cases(home: Home, ready: Ready) -> list[JobCase]:
             )
         )
     return cases
+
+
+def _target_of(ready: Ready) -> Callable[[str], float | None]:
+    """Return how a case's label becomes what a model learns: a class number, or the number."""
+    targets, classes = ready.cohort.targets, list(ready.scenario.labels.classes)
+    if ready.scenario.task == "regression":
+        return lambda case_id: float(targets[case_id])
+    if ready.scenario.task != "classification":
+        return lambda case_id: None
+    numbers = {name: number for number, name in enumerate(classes)}
+    return lambda case_id: numbers.get(targets.get(case_id))
 
 
 def leave_out(scenario: Any) -> tuple[str, ...]:

@@ -1,17 +1,19 @@
 """Judging cases with a model: the way to the files is the coordinator's, the answer the model's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flows.answers import draw_overlay
 from flows.cohorts import Ready
 from flows.console import progress, say
 from flows.home import Home
 from flows.orders import orders_of
 from tasks.archive.orders import OrderCase
 from tasks.errors import BadCase
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, wrong_a_case
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -34,10 +36,10 @@ from tasks.learn.judge import (
     judge_rows,
     needs_files,
 )
-from tasks.learn.model import ModelSpec, load_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec
 from tasks.scenario import Scenario
 from tasks.serve.findings_picture import findings_png
-from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
 
 SHOWN_CASES = 4
@@ -46,19 +48,19 @@ SHOWN_CASES = 4
 
 def judge_side(
     home: Home, ready: Ready, cases: Sequence[JobCase], folder: Path, pictures: Path
-) -> tuple[Predictions | MaskScores | FindingScores, list[dict[str, str]]]:
+) -> tuple[Predictions | MaskScores | FindingScores | Estimates, list[dict[str, str]]]:
     """Judge labelled cases of a side and draw the worst and best ones.
 
     Returns
     -------
-    Predictions, MaskScores or FindingScores
+    Predictions, MaskScores, FindingScores or Estimates
     list of dict
         Pictures for the report.
     """
     model = load_model(folder, trusted=ready.scenario.networks)
     if not needs_files(model.spec):
         found = judge_rows(model, [c.case_id for c in cases], [c.facts for c in cases])
-        return predictions(model.spec, cases, [one.probability for one in found]), []
+        return predictions(model.spec, cases, [raw_answer(one) for one in found]), []
     by_id = {case.case_id: case for case in ready.cohort.cases}
     chosen = [by_id[case.case_id] for case in cases]
     labels = ready.scenario.labels
@@ -68,6 +70,8 @@ def judge_side(
         return _judge_masks(model, orders, truth, pictures, ready.scenario)
     if model.spec.task == "detection":
         return _judge_boxes(model, orders, truth, pictures, ready.scenario)
+    if model.spec.task == "regression":
+        return _judge_numbers(model, orders, truth, pictures)
     return _judge_classes(model, orders, truth, pictures)
 
 
@@ -82,21 +86,38 @@ def _judge_classes(
     for order, _ in judged:
         target, probability = said[truth[order.case_id].unit]
         right.append((float(probability[target]), order))
-    right.sort(key=lambda pair: pair[0])
-    shown = [*right[:SHOWN_CASES], *right[-SHOWN_CASES:]]
     drawn = []
-    for probability, order in dict.fromkeys(shown):
+    for title, probability, order in _worst_and_best(right):
         one = judge_image(model, order)
         case = truth[order.case_id]
-        heat = model.heatmap(one.prepared, int(one.probability.argmax()))
         path = pictures / f"case-{order.case_id[:12]}.png"
-        overlay_png(path, one.shown[0], heat=None if heat is None else heat[0])
+        draw_overlay(path, model, one, int(one.probability.argmax()))
         target, whole = said[case.unit]
         text = f"truth {model.spec.classes[target]}, called {called(model.spec, whole)}"
         caption = f"{text}; probability of the truth {probability:.2f}"
         if case.study:
             caption += f" of the study, {one.probability[target]:.2f} of this view"
-        drawn.append({"path": str(path), "title": _worst_or_best(order, right), "caption": caption})
+        drawn.append({"path": str(path), "title": title, "caption": caption})
+    return found, drawn
+
+
+def _judge_numbers(
+    model: Any, orders: Iterator[OrderCase], truth: dict[str, JobCase], pictures: Path
+) -> tuple[Estimates, list[dict[str, str]]]:
+    judged = [(order, one.value) for order, one in _judged(model, list(orders))]
+    kept = [truth[order.case_id] for order, _ in judged]
+    found = predictions(model.spec, kept, [[value] for _, value in judged])
+    off = [
+        (-abs(value - case.target), order)
+        for (order, value), case in zip(judged, kept, strict=True)
+    ]
+    drawn = []
+    for title, _, order in _worst_and_best(off):
+        one, target = judge_image(model, order), truth[order.case_id].target
+        path = pictures / f"case-{order.case_id[:12]}.png"
+        draw_overlay(path, model, one, 0)
+        caption = f"{found.words}: truth {target:g}, estimated {one.value:.4g}"
+        drawn.append({"path": str(path), "title": title, "caption": caption})
     return found, drawn
 
 
@@ -118,16 +139,14 @@ def _judge_masks(
         kept.append(truth[order.case_id])
         rows.append(found)
         order_of.append((float(found.dice.mean()), order))
-    order_of.sort(key=lambda pair: pair[0])
     drawn = []
-    for score, order in dict.fromkeys([*order_of[:SHOWN_CASES], *order_of[-SHOWN_CASES:]]):
+    for title, score, order in _worst_and_best(order_of):
         one = judge_image(model, order)
         mask = case_mask(order, read_source(recipe, order))
         for name, drawn_mask in (("model", one.mask), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"
             mask_png(path, one.image, drawn_mask, one.affine, like=mask)
             caption = f"{name}, slices with most of the truth; mean Dice {score:.2f}"
-            title = _worst_or_best(order, order_of)
             drawn.append({"path": str(path), "title": title, "caption": caption})
     keys = [case.patient_key for case in kept]
     return mask_scores([case.case_id for case in kept], keys, labels.measured, rows), drawn
@@ -156,9 +175,8 @@ def _judge_boxes(
     threshold = model.spec.thresholds.get(POSITIVE, 0.0)
     errors = wrong_a_case(scores, threshold)
     ranked = [(-float(n), order) for n, (order, _) in zip(errors, judged, strict=True)]
-    ranked.sort(key=lambda pair: pair[0])
     drawn = []
-    for wrong, order in dict.fromkeys([*ranked[:SHOWN_CASES], *ranked[-SHOWN_CASES:]]):
+    for title, wrong, order in _worst_and_best(ranked):
         one = judge_image(model, order)
         shown = one.findings.take(one.findings.score >= threshold)
         boxes = truth[order.case_id].boxes
@@ -168,9 +186,7 @@ def _judge_boxes(
             f"{int((rows_of(boxes)[:, 13] == 0).sum())} true boxes (blue, dashed), {len(shown)} "
             f"findings from the threshold on (orange, with score); {-wrong:g} missed or made up"
         )
-        drawn.append(
-            {"path": str(path), "title": _worst_or_best(order, ranked), "caption": caption}
-        )
+        drawn.append({"path": str(path), "title": title, "caption": caption})
     return scores, drawn
 
 
@@ -185,28 +201,48 @@ def _judged(model: Any, orders: Sequence[OrderCase]) -> Iterator[tuple[OrderCase
             advance(number, len(orders))
 
 
+def raw_answer(one: Judgement) -> np.ndarray:
+    """Return what `predictions` wants of a judgement: probabilities (k,), or a number (1,)."""
+    return one.probability if one.value is None else np.array([one.value])
+
+
 def predictions(
     spec: ModelSpec, cases: Sequence[JobCase], values: Sequence[np.ndarray]
-) -> Predictions:
-    """Return probabilities of labelled cases, or of their studies where those are judged."""
+) -> Predictions | Estimates:
+    """Return answers of labelled cases, or of their studies where those are judged."""
     found = of_cases(spec, cases, values)
     if not any(case.study for case in cases):
         return found
     return calibrated_studies(spec, found, {case.case_id: case.unit for case in cases})
 
 
-def of_cases(spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]) -> Predictions:
-    """Return probabilities of labelled cases; classes are those of a model, or of a job."""
+def of_cases(
+    spec: Any, cases: Sequence[JobCase], values: Sequence[np.ndarray]
+) -> Predictions | Estimates:
+    """Return answers of labelled cases: probabilities, or the numbers of a regression.
+
+    Classes, or quantity and unit, are those of a model, or of a job.
+    """
+    ids = tuple(case.case_id for case in cases)
+    patients = tuple(case.patient_key for case in cases)
+    target = np.array([case.target for case in cases])
+    if spec.task == "regression":
+        return Estimates(ids, patients, target, np.array(values)[:, 0], spec.classes[0], spec.unit)
     return Predictions(
-        tuple(case.case_id for case in cases),
-        tuple(case.patient_key for case in cases),
-        np.array([case.target for case in cases]),
+        ids,
+        patients,
+        target,
         np.array(values),
         spec.classes,
         spec.positive,
     )
 
 
-def _worst_or_best(order: OrderCase, ranked: Sequence[tuple[float, OrderCase]]) -> str:
-    place = [one.case_id for _, one in ranked].index(order.case_id)
-    return "Worst cases" if place < len(ranked) / 2 else "Best cases"
+def _worst_and_best(
+    figures: Iterable[tuple[float, OrderCase]],
+) -> Iterator[tuple[str, float, OrderCase]]:
+    """Give title, figure and case of those to be shown, each once, the lowest figure first."""
+    ranked = sorted(figures, key=lambda pair: pair[0])
+    for place, (figure, order) in enumerate(ranked):
+        if min(place, len(ranked) - 1 - place) < SHOWN_CASES:
+            yield "Worst cases" if place < len(ranked) / 2 else "Best cases", figure, order

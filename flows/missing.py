@@ -7,12 +7,13 @@ from pathlib import Path
 from flows.cohorts import Ready
 from flows.console import progress, say
 from flows.home import Home
-from flows.judging import predictions
+from flows.judging import predictions, raw_answer
 from flows.probing import orders_of_cases
 from tasks.archive.orders import OrderCase
 from tasks.cohort.channels import ChannelSet
 from tasks.errors import BadCase
 from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -27,6 +28,7 @@ from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.judge import POSITIVE, Judgement, judge_files
 from tasks.learn.model import Model, load_model
 from tasks.learn.stressed import sample_cases
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 from tasks.serve.probes import Probe
 
 MOST_CASES = 24
@@ -92,11 +94,11 @@ def _without(order: OrderCase, names: Sequence[str]) -> OrderCase:
 
 def _scores(
     model: Model, ready: Ready, truth: dict[str, JobCase], orders: Sequence[OrderCase]
-) -> Predictions | MaskScores:
+) -> Predictions | MaskScores | Estimates:
     judged = [(truth[order.case_id], order, one) for order, one in _judged(model, orders)]
     cases = [case for case, *_ in judged]
-    if model.spec.task == "classification":
-        return predictions(model.spec, cases, [one.probability for *_, one in judged])
+    if model.spec.task in OF_WHOLE_IMAGES:
+        return predictions(model.spec, cases, [raw_answer(one) for *_, one in judged])
     labels, recipe = ready.scenario.labels, FittedRecipe.from_dict(model.spec.recipe)
     how = len(labels.classes), ready.scenario.evaluate, values_of(labels.parts)
     rows = [

@@ -16,8 +16,8 @@ from tasks.archive.refused import put_refused
 from tasks.cohort.channels import MISSING, SEVERAL
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import FittedRecipe
+from tasks.store.needs import too_large
 from tasks.store.outlook import describe_aside, memory_detail
-from tasks.store.plan import too_large
 
 
 def cases_left(home: Home, ready: Ready, recipe_key: str) -> list[Case]:

@@ -88,7 +88,7 @@ def forecast_plans(
     job = TrainingJob(
         scenario=scenario.name,
         task=scenario.task,
-        classes=tuple(scenario.labels.classes),
+        classes=scenario.labels.answers,
         positive=scenario.labels.positive,
         primary=scenario.evaluate.primary,
         candidates=tuple(c.model_dump(mode="json") for c in networks),

@@ -17,9 +17,8 @@ Persisted results would also be files that nobody owns.
 PART_TAG = "radloop-part"
 TRAIN_TAG = "radloop-train"
 
-HEARTBEAT_SECONDS = 30
 ZOMBIE_SECONDS = 90
-"""Three missed heartbeats: a flow run whose process is gone is set to CRASHED."""
+"""Three heartbeats missed, of 30 s each: a flow run whose process is gone is set to CRASHED."""
 
 _AUTOMATION = "radloop: a run without heartbeat is crashed"
 

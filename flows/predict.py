@@ -1,7 +1,6 @@
 """The champion on new images: loaded once, asked case by case, every answer on record."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from prefect import flow
 
 from flows import reports
+from flows.answers import answer_row, ledger_entry
 from flows.console import progress, say
 from flows.desk import Desk
 from flows.dicom import DicomDesk, dicom_desk
@@ -21,9 +21,8 @@ from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.audit import append
 from tasks.archive.catalog import Case, cases, locators_of, quarantine
 from tasks.archive.commits import assignments
-from tasks.archive.deidentify import is_placeholder
 from tasks.archive.intake import ingest as take_in
-from tasks.archive.nifti import write_nifti
+from tasks.archive.pseudonyms import is_placeholder
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
 from tasks.archive.vault import file_refs, get_source, keys_behind, recall
@@ -33,25 +32,17 @@ from tasks.learn.header_range import outside
 from tasks.learn.judge import (
     POSITIVE,
     Judgement,
-    called,
     judge_files,
     judge_rows,
-    missing_channels,
     needs_files,
 )
 from tasks.learn.model import load_model
-from tasks.serve.findings_picture import findings_png
-from tasks.serve.findings_table import finding_rows, measures_of
 from tasks.serve.ledger import LedgerEntry, append_entries
-from tasks.serve.overlays import overlay_png
-from tasks.serve.planes import mask_png
 from tasks.serve.registry import ModelVersionInfo, fetch, get_alias
 from tasks.serve.results import (
     FAILED,
-    HEADER_UNLIKE,
     ID_IN_TRAINING,
     IN_TRAINING,
-    UNLIKE_TRAINING,
     ModelFacts,
     PredictionRow,
     write_predictions,
@@ -113,7 +104,8 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         threshold=model.spec.thresholds.get(POSITIVE),
         novelty_limit=model.spec.ood_threshold,
         positive=model.spec.positive,
-        classes=model.spec.classes,
+        classes=() if model.spec.task == "regression" else model.spec.classes,
+        unit=model.spec.unit,
         synthetic=body.synthetic,
         intended_use=body.intended_use,
         not_for=body.not_for,
@@ -187,9 +179,9 @@ def _answers(
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
                 strange = outside(model.spec.headers, facts[case_id])
-                row = _row(model, one, seen.get(case_id), strange, body, out)
+                row = answer_row(model, one, seen.get(case_id), strange, body, out)
                 row = dicom.written(row, one.mask, out)
-            kept.append(_entry(body.name, champion, model, one, row, out.name))
+            kept.append(ledger_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)
                 kept = []
@@ -234,78 +226,6 @@ def trained_on(home: Home, desk: Desk, chosen: Sequence[Case], split: str | None
     return flags
 
 
-def _row(
-    model: Any, one: Judgement, seen: str | None, strange: tuple[str, ...], body: Any, out: Path
-) -> PredictionRow:
-    spec = model.spec
-    flags = [seen] if seen else []
-    flags += [f"without_{name}" for name in missing_channels(spec, one)]
-    if one.unlike:
-        flags.append(UNLIKE_TRAINING)
-    if strange:
-        flags.append(HEADER_UNLIKE)
-    row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance, header=strange)
-    if one.mask is not None:
-        return _mask_row(row, spec, one, body, out)
-    if one.findings is not None:
-        return _findings_row(row, spec, one, body, out)
-    positive = None if spec.positive is None else spec.classes.index(spec.positive)
-    overlay = None
-    if one.prepared is not None and body.outputs.overlays:
-        shown = int(one.probability.argmax()) if positive is None else positive
-        heat = model.heatmap(one.prepared, shown)
-        middle = one.shown.shape[0] // 2
-        overlay = f"overlays/{one.case_id}.png"
-        overlay_png(out / overlay, one.shown[middle], heat=None if heat is None else heat[middle])
-    said = one.answer
-    row = replace(
-        row,
-        label=called(spec, said),
-        score=float(said.max() if positive is None else said[positive]),
-        probabilities={name: float(p) for name, p in zip(spec.classes, said, strict=True)},
-        overlay=overlay,
-    )
-    if one.study is None:
-        return row
-    own = one.probability[said.argmax() if positive is None else positive]
-    return replace(row, study=one.study, views=one.views, view_score=float(own))
-
-
-def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:
-    import numpy as np
-
-    voxel_ml = abs(np.linalg.det(one.affine[:3, :3])) / 1000
-    counts = np.bincount(one.mask.ravel(), minlength=len(spec.classes))
-    parts = dict(spec.measured) | {name: (i,) for i, name in enumerate(spec.classes) if i}
-    volumes = {
-        f"{name} ml": float(counts[list(values)].sum() * voxel_ml) for name, values in parts.items()
-    }
-    mask = overlay = None
-    if body.outputs.masks:
-        mask = f"masks/{row.case_id}.nii.gz"
-        (out / "masks").mkdir(exist_ok=True)
-        write_nifti(out / mask, one.mask, one.affine)
-    if body.outputs.overlays:
-        overlay = f"overlays/{row.case_id}.png"
-        mask_png(out / overlay, one.image, one.mask, one.affine)
-    return replace(row, measures=volumes, mask=mask, overlay=overlay)
-
-
-def _findings_row(
-    row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path
-) -> PredictionRow:
-    threshold = spec.thresholds.get(POSITIVE)
-    found = finding_rows(row.case_id, one.findings, one.affine, spec.classes, threshold)
-    overlay = None
-    if body.outputs.overlays:
-        overlay = f"overlays/{row.case_id}.png"
-        shown = one.findings.take(one.findings.score >= (threshold or 0.0))
-        findings_png(out / overlay, one.image, one.affine, shown, spec.classes)
-    measures = measures_of(found, spec.classes)
-    affine = tuple(map(tuple, one.affine.tolist()))
-    return replace(row, findings=tuple(found), affine=affine, measures=measures, overlay=overlay)
-
-
 def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]:
     """Return one row for each file that could not even be taken in: nothing is lost."""
     known = {row.case_id for row in rows}
@@ -315,39 +235,6 @@ def _unreadable(desk: Any, rows: Sequence[PredictionRow]) -> list[PredictionRow]
         if case_id not in known:
             found.append(PredictionRow(case_id, status=FAILED, reason=row.reason))
     return found
-
-
-def _entry(
-    scenario: str,
-    champion: ModelVersionInfo,
-    model: Any,
-    one: Judgement | BadCase,
-    row: PredictionRow,
-    batch: str,
-) -> LedgerEntry:
-    outcome: dict[str, Any] = {
-        "case_id": row.case_id,
-        "status": row.status,
-        "flags": list(row.flags),
-    }
-    if row.reason is not None:
-        outcome["reason"] = row.reason
-    if row.label is not None:
-        outcome |= {"label": row.label, "score": row.score}
-    if row.study is not None:
-        outcome |= {"study": row.study, "views": row.views, "view_score": row.view_score}
-    if row.measures:
-        outcome |= dict(row.measures)
-    return LedgerEntry(
-        input_hash=row.case_id if isinstance(one, BadCase) else one.input_hash,
-        scenario=scenario,
-        model_name=champion.name,
-        model_version=champion.version,
-        model_digest=champion.digest,
-        thresholds=dict(model.spec.thresholds),
-        outcome=outcome,
-        batch=batch,
-    )
 
 
 def origins(

@@ -22,7 +22,8 @@ from tasks.learn.box_scores import finding_scores
 from tasks.learn.boxes import rows_of
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.judge import POSITIVE, needs_files
-from tasks.learn.model import ModelSpec, load_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.stressed import judge_corrupted, sample_cases
 from tasks.serve.probes import Probe
 

@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,32 @@ from flows.console import say
 from flows.guarding import Guarded
 from flows.home import Home
 from flows.judging import judge_side
+from flows.report_facts import (
+    after_the_network,
+    groups_of_test,
+    judged_as,
+    next_steps,
+    operating_point,
+    scenario_facts,
+    start_of,
+    step_line,
+)
 from tasks.archive.audit import append
 from tasks.errors import BadCase, ModelRefused
+from tasks.evaluate.estimates import quantity_words
 from tasks.evaluate.intervals import Interval
-from tasks.evaluate.subgroups import FACTS, Group, rows_of, subgroups
+from tasks.evaluate.subgroups import Group, rows_of
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
 from tasks.learn.judge import POSITIVE
-from tasks.learn.model import ModelSpec, read_spec
+from tasks.learn.model_file import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking
 from tasks.serve.baseline import Baseline, held_against
 from tasks.serve.beside import beside_members
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
 from tasks.serve.comparing import run_url
-from tasks.serve.gate import Scored, Verdict, decide
+from tasks.serve.gate import Scored, decide
 from tasks.serve.manifest import write_manifest
 from tasks.serve.outcome import CandidateOutcome, Scores
 from tasks.serve.registry import (
@@ -109,13 +119,12 @@ def decide_and_register(
             "candidate": spec.candidate,
             "kind": spec.kind,
             "folds": spec.n_folds,
+            **({"answers with": quantity_words(*spec.classes, spec.unit)} if spec.unit else {}),
             **start_of(spec),
             **after_the_network(spec),
         },
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
-        recipe=tuple(
-            f"{step['name']} {step['params']}" for step in (spec.recipe or {}).get("steps", ())
-        ),
+        recipe=tuple(step_line(step) for step in (spec.recipe or {}).get("steps", ())),
         checks=guards.checks,
         warnings=(*guards.warnings, *((warning,) if missed else ()), *not_done(spec)),
         next_steps=next_steps(verdict, scenario.name),
@@ -217,17 +226,6 @@ def subgroup_facts(ready: Ready, scores: Scores) -> dict[str, list[Any]]:
     }
 
 
-def groups_of_test(ready: Ready, scores: Scores, threshold: float | None) -> list[Group]:
-    """Return the test figures by sex, age, site and scanner, and by what the gate's rules name."""
-    facts = {case.case_id: case.facts for case in ready.cohort.cases}
-    wanted = dict.fromkeys([*FACTS, *(rule.fact for rule in ready.scenario.gate.subgroups)])
-    values = {name: [facts[case_id].get(name) for case_id in scores.case_ids] for name in wanted}
-    config = ready.scenario.evaluate
-    return subgroups(
-        scores, values, threshold=threshold, replicates=config.bootstrap, seed=config.seed
-    )
-
-
 def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | None, Scored]:
     """Return both on the cases both could judge; a paired comparison needs the same ones."""
     if champion is None:
@@ -243,82 +241,13 @@ def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | 
     )
 
 
-def scenario_facts(ready: Ready, job: TrainingJob, uses: int) -> dict[str, Any]:
-    """Return what every report on a test edition says of its scenario, cohort and split."""
-    scenario = ready.scenario
-    return {
-        "scenario": scenario.name,
-        "task": scenario.task,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "synthetic": scenario.synthetic,
-        "intended_use": scenario.intended_use,
-        "not_for": scenario.not_for,
-        "population": scenario.population,
-        "funnel": ready.cohort.funnel,
-        "split": split_table(ready),
-        "edition": {
-            "number": ready.edition,
-            "patients": len({case.patient_key for case in job.on("test")}),
-            "uses": uses,
-        },
-        "primary": scenario.evaluate.primary,
-    }
-
-
-def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
-    """Return patients, cases and classes of each side."""
-    table: dict[str, dict[str, Any]] = {}
-    for side in ("train", "test", "reserve"):
-        cases = ready.cases_on(side)
-        labels = ready.scenario.labels.classes
-        classes = dict.fromkeys(labels if ready.scenario.task == "classification" else (), 0)
-        for case in cases:
-            target = ready.cohort.targets.get(case.case_id)
-            if target is not None:
-                classes[target] = classes.get(target, 0) + 1
-        patients = len({case.patient_key for case in cases})
-        table[side] = {"patients": patients, "cases": len(cases), "classes": classes}
-    return table
-
-
-def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
-    """Return how positive is called, and where that was chosen."""
-    if POSITIVE not in spec.thresholds:
-        return None
-    if spec.task == "detection":
-        how = ready.scenario.evaluate.findings.settled(spec.plan.dims == 2)
-        return {
-            "findings are shown from": spec.thresholds[POSITIVE],
-            "rule": how.rule,
-            "false alarms a scan at most": how.at_most if how.rule == "false_alarms" else None,
-            "overlap (IoU) of ap": how.iou,
-            "chosen on": "out-of-fold findings of the training side",
-        }
-    rule = ready.scenario.evaluate.operating_point
-    return {
-        "rule": rule.rule,
-        "at least": rule.at_least,
-        "threshold": spec.thresholds[POSITIVE],
-        "chosen on": "out-of-fold predictions of the training side",
-    }
-
-
-def start_of(spec: ModelSpec) -> dict[str, str]:
-    """Return what a network started from, when it was a file of the user's."""
-    if spec.plan is None or spec.plan.weights_sha256 is None:
-        return {}
-    trained = "head only" if spec.plan.freeze else "all layers"
-    return {"started from weights, SHA-256": spec.plan.weights_sha256, "trained": trained}
-
-
-def after_the_network(spec: ModelSpec) -> dict[str, str]:
-    """Return what is done to masks after the network, where anything is."""
-    told = "; ".join(rule.words for rule in spec.postprocess)
-    return {"done to masks, chosen out of fold": told} if told else {}
-
-
 def not_done(spec: ModelSpec) -> tuple[str, ...]:
-    """Say what of a report there is not yet for a detection."""
+    """Say what of a report there is not yet for a detection or a regression."""
+    if spec.task == "regression":
+        return (
+            "Explanations are not measured for a regression, and random labels are not tried: "
+            "look at the pictures of single cases.",
+        )
     if spec.task != "detection":
         return ()
     return (
@@ -327,15 +256,10 @@ def not_done(spec: ModelSpec) -> tuple[str, ...]:
     )
 
 
-def judged_as(spec: ModelSpec) -> str | None:
-    """Return what every figure is of, where it is not of single cases."""
-    ways = {"mean": "mean", "max": "highest probability"}
-    return f"studies, by the {ways[spec.views]} of their views" if spec.views else None
-
-
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
-    names = [(f"p/{name}", "double") for name in spec.classes]
+    prefix = "" if spec.task == "regression" else "p/"
+    names = [(f"{prefix}{name}", "double") for name in spec.classes]
     if spec.plan is None:
         words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
         return [(name, "string" if name in words else "double") for name in spec.features], names
@@ -347,14 +271,3 @@ def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
         out = {"dtype": "float32", "shape": [-1, spec.plan.n_classes, -1, -1, -1]}
         return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out
     return {"dtype": "float32", "shape": shape}, names
-
-
-def next_steps(verdict: Verdict, scenario: str) -> tuple[str, ...]:
-    """Return what a person may do now."""
-    if verdict.action == "promote":
-        return (f"radloop predict {scenario} SOURCE --out DIR applies this model",)
-    if verdict.needed_patients:
-        return (f"about {verdict.needed_patients} test patients would decide this",)
-    if verdict.against == "champion":
-        return ("the present champion stays",)
-    return ("there is still no champion: improve candidates or data and train again",)

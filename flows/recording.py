@@ -43,6 +43,8 @@ def run_facts(ready: Ready, job: TrainingJob) -> tuple[dict[str, Any], dict[str,
         "n_test_patients": patients["test"],
     }
     params |= learnt_params(job.recipe)
+    if job.unit:
+        params["unit"] = job.unit
     if job.regions:
         params["regions"] = [f"{name}={'+'.join(map(str, part))}" for name, part in job.regions]
     return tags, params

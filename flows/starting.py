@@ -5,8 +5,9 @@ from typing import Any
 from flows.console import say
 from flows.home import Home
 from tasks.errors import RadloopError
+from tasks.hashing import sha256_file
 from tasks.learn.job import TrainingJob
-from tasks.learn.weights import find_weights, load_weights, sha256_of
+from tasks.learn.weights import find_weights, load_weights
 
 
 def candidate_body(home: Home, candidate: Any) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def candidate_body(home: Home, candidate: Any) -> dict[str, Any]:
     body = candidate.model_dump(mode="json")
     if body.get("weights") and not body["weights_sha256"]:
         try:
-            body["weights_sha256"] = sha256_of(find_weights(body["weights"], home.settings.home))
+            body["weights_sha256"] = sha256_file(find_weights(body["weights"], home.settings.home))
         except RadloopError:
             return body
     return body

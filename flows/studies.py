@@ -10,7 +10,7 @@ import numpy as np
 from tasks.archive.catalog import Case
 from tasks.errors import BadCase
 from tasks.learn.judge import Judgement, study_probability
-from tasks.learn.model import ModelSpec
+from tasks.learn.model_file import ModelSpec
 
 
 def first_of_study(cases: Iterable[Case]) -> dict[str, str]:

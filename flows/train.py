@@ -37,24 +37,18 @@ from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
+from tasks.learn.crossval import FoldRecord, fit_fold, out_of_fold
 from tasks.learn.fusing import fuse, fusions, pairs
-from tasks.learn.job import (
-    FoldRecord,
-    TrainingJob,
-    fit_fold,
-    load_job,
-    out_of_fold,
-)
+from tasks.learn.job import TrainingJob, load_job
 from tasks.learn.left_out import leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
 from tasks.serve.baseline import beside_baseline
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw, draw_learning
 from tasks.serve.outcome import (
     CandidateOutcome,
     Scores,
-    build_model,
-    draw,
-    draw_learning,
     figure_rows,
     header_sentence,
     named,
@@ -290,8 +284,15 @@ def conclude(
         for name, rows in tables_of(probes).items():
             runlog.log_table(tracker, run_id, name, rows)
         figures = [
-            *draw(pictures, "oof", chosen.scores, chosen.threshold, f"{chosen_name}, out of fold"),
-            *draw(pictures, "test", scores, chosen.threshold, title),
+            *draw(
+                pictures,
+                "oof",
+                chosen.scores,
+                chosen.threshold,
+                f"{chosen_name}, out of fold",
+                chosen.figures,
+            ),
+            *draw(pictures, "test", scores, chosen.threshold, title, test),
             *(figure for probe in probes for figure in probe.figures),
             *draw_learning(pictures, chosen),
             *shown,

@@ -10,8 +10,9 @@ from tasks.errors import RadloopError
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import needs_fit
 from tasks.scenario import Scenario
+from tasks.store.needs import CaseNeed, too_large
 from tasks.store.outlook import describe, describe_aside, outlook, refuse_what_cannot_fit
-from tasks.store.plan import CaseNeed, plan_parts, too_large
+from tasks.store.plan import plan_parts
 from tasks.store.schema import recipe_id
 from tasks.store.sources import voxels_ms
 

@@ -8,8 +8,6 @@ from typing import Any
 ID_LENGTH = 32
 """Hexadecimal characters kept of a SHA-256: 128 bits, so a collision needs about 2**64 objects."""
 
-_READ_BYTES = 1 << 20
-
 
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
@@ -28,8 +26,24 @@ def digest_bytes(data: bytes) -> str:
 
 def digest_file(path: str | Path) -> str:
     """Return the id of a file's content."""
-    digest = hashlib.sha256()
+    return sha256_file(path)[:ID_LENGTH]
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the whole SHA-256 of a file's content, as other tools print it."""
     with Path(path).open("rb") as stream:
-        while block := stream.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()[:ID_LENGTH]
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def unsaid(value: Any) -> bool:
+    """Return whether a setting was not given at all.
+
+    Goes with ``Field(default=None, exclude_if=unsaid)``: what a config gained later is told only
+    where it is given, so that older configs keep their hashes.
+    """
+    return value is None
+
+
+def says_nothing(value: Any) -> bool:
+    """Return whether a setting is None, empty, zero or False; see `unsaid`."""
+    return not value

@@ -21,7 +21,6 @@ OWNERS = {
     "tensorstore": ("tasks/store",),
     "torch": (
         "tasks/learn",
-        "tasks/evaluate/explain.py",
         "tasks/imaging",
         "flows/gpu_check.py",
         "flows/gpu_page.py",
@@ -90,6 +89,37 @@ def test_only_its_owners_import(package: str) -> None:
     assert not strangers
 
 
+def names_in(path: Path) -> set[str]:
+    """Return what a module defines, assigns or imports anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return found
+
+
+def test_every_name_that_is_imported_from_ours_is_there() -> None:
+    """Also within functions, where a missing one would be noticed at run time alone."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in modules("flows", "tasks", "tests")
+    }
+    known = {name: names_in(path) for name, path in files.items()}
+    missing = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}"
+        for path in (*files.values(), *sorted((ROOT / "benchmarks").glob("*.py")))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in known
+        for alias in node.names
+        if alias.name not in known[node.module] and f"{node.module}.{alias.name}" not in files
+    ]
+    assert not missing
+
+
 def test_only_settings_read_the_environment() -> None:
     readers, writers = [], []
     for path in modules("flows", "tasks"):
@@ -137,6 +167,14 @@ def test_a_scenario_loads_nothing_heavy() -> None:
 def test_a_preprocessing_worker_loads_nothing_that_only_learns() -> None:
     unwanted = {"torch", "monai", "mlflow", "SimpleITK", "sklearn", "matplotlib"}
     assert not loaded("import flows.preprocess") & unwanted
+
+
+def test_every_command_points_to_a_function() -> None:
+    from flows.__main__ import COMMANDS
+
+    places = [place.split(":") for place, _, _ in COMMANDS.values()]
+    folder = ROOT / "flows" / "commands"
+    assert not [name for file, name in places if name not in names_in(folder / f"{file}.py")]
 
 
 def test_every_command_is_in_the_documentation() -> None:

@@ -15,7 +15,8 @@ FIT_CASES = 16
 
 def preview(args: argparse.Namespace) -> int:
     """Write a contact sheet of the first cases of a scenario."""
-    from flows.cohorts import choose, modalities
+    from flows.cohorts import choose
+    from flows.forecast import modalities
     from tasks.imaging.advice import advice
     from tasks.serve.preview import write_preview
 

@@ -8,6 +8,7 @@ from operator import itemgetter
 from sqlalchemy import ColumnElement, Engine, Row, and_, func, or_, select
 
 from tasks.archive.database import LOOKUP_ROWS, DatabaseKind, chunks, open_database
+from tasks.archive.kept import FACT_TYPES
 from tasks.archive.labelsets import (
     LabelRow,
     LabelSet,
@@ -24,9 +25,10 @@ from tasks.archive.quarantine import (
     quarantine,
     quarantine_reasons,
 )
+from tasks.archive.status import status
 from tasks.archive.tablerows import TableRow, parse_facts, upsert_table_rows
-from tasks.archive.tables import FACT_TYPES, instances, series, table_rows
-from tasks.archive.trace import Trace, status, trace
+from tasks.archive.tables import instances, series, table_rows
+from tasks.archive.trace import Trace, trace
 from tasks.archive.upsert import (
     InstanceRow,
     SeriesRow,

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
+from tasks.archive.mounts import NETWORK_FILE_SYSTEMS, file_system
 from tasks.errors import RadloopError
 
 if TYPE_CHECKING:
@@ -29,46 +30,10 @@ LOOKUP_ROWS = 500
 PRIVATE_MODE = 0o600
 """Mode of a file that can re-identify patients: its owner reads and writes, nobody else."""
 
-NETWORK_FILE_SYSTEMS = frozenset(
-    (
-        "nfs",
-        "nfs3",
-        "nfs4",
-        "cifs",
-        "smb",
-        "smbfs",
-        "smb3",
-        "afs",
-        "ceph",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "beegfs_nodev",
-        "glusterfs",
-        "ocfs2",
-        "gfs2",
-        "panfs",
-        "orangefs",
-        "davfs",
-        "fuse.sshfs",
-        "fuse.glusterfs",
-        "fuse.ceph",
-        "fuse.s3fs",
-        "fuse.rclone",
-        "fuse.gcsfuse",
-        "fuse.davfs2",
-        "fuse.juicefs",
-        "fuse.mount-s3",
-    )
-)
-"""Where SQLite's locks and its shared-memory index (WAL) are not reliable between hosts."""
-
 MIGRATION_LOCK = 0x7261646C
 """Number of PostgreSQL's advisory lock under which one process at a time migrates ("radl")."""
 
 T = TypeVar("T")
-
-_MOUNTS = Path("/proc/mounts")
 
 
 @dataclass(frozen=True)
@@ -152,34 +117,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def network_file_system(path: Path, mounts: str) -> str | None:
-    """Return the type of the network file system a path lies on, or None.
-
-    Parameters
-    ----------
-    path : Path
-        Absolute path; it need not exist.
-    mounts : str
-        Text in the form of ``/proc/mounts`` (proc(5)): device, mount point, type, options.
-    """
-    best, best_type = -1, ""
-    for line in mounts.splitlines():
-        fields = line.split()
-        if len(fields) < 3:
-            continue
-        point = Path(_unescape(fields[1]))
-        # A later line hides an earlier one on the same mount point.
-        if path.is_relative_to(point) and len(point.parts) >= best:
-            best, best_type = len(point.parts), fields[2]
-    return best_type if best_type in NETWORK_FILE_SYSTEMS else None
-
-
-def _unescape(field: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
-
-
 def _checked_url(url: str, kind: DatabaseKind) -> URL:
     parsed = make_url(url)
     backend = parsed.get_backend_name()
@@ -199,9 +136,8 @@ def _checked_url(url: str, kind: DatabaseKind) -> URL:
 
 
 def _prepare_file(path: Path, kind: DatabaseKind) -> None:
-    mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.exists() else ""
-    found = network_file_system(path.absolute().parent.resolve() / path.name, mounts)
-    if found:
+    found = file_system(path.absolute().parent.resolve() / path.name)
+    if found in NETWORK_FILE_SYSTEMS:
         raise RadloopError(
             f"The {kind.name} would be an SQLite file on a network file system ({found}), where "
             f"its locks do not hold: set {kind.setting} to a postgresql:// URL or to a file on a "

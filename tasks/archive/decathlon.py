@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.archive.deidentify import KEPT_FIELDS
+from tasks.archive.kept import KEPT_FIELDS
 from tasks.errors import BadCase
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")

@@ -16,6 +16,7 @@ import numpy as np
 from tasks.archive.codecs import decode_stream
 from tasks.archive.wire import Answer, Request, put_answer, receive_request, wake
 from tasks.errors import BadCase
+from tasks.parent import end_with_parent
 
 MEMORY_FACTOR = 6
 """Bytes a decoder may take for each decoded byte: OpenJPEG holds 32-bit planes and its tiles."""
@@ -29,9 +30,6 @@ anew page by page, which costs an RLE slice as much time as its decoding."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of mallopt(3)."""
-
-_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of prctl(2): the kernel ends the child when its parent dies, hung or not."""
 
 
 def serve() -> None:
@@ -88,8 +86,8 @@ def _answer(request: Request, shared: mmap.mmap) -> Answer:
 
 def _confine() -> None:
     """Give up what a decoder does not need: writing files, core dumps, outliving its parent."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent()
+    libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
         libc.mallopt(_TRIM_THRESHOLD, 2 * KEPT_BYTES)

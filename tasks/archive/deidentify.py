@@ -1,9 +1,7 @@
-"""Pseudonyms and the kept fields: the only two things of a header that leave the archive wing."""
+"""The kept fields of a header: these and pseudonyms are all of it that leaves the archive wing."""
 
-import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -12,95 +10,13 @@ from pydicom.dataset import Dataset
 
 from tasks.archive import codes
 from tasks.archive.elements import Elements
-from tasks.archive.textform import normalise
-
-KEPT_FIELDS: tuple[str, ...] = (
-    "modality",
-    "body_part",
-    "laterality",
-    "view",
-    "sex",
-    "age_band",
-    "manufacturer",
-    "model",
-    "device",
-    "site",
-    "kernel",
-    "kvp",
-    "exposure",
-    "field_strength",
-    "sequence",
-    "tr",
-    "te",
-    "ti",
-    "contrast",
-    "slice_thickness",
-    "spacing_row",
-    "spacing_col",
-    "rows",
-    "cols",
-    "frames",
-    "presentation",
-    "burned_in",
-    "transfer_syntax",
-    "photometric",
-    "date",
-)
-"""All that is kept of a header, in the order of the catalog's columns."""
-
-KEY_KINDS = frozenset(
-    {"patient", "study", "series", "sop", "accession", "site", "device", "case", "frame", "result"}
-)
-
-KEY_BYTES = 16
-"""128 bits of HMAC-SHA256 (RFC 2104 allows truncation to half the output)."""
-
-MAX_DATE_OFFSET = 3650
-"""Dates move back by 1 to this many days, the same for all of a patient: intervals stay."""
+from tasks.archive.kept import KEPT_FIELDS
+from tasks.archive.pseudonyms import Pseudonymiser
 
 OLDEST_AGE = 89
 """Ages above are one band: so few are so old that the age names them (HIPAA safe harbour)."""
 
 AGE_BAND_YEARS = 5
-
-_PLACEHOLDER_IDS = frozenset(
-    {
-        "anon",
-        "anonymous",
-        "anonymized",
-        "anonymised",
-        "anonymisiert",
-        "deidentified",
-        "de-identified",
-        "default",
-        "dummy",
-        "missing",
-        "n/a",
-        "na",
-        "nan",
-        "nil",
-        "none",
-        "no-id",
-        "noid",
-        "not_available",
-        "null",
-        "patient",
-        "removed",
-        "test",
-        "testid",
-        "unbekannt",
-        "undefined",
-        "unknown",
-        "unkn",
-        "unnamed",
-        "--",
-        "-",
-        ".",
-        "?",
-        "*",
-    }
-)
-_ONE_CHARACTER = re.compile(r"(.)\1*")
 
 _PLAUSIBLE: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
@@ -143,73 +59,6 @@ _IDENTITY_TAGS = (
     0x00181000,  # serial number
     0x00200010,  # study id
 )
-
-
-@dataclass(frozen=True)
-class Pseudonymiser:
-    """Keyed pseudonyms of one project: the same in it for ever, unlinkable to another's."""
-
-    project_key: bytes = field(repr=False)
-
-    def key(self, kind: str, value: str) -> str:
-        """Return HMAC-SHA256(project key, kind | normalised value) as 32 hexadecimal characters.
-
-        Raises
-        ------
-        ValueError
-            For a kind that is not in `KEY_KINDS`, or an empty value, which would join strangers.
-        """
-        if kind not in KEY_KINDS:
-            raise ValueError(f"No pseudonym of kind {kind!r}: give one of {sorted(KEY_KINDS)}.")
-        value = normalise(value)
-        if not value:
-            raise ValueError(f"An empty {kind} has no pseudonym: all empty ones would be joined.")
-        return self._hmac(f"{kind}|{value}").hex()
-
-    def patient(self, patient_id: str, issuer: str, study_uid: str) -> str:
-        """Return a patient's pseudonym.
-
-        Parameters
-        ----------
-        patient_id : str
-            Empty ids and placeholders never join two studies: the study stands for the patient.
-        issuer : str
-            Who gave the id (Issuer of Patient ID, else the source's alias): the id 4711 of two
-            hospitals is two patients.
-        study_uid : str
-
-        Raises
-        ------
-        ValueError
-            When neither an id nor a study is there.
-        """
-        patient_id = normalise(patient_id)
-        if is_placeholder(patient_id):
-            return self.key("patient", f"study|{normalise(study_uid)}" if study_uid else "")
-        issuer = normalise(issuer)
-        # The length keeps ("a", "b|c") and ("a|b", "c") apart.
-        return self.key("patient", f"{len(issuer)}|{issuer}|{patient_id}")
-
-    def date_offset(self, patient_key: str) -> int:
-        """Return by how many days this patient's dates move, in [-3650, -1]."""
-        number = int.from_bytes(self._hmac(f"date|{patient_key}")[:8], "big")
-        return -1 - number % MAX_DATE_OFFSET
-
-    def derive(self, purpose: str) -> bytes:
-        """Return a key of 32 bytes for another purpose, from which this one cannot be told."""
-        return hmac.digest(self.project_key, f"derive|{purpose}".encode(), "sha256")
-
-    def _hmac(self, text: str) -> bytes:
-        data = text.encode("utf-8", "surrogatepass")
-        return hmac.digest(self.project_key, data, "sha256")[:KEY_BYTES]
-
-
-def is_placeholder(patient_id: str) -> bool:
-    """Tell an id that names nobody: empty, ``anonymous``, ``000000``, ``xxx``."""
-    text = patient_id.casefold()
-    if text in _PLACEHOLDER_IDS:
-        return True
-    return not text or (_ONE_CHARACTER.fullmatch(text) is not None and text[0] in "0x-_.*?# 9")
 
 
 def kept_facts(ds: Dataset | Elements, names: Pseudonymiser, patient_key: str) -> dict[str, Any]:

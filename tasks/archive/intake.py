@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from tasks.archive.database import writing
 from tasks.archive.decathlon import nifti_facts, stem
-from tasks.archive.deidentify import Pseudonymiser, is_placeholder, kept_facts
+from tasks.archive.deidentify import kept_facts
 from tasks.archive.elements import Elements, quiet
 from tasks.archive.headers import is_dicom, read_header
 from tasks.archive.intake_items import Image, Item
@@ -16,6 +16,7 @@ from tasks.archive.labelsets import LabelRow, put_label_set
 from tasks.archive.layouts import Layout, read_layout
 from tasks.archive.mapped_intake import mapped_item, prepare
 from tasks.archive.nameless import with_uids
+from tasks.archive.pseudonyms import Pseudonymiser, is_placeholder
 from tasks.archive.quarantine import insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
 from tasks.archive.rows import TableMapping

@@ -14,7 +14,6 @@ from sqlalchemy import Engine, select
 from tasks.archive.catalog import drop_instances, upsert_series
 from tasks.archive.contents import Content, with_contents
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake_items import (
     Image,
     Item,
@@ -24,6 +23,7 @@ from tasks.archive.intake_items import (
     series_rows,
 )
 from tasks.archive.known import KnownFiles, files_of
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
 from tasks.archive.scan import Scanner

@@ -9,10 +9,10 @@ from sqlalchemy import select
 from tasks.archive.catalog import drop_instances
 from tasks.archive.database import LOOKUP_ROWS, chunks
 from tasks.archive.decathlon import nifti_facts
-from tasks.archive.deidentify import KEPT_FIELDS, is_placeholder
 from tasks.archive.headers import is_dicom
 from tasks.archive.intake_items import Image, Item
 from tasks.archive.intake_run import Intake
+from tasks.archive.kept import KEPT_FIELDS
 from tasks.archive.mapping import (
     DETACHED,
     MAX_MAPPING_BYTES,
@@ -21,6 +21,7 @@ from tasks.archive.mapping import (
     parse_mapping_table,
 )
 from tasks.archive.other_formats import header_of
+from tasks.archive.pseudonyms import is_placeholder
 from tasks.archive.sources import MAPPING_NAME, Source, digest_of, read_named
 from tasks.archive.tables import instances, series
 from tasks.archive.textform import normalise

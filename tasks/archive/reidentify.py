@@ -12,10 +12,10 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
 from tasks.archive.catalog import Case
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.elements import quiet
 from tasks.archive.headers import read_header
 from tasks.archive.pixels import read_dataset
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.series import guarded
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.archive.standin import ACCESSION_CHARACTERS, METHOD, pseudonymous_uid

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tasks.archive.catalog import TableRow
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.tablefile import TableFile, join_problem, number
 from tasks.hashing import digest_json
 

@@ -15,9 +15,9 @@ from tasks.archive import geometry
 from tasks.archive.catalog import Case
 from tasks.archive.choice import VolumeChoice
 from tasks.archive.chosen import chosen_group
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.frames import Frame
 from tasks.archive.groups import Group
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.series import groups_of, guarded
 from tasks.archive.sources import FileRef
 from tasks.errors import BadCase

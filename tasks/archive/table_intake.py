@@ -7,8 +7,8 @@ from sqlalchemy import delete, select
 
 from tasks.archive.catalog import upsert_table_rows
 from tasks.archive.database import LOOKUP_ROWS, chunks, writing
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake_run import STAGE, Intake
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.quarantine import clear_quarantine, insert_quarantine, quarantine_values
 from tasks.archive.report import IntakeReport
 from tasks.archive.rows import (

@@ -1,7 +1,5 @@
 """Tables of the catalog; they hold pseudonyms and opaque ids only."""
 
-from types import MappingProxyType
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -20,6 +18,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from tasks.archive.kept import FACT_TYPES
 
 ID = String(32)
 """Keys and ids: 32 hexadecimal characters, readable where rows are few."""
@@ -40,42 +40,6 @@ class Key16(TypeDecorator):
 
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 """Row number: SQLite only counts up columns that are declared INTEGER."""
-
-FACT_TYPES: MappingProxyType[str, type] = MappingProxyType(
-    {
-        "modality": str,
-        "body_part": str,
-        "laterality": str,
-        "view": str,
-        "sex": str,
-        "age_band": str,
-        "manufacturer": str,
-        "model": str,
-        "device": str,
-        "site": str,
-        "kernel": str,
-        "kvp": float,
-        "exposure": float,
-        "field_strength": float,
-        "sequence": str,
-        "tr": float,
-        "te": float,
-        "ti": float,
-        "contrast": bool,
-        "slice_thickness": float,
-        "spacing_row": float,
-        "spacing_col": float,
-        "rows": int,
-        "cols": int,
-        "frames": int,
-        "presentation": str,
-        "burned_in": bool,
-        "transfer_syntax": str,
-        "photometric": str,
-        "date": str,
-    }
-)
-"""Header fields kept of a series and their types, in the order of the columns."""
 
 _COLUMN_TYPES: dict[type, TypeEngine] = {
     str: Text(),

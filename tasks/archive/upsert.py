@@ -9,7 +9,8 @@ from sqlalchemy import Connection, Engine, bindparam, update
 
 from tasks.archive.bulk import execute_rows
 from tasks.archive.database import insert, writing
-from tasks.archive.tables import FACT_TYPES, instances, series
+from tasks.archive.kept import FACT_TYPES
+from tasks.archive.tables import instances, series
 from tasks.archive.versions import KnownSeries, instances_of, known_series, write_versions
 from tasks.hashing import digest_json
 

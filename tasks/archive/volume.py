@@ -27,10 +27,8 @@ from tasks.errors import BadCase
 __all__ = [
     "UNKNOWN_SPACING",
     "Volume",
-    "read_mask",
     "read_volume",
     "read_volumes",
-    "write_nifti",
 ]
 
 
@@ -132,20 +130,6 @@ def read_volumes(
             yield _built(group, notes, straighten)
         except BadCase as problem:
             yield group.key, problem
-
-
-def read_mask(ref: FileRef, like: Volume) -> np.ndarray:
-    """Read a label map onto the grid of a volume; see `nifti.read_mask`."""
-    from tasks.archive.nifti import read_mask as read
-
-    return read(ref, like)
-
-
-def write_nifti(path: Any, array: np.ndarray, affine: np.ndarray) -> None:
-    """Write an array (z, y, x) with its LPS index affine; see `nifti.write_nifti`."""
-    from tasks.archive.nifti import write_nifti as write
-
-    write(path, array, affine)
 
 
 def _other_kind(kind: str, files: Sequence[FileRef]) -> Volume | None:

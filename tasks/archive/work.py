@@ -179,6 +179,7 @@ def retry_cases(catalog: Engine, recipe_id: str | None = None) -> int:
 
 
 def move_work(connection: Connection, recipe_id: str, case_ids: Sequence[str], state: str) -> None:
+    """Set cases of a recipe that are still pending to another state; others stay as they are."""
     for chunk in chunks(sorted(set(case_ids)), LOOKUP_ROWS):
         connection.execute(
             update(work)

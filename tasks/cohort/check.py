@@ -16,6 +16,9 @@ MIN_PATIENTS_PER_FOLD = 2
 FEW_TEST_PATIENTS = 20
 """Below this an interval of the test side is wider than any difference worth finding."""
 
+NUMBERS = "a number"
+"""Stands for the class in the balance of a regression."""
+
 MASKS = "masks"
 """Stands for the class in the balance of a segmentation."""
 
@@ -46,7 +49,7 @@ def class_balance(cohort: Cohort, sides: Mapping[str, "Assignment"]) -> tuple[Ba
         side = "undecided" if row is None else row.side
         if row is not None and side == "test":
             side = f"test {row.edition}"
-        target = cohort.targets.get(case.case_id, MASKS)
+        target = NUMBERS if cohort.numbers else cohort.targets.get(case.case_id, MASKS)
         counts.setdefault((side, target), []).append(case.patient_key)
     order = {"train": 0, "test": 1, "reserve": 2, "undecided": 3}
     return tuple(

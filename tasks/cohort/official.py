@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tasks.archive.catalog import Case
     from tasks.archive.commits import Assignment
-    from tasks.archive.deidentify import Pseudonymiser
+    from tasks.archive.pseudonyms import Pseudonymiser
     from tasks.archive.sources import Source
 
 

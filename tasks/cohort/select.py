@@ -6,133 +6,22 @@ The funnel counts what is left after every condition, so that nobody has to gues
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from typing import TYPE_CHECKING
 
 from tasks.archive.choice import parse_choice
-from tasks.cohort.channels import Align, ChannelConfig, ChannelSet, Refused, channel_set, gather
+from tasks.cohort.channels import Refused, gather
+from tasks.cohort.config import CohortConfig
 from tasks.labels.config import BOXES, IN_FILES
+from tasks.labels.quantity import read_number
 
-if TYPE_CHECKING:  # the catalog brings SQLAlchemy, and this module's config must stay light
+if TYPE_CHECKING:  # the catalog brings SQLAlchemy
     from sqlalchemy import Engine
 
     from tasks.archive.catalog import Case, LabelRow
     from tasks.labels.config import LabelConfig
 
-KEPT_FIELDS = (
-    "modality", "body_part", "laterality", "view", "sex", "age_band", "manufacturer", "model",
-    "device", "site", "kernel", "kvp", "exposure", "field_strength", "sequence", "tr", "te", "ti",
-    "contrast", "slice_thickness", "spacing_row", "spacing_col", "rows", "cols", "frames",
-    "presentation", "burned_in", "transfer_syntax", "photometric", "date",
-)  # fmt: skip
-"""Header fields a predicate may name; a test holds them equal to what the archive wing keeps."""
-
-
 WITH, WITHOUT = "with a finding", "without a finding"
 """Strata of a detection: whether a case's list of boxes has one."""
-
-
-def _nothing(value: Any) -> bool:
-    # Not told where it is not said: scenarios without channels keep their hashes.
-    return not value
-
-
-_SAID_VOLUME = {"anyOf": [{"type": kind} for kind in ("object", "string", "null")]}
-"""What an editor may let pass as `volume`: its forms are one mapping once they are read."""
-
-
-class CohortConfig(BaseModel):
-    """Which cases a scenario is about.
-
-    ``where`` maps a kept header field (or, for ``row``, a column) to a value, a list of values, or
-    ``{min: .., max: ..}`` with both ends included.  ``volume`` says which volume of a DICOM series
-    that holds several is meant, see `tasks.archive.choice.parse_choice`.  ``without`` leaves cases
-    out by the first 12 or more characters of their ids, e.g. one image that stands there twice.
-
-    With ``channels`` a study is a case, its series are told apart by the ``where`` of each channel;
-    see `tasks.cohort.channels` for ``required``, ``reference``, ``align`` and ``several``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["dicom", "nifti", "nrrd", "mha", "picture", "row"]
-    modality: tuple[str, ...] = ()
-    body_part: tuple[str, ...] = ()
-    table: str | None = None
-    where: dict[str, Any] = {}
-    volume: Annotated[dict[str, Any] | None, WithJsonSchema(_SAID_VOLUME)] = None
-    without: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{12,32}$")], ...] = ()
-    channels: tuple[ChannelConfig, ...] = Field(default=(), exclude_if=_nothing)
-    required: tuple[str, ...] = Field(default=(), exclude_if=_nothing)
-    reference: str | None = Field(default=None, exclude_if=_nothing)
-    align: Align = Field(default="auto", exclude_if=lambda value: value == "auto")
-    several: Literal["refuse", "finest"] = Field(
-        default="refuse", exclude_if=lambda value: value == "refuse"
-    )
-
-    @field_validator("volume", mode="before")
-    @classmethod
-    def _which_volume(cls, value: Any) -> Any:
-        return parse_choice(value).to_dict()
-
-    @field_validator("modality", "body_part", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _predicates_fit_the_kind(self) -> Self:
-        if (self.kind == "row") != (self.table is not None):
-            raise ValueError(
-                f"cohort kind {self.kind} with table {self.table}: "
-                "a table is named for kind row and for no other"
-            )
-        if self.kind == "row" and (self.modality or self.body_part):
-            raise ValueError("rows of a table have no modality or body part: use `where`")
-        if self.volume and self.kind != "dicom":
-            raise ValueError(f"cohort kind {self.kind} with volume: only DICOM series hold several")
-        _check_where(self.where, headers=self.kind != "row")
-        chosen = channel_set(self.channels, self.required, self.reference, self.align)
-        if chosen and self.kind in ("row", "picture"):
-            raise ValueError(f"cohort kind {self.kind} with channels: they are series of a volume")
-        for channel in self.channels:
-            _check_where(channel.where, headers=True)
-        return self
-
-    @property
-    def channel_set(self) -> ChannelSet | None:
-        """What is said of channels; None where a series is a case."""
-        return channel_set(self.channels, self.required, self.reference, self.align)
-
-    @property
-    def channels_said(self) -> dict[str, Any] | None:
-        """The same as a recipe holds it."""
-        chosen = self.channel_set
-        return chosen and chosen.to_dict()
-
-    def predicates(self) -> dict[str, Any]:
-        """Return all predicates as one mapping, modality and body part first."""
-        named = {"modality": list(self.modality), "body_part": list(self.body_part)}
-        return {name: value for name, value in named.items() if value} | self.where
-
-
-def _check_where(where: Mapping[str, Any], *, headers: bool) -> None:
-    for name, wanted in where.items():
-        if headers and name not in KEPT_FIELDS:
-            raise ValueError(_unknown_field(name))
-        if isinstance(wanted, dict) and not set(wanted) <= {"min", "max"}:
-            raise ValueError(f"where {name} has {sorted(wanted)}: a range has min and max only")
-        if isinstance(wanted, dict) and not wanted:
-            raise ValueError(f"where {name} is an empty range: give min, max or both")
-
-
-def _unknown_field(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, KEPT_FIELDS, 1)
-    hint = f"nearest is {near[0]!r}; " if near else ""
-    return f"where names the unknown field {name!r}: {hint}valid are {', '.join(KEPT_FIELDS)}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +31,8 @@ class Cohort:
     cases: tuple["Case", ...]
     """Labelled cases, ordered by case_id."""
     targets: Mapping[str, str]
-    """case_id -> class name, of a detection `WITH` or `WITHOUT`; empty for a segmentation."""
+    """case_id -> class name or number as text, of a detection `WITH` or `WITHOUT`; empty for a
+    segmentation."""
     masks: Mapping[str, int]
     """case_id -> locator of the mask file; empty for a classification."""
     funnel: tuple[tuple[str, int], ...]
@@ -153,6 +43,8 @@ class Cohort:
     """Cases that meet the predicates and have no usable label."""
     refused: tuple[Refused, ...] = ()
     """Studies whose series do not make a case."""
+    numbers: bool = False
+    """Whether targets are numbers, which make no strata."""
     boxes: Mapping[str, str] = field(default_factory=dict)
     """case_id -> text of its boxes (`tasks.labels.boxes`); empty unless it is a detection."""
 
@@ -165,7 +57,8 @@ class Cohort:
         """Return each patient's cases as facts with ``target``, as `patient_strata` wants them."""
         grouped: dict[str, list[dict[str, object]]] = {}
         for case in self.cases:
-            facts = {**case.facts, "target": self.targets.get(case.case_id)}
+            target = None if self.numbers else self.targets.get(case.case_id)
+            facts = {**case.facts, "target": target}
             grouped.setdefault(case.patient_key, []).append(facts)
         return grouped
 
@@ -210,7 +103,7 @@ def select(
     found = archive.cases(catalog, kind=config.kind, source=source, table=config.table)
     chosen, funnel, refused = narrow(found, config, source)
     if labels.format == "column":
-        said = {case.case_id: _column_values(case, labels.column) for case in chosen}
+        said = {case.case_id: _column_values(case, labels) for case in chosen}
         return label_cases(chosen, said, {}, labels, funnel, unmatched=0)
     said: dict[str, set[str]] = {}
     masks: dict[str, set[int]] = {}
@@ -270,10 +163,13 @@ def _in_words(wanted: object) -> str:
     return "not stated" if wanted is None else str(wanted)
 
 
-def _column_values(case: "Case", column: str | None) -> set[str]:
-    value = case.facts.get(column) if column else None
+def _column_values(case: "Case", labels: "LabelConfig") -> set[str]:
+    value = case.facts.get(labels.column) if labels.column else None
     if value is None or value == "":
         return set()
+    if labels.unit is not None:
+        number, _ = read_number(str(value), labels)
+        return set() if number is None else {number}
     # JSON has one kind of number: a class written 1 comes back as 1.0.
     return {f"{value:g}" if isinstance(value, float) else str(value)}
 
@@ -348,9 +244,25 @@ def label_cases(
     else:
         agreed = [case for case in labelled if len(said.get(case.case_id, ())) == 1]
         steps.append(("whose labels agree", len(agreed)))
+        if labels.unit is not None:
+            targets = {case.case_id: next(iter(said[case.case_id])) for case in agreed}
+            return _numbered(agreed, chosen, targets, steps, unmatched)
         single = [case for case in agreed if said[case.case_id] <= set(labels.classes)]
         targets = {case.case_id: next(iter(said[case.case_id])) for case in single}
         steps.append((f"labelled {' or '.join(labels.classes)}", len(single)))
     kept = {case.case_id for case in single}
     rest = tuple(case for case in chosen if case.case_id not in kept)
     return Cohort(tuple(single), targets, files, tuple(steps), unmatched, rest, boxes=boxes)
+
+
+def _numbered(
+    kept: list["Case"],
+    chosen: list["Case"],
+    targets: Mapping[str, str],
+    steps: list[tuple[str, int]],
+    unmatched: int,
+) -> Cohort:
+    """Return the cases whose label is one number; those that are none were left out before."""
+    ids = {case.case_id for case in kept}
+    rest = tuple(case for case in chosen if case.case_id not in ids)
+    return Cohort(tuple(kept), targets, {}, tuple(steps), unmatched, rest, numbers=True)

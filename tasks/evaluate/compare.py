@@ -11,7 +11,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from tasks.evaluate.agreement import weighted_agreement
 from tasks.evaluate.delong import auroc_covariance
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.intervals import (
     LEVEL,
@@ -20,7 +22,7 @@ from tasks.evaluate.intervals import (
     percentile_limits,
     resampled_weights,
 )
-from tasks.evaluate.known import MASK_FIGURES, METRICS
+from tasks.evaluate.known import MASK_FIGURES, METRICS, NUMBER_FIGURES
 from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import weighted_metrics
 from tasks.evaluate.predictions import Predictions, align
@@ -128,8 +130,8 @@ def paired_mean(first, second, level: float = LEVEL, test: str = "paired t") -> 
 
 
 def paired_metric(
-    first: Predictions | MaskScores | FindingScores,
-    second: Predictions | MaskScores | FindingScores,
+    first: Predictions | MaskScores | FindingScores | Estimates,
+    second: Predictions | MaskScores | FindingScores | Estimates,
     metric: str,
     *,
     thresholds: tuple[float | None, float | None] = (None, None),
@@ -141,10 +143,31 @@ def paired_metric(
 
     A two-class AUROC with one case a patient goes through DeLong, figures of masks through
     Student's t on the patients' differences, all else through the paired patient bootstrap.
+
+    Parameters
+    ----------
+    first, second : Predictions, MaskScores, FindingScores or Estimates
+        Of the same cases, in any order.
+    metric : str
+        One of the figures of that kind of answer.
+    thresholds : (float or None, float or None)
+        Operating points of the two, where the metric is of calls.
+    replicates : int
+        Of the bootstrap.
+    seed : int
+    level : float
+        Of the interval, 0.95 for 95 %.
+
+    Raises
+    ------
+    ValueError
+        When the cases, patients or truths differ, or the metric cannot be compared.
     """
     first, second = align(first, second)
     if isinstance(first, MaskScores):
         return _paired_masks(first, second, metric, level)
+    if isinstance(first, Estimates):
+        return _paired_estimates(first, second, metric, replicates, seed, level)
     if isinstance(first, FindingScores):
         return _paired_findings(first, second, metric, thresholds, replicates, seed, level)
     base = metric.partition("/")[0]
@@ -205,6 +228,16 @@ def _paired_findings(
                 f"{metric!r} is not a figure of these findings; choose cpm, ap, one of these with "
                 "/<class>, froc/1 or, with a threshold, lesion_recall"
             )
+    return _paired_figures(ours, theirs, metric, first.patient_keys, replicates, seed, level)
+
+
+def _paired_estimates(
+    first: Estimates, second: Estimates, metric: str, replicates: int, seed: int, level: float
+) -> Difference:
+    known = [name for name in NUMBER_FIGURES if METRICS[name].direction != "none"]
+    if metric not in known:
+        raise ValueError(f"{metric!r} does not rank estimates; choose {', '.join(known)}")
+    ours, theirs = (weighted_agreement(one, [metric]) for one in (first, second))
     return _paired_figures(ours, theirs, metric, first.patient_keys, replicates, seed, level)
 
 

@@ -10,10 +10,12 @@ from tasks.evaluate.known import (
     LESION_FIGURES,
     MASK_FIGURES,
     METRICS,
+    NUMBER_FIGURES,
     RANKING_FINDINGS,
 )
 from tasks.evaluate.stress import CORRUPTIONS
 from tasks.evaluate.studies import Views
+from tasks.hashing import says_nothing
 
 LEAST_OVERLAP = {2: 0.3, 3: 0.1}
 """Intersection over union from which a finding is right, by dimensions (clinical practice: small
@@ -95,7 +97,7 @@ class MaskConfig(BaseModel):
     """Of NSD: how far two readers' outlines of the same thing may lie apart."""
     lesions: LesionConfig | None = None
     """Score lesions one by one as well."""
-    postprocess: PostprocessConfig | None = Field(None, exclude_if=lambda value: value is None)
+    postprocess: PostprocessConfig | None = Field(None, exclude_if=says_nothing)
     """Try what may improve masks after the network; ``{}`` tries all of it."""
 
 
@@ -185,7 +187,7 @@ class EvaluateConfig(MaskConfig):
     seed: int = Field(0, ge=0)
     random_labels: int | None = Field(None, ge=0, le=100)
     """Trainings of the chosen one on random labels; by default 3 of a table, none of a network."""
-    baseline: tuple[str, ...] = Field((), exclude_if=lambda value: not value)
+    baseline: tuple[str, ...] = Field((), exclude_if=says_nothing)
     """Candidates that stand for the classical way; beside a network those of measured features."""
     leave_one_out: str | None = None
     """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
@@ -225,6 +227,11 @@ class EvaluateConfig(MaskConfig):
     def measures_boxes(self) -> bool:
         """Whether the primary metric is one of findings."""
         return self.primary in RANKING_FINDINGS
+
+    @property
+    def measures_numbers(self) -> bool:
+        """Whether the primary metric is one of a regression."""
+        return self.primary in NUMBER_FIGURES
 
     @property
     def measures_lesions(self) -> bool:

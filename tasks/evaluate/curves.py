@@ -24,7 +24,20 @@ class Curve:
 
 
 def roc_points(truth, score, weight=None) -> tuple[np.ndarray, np.ndarray]:
-    """Return 1 - specificity and sensitivity at each threshold, from the strictest; (..., g+1)."""
+    """Return 1 - specificity and sensitivity at each threshold, from the strictest.
+
+    Parameters
+    ----------
+    truth : array (n,) of 0 and 1
+    score : array (n,) of float
+    weight : array (n,) or (replicates, n), optional
+        Of the cases.
+
+    Returns
+    -------
+    two arrays (..., g + 1)
+        One more than there are different scores; the first is 0.
+    """
     positive, negative = grouped_weights(truth, score, weight)
     return _shares(negative), _shares(positive)
 
@@ -41,7 +54,16 @@ def precision_recall_points(truth, score, weight=None) -> tuple[np.ndarray, np.n
 def roc_curve(
     truth, score, patient_keys: Sequence[str], *, replicates: int = REPLICATES, seed: int = 0
 ) -> Curve:
-    """Return the ROC curve; the band is that of the sensitivity at each false-positive rate."""
+    """Return the ROC curve; the band is that of the sensitivity at each false-positive rate.
+
+    Parameters
+    ----------
+    truth : array (n,) of 0 and 1
+    score : array (n,) of float
+    patient_keys : sequence of str, length n
+        Patients are resampled, not cases.
+    replicates, seed : int
+    """
     grid = np.linspace(0, 1, GRID)
     x, y = roc_points(truth, score)
     rows = []
@@ -58,7 +80,10 @@ def roc_curve(
 def precision_recall_curve(
     truth, score, patient_keys: Sequence[str], *, replicates: int = REPLICATES, seed: int = 0
 ) -> Curve:
-    """Return the precision-recall curve; the band is that of the precision at each recall."""
+    """Return the precision-recall curve; the band is that of the precision at each recall.
+
+    Parameters are those of `roc_curve`.
+    """
     grid = np.linspace(0, 1, GRID)
     x, y = precision_recall_points(truth, score)
     rows = []

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from tasks.evaluate.figures import BLUE, DPI, GREY, LINES, ORANGE
-from tasks.evaluate.montage import WINDOW_PERCENTILES
 from tasks.evaluate.saliency import SIMILAR, Looked
+
+WINDOW_PERCENTILES = (0.5, 99.5)
+"""Grey values shown from black to white, so that one bright pixel does not blacken the rest."""
 
 MAP_OPACITY = 0.65
 """Share of colour where a map is strongest."""

@@ -30,19 +30,27 @@ BOX_WORDS = {"dice": "Dice", "nsd": "NSD", "hd95": "HD95 in mm"}
 BAND_REPLICATES = 500
 """Bootstrap replicates of a drawn band: finer steps are not visible."""
 
+Table = Mapping[str, Interval]
+"""What `metric_table` said of the same scores, given so that a picture says the table's numbers."""
+
 
 def draw_roc(
-    path: str | Path, predictions: Predictions, *, threshold: float | None = None, title: str = ""
+    path: str | Path,
+    predictions: Predictions,
+    *,
+    threshold: float | None = None,
+    title: str = "",
+    table: Table | None = None,
 ) -> Path:
     """Write the ROC curve with its band; several classes one against the rest, without bands."""
     figure, axes = _figure()
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="no skill")
     for name, truth, score, colour in _sides(predictions):
-        table = _score_table(predictions, truth, score)
+        said = _side_table(predictions, truth, score, table)
         curve = roc_curve(
             truth, score, predictions.patient_keys, replicates=_replicates(predictions)
         )
-        _band_and_line(axes, curve, colour, f"{name}: AUROC {_words(table['auroc'])}")
+        _band_and_line(axes, curve, colour, f"{name}: AUROC {_words(said['auroc'])}")
     if predictions.binary and threshold is not None:
         call = predictions.score >= threshold
         truth = predictions.truth.astype(bool)
@@ -54,16 +62,21 @@ def draw_roc(
 
 
 def draw_precision_recall(
-    path: str | Path, predictions: Predictions, *, threshold: float | None = None, title: str = ""
+    path: str | Path,
+    predictions: Predictions,
+    *,
+    threshold: float | None = None,
+    title: str = "",
+    table: Table | None = None,
 ) -> Path:
     """Write the precision-recall curve with its band and the prevalence."""
     figure, axes = _figure()
     for name, truth, score, colour in _sides(predictions):
-        table = _score_table(predictions, truth, score)
+        said = _side_table(predictions, truth, score, table)
         curve = precision_recall_curve(
             truth, score, predictions.patient_keys, replicates=_replicates(predictions)
         )
-        text = f"{name}: average precision {_words(table['average_precision'])}"
+        text = f"{name}: average precision {_words(said['average_precision'])}"
         _band_and_line(axes, curve, colour, text, where="pre")
         if predictions.binary:
             share = float(np.mean(truth))
@@ -78,7 +91,9 @@ def draw_precision_recall(
     return _finish(path, figure, axes, title or "Precision and recall", predictions, "lower left")
 
 
-def draw_reliability(path: str | Path, predictions: Predictions, *, title: str = "") -> Path:
+def draw_reliability(
+    path: str | Path, predictions: Predictions, *, title: str = "", table: Table | None = None
+) -> Path:
     """Write the reliability diagram with Wilson's limits and the distribution of probabilities."""
     figure, (axes, below) = _figure(rows=2, heights=(4, 1))
     if predictions.binary:
@@ -90,7 +105,7 @@ def draw_reliability(path: str | Path, predictions: Predictions, *, title: str =
     curve = reliability(truth, score)
     predicted, observed = np.array(curve.predicted), np.array(curve.observed)
     reach = np.array([observed - curve.lo, np.array(curve.hi) - observed]).clip(0)
-    table = metric_table(predictions, 0.5 if predictions.binary else None, replicates=500)
+    table = table or metric_table(predictions, 0.5 if predictions.binary else None)
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="perfectly calibrated")
     label = f"{len(predicted)} equal-mass bins, 95 % limits; ECE {_words(table['ece'])}"
     if predictions.binary and np.isfinite(table["calibration_slope"].value):
@@ -191,11 +206,16 @@ def draw_learning_curve(
 
 
 def draw_mask_box(
-    path: str | Path, scores: MaskScores, figure_name: str = "dice", *, title: str = ""
+    path: str | Path,
+    scores: MaskScores,
+    figure_name: str = "dice",
+    *,
+    title: str = "",
+    table: Table | None = None,
 ) -> Path:
     """Write a figure of masks class by class: a box and every patient as a dot."""
     _, mean = patient_means(scores, figure_name)
-    table = metric_table(scores, replicates=500)
+    table = table or metric_table(scores)
     k = len(scores.classes)
     figure, axes = _figure(size=max(5.2, 1.6 + 1.3 * k))
     place = np.arange(k)
@@ -228,10 +248,12 @@ def _sides(predictions: Predictions):
         yield name, (predictions.target == j).astype(int), predictions.probability[:, j], colour
 
 
-def _score_table(predictions: Predictions, truth, score) -> dict[str, Interval]:
+def _side_table(predictions: Predictions, truth, score, table: Table | None) -> Table:
+    if table is not None and predictions.binary:
+        return table
     pair = np.stack([1 - score, score], 1)
     two = Predictions(predictions.case_ids, predictions.patient_keys, truth, pair, ("rest", "it"))
-    return metric_table(two, 0.5, replicates=BAND_REPLICATES)
+    return metric_table(two, 0.5)
 
 
 def _replicates(predictions: Predictions) -> int:

@@ -4,7 +4,7 @@ Figures over several classes are means over those that have a lesion.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from tasks.evaluate.case_findings import CaseFindings
 from tasks.evaluate.detections import Detections
 from tasks.evaluate.froc import FALSE_ALARMS, Marks, match_marks, sensitivities
 from tasks.evaluate.known import OF_FINDINGS_CALLED
-from tasks.evaluate.predictions import as_index, check_keys
+from tasks.evaluate.predictions import ScoredCases, check_classes
 
 WEIGHTS_HELD = 4_000_000
 """Weights of findings held at once (32 MB): resamplings go through the figures in blocks."""
@@ -29,7 +29,7 @@ Statistic = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
-class FindingScores:
+class FindingScores(ScoredCases):
     """Findings and true boxes of cases, also of cases without either.
 
     Parameters
@@ -42,18 +42,17 @@ class FindingScores:
         Intersection over union from which a box counts as found, of `ap`.
     """
 
-    case_ids: tuple[str, ...]
-    patient_keys: tuple[str, ...]
     classes: tuple[str, ...]
     cases: tuple[CaseFindings, ...]
     overlap: float
 
+    _by_case = (*ScoredCases._by_case, "cases")
+
     def __post_init__(self) -> None:
-        for name in ("case_ids", "patient_keys", "classes", "cases"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_keys(self.case_ids, self.patient_keys)
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes are {self.classes}; at least one, each once, is needed")
+        super().__post_init__()
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "cases", tuple(self.cases))
+        check_classes(self.classes)
         if len(self.cases) != len(self.case_ids):
             raise ValueError(f"{len(self.case_ids)} case ids but findings of {len(self.cases)}")
         if not 0 < self.overlap <= 1:
@@ -62,24 +61,6 @@ class FindingScores:
             numbers = np.r_[one.label, one.true_label]
             if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(self.classes)):
                 raise ValueError(f"a box has a class outside 0..{len(self.classes) - 1}")
-
-    def __len__(self) -> int:
-        return len(self.case_ids)
-
-    @property
-    def n_patients(self) -> int:
-        """Number of different patients."""
-        return len(set(self.patient_keys))
-
-    def take(self, index: Sequence[int] | np.ndarray) -> "FindingScores":
-        """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = as_index(index, len(self))
-        return replace(
-            self,
-            case_ids=tuple(self.case_ids[i] for i in index),
-            patient_keys=tuple(self.patient_keys[i] for i in index),
-            cases=tuple(self.cases[i] for i in index),
-        )
 
     def truth_differs(self, other: "FindingScores") -> int:
         """Return in how many of the same cases other boxes are true: of class, place or worth."""

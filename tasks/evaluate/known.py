@@ -55,6 +55,25 @@ METRICS: Mapping[str, MetricInfo] = {
     "lesion_recall": MetricInfo("Share of lesions found at the threshold.", "higher", (0, 1)),
     "lesion_precision": MetricInfo("Share of findings shown that are right.", "higher", (0, 1)),
     "false_alarms": MetricInfo("False alarms a scan at the threshold.", "lower", (0, float("inf"))),
+    "mae": MetricInfo(
+        "Mean absolute error, in the unit of the number.", "lower", (0, float("inf"))
+    ),
+    "rmse": MetricInfo(
+        "Root of the mean squared error, in the unit of the number.", "lower", (0, float("inf"))
+    ),
+    "r2": MetricInfo("Share of the variance explained.", "higher", (-float("inf"), 1)),
+    "spearman": MetricInfo("Rank correlation of estimate and truth.", "higher", (-1, 1)),
+    "bias": MetricInfo("Mean of estimate minus truth.", "none", (-float("inf"), float("inf"))),
+    "loa_lower": MetricInfo(
+        "Lower limit of agreement: bias minus 1.96 SD of the differences.",
+        "none",
+        (-float("inf"), float("inf")),
+    ),
+    "loa_upper": MetricInfo(
+        "Upper limit of agreement: bias plus 1.96 SD of the differences.",
+        "none",
+        (-float("inf"), float("inf")),
+    ),
     "n_empty": MetricInfo(
         "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
     ),
@@ -85,6 +104,9 @@ RANKING_FINDINGS = ("cpm", "ap")
 
 DETECTION_FIGURES = (*RANKING_FINDINGS, "froc", *OF_FINDINGS_CALLED)
 """Figures of detections: FROC and its mean, average precision of boxes, and those of calls."""
+
+NUMBER_FIGURES = ("mae", "rmse", "r2", "spearman", "bias", "loa_lower", "loa_upper")
+"""Figures of a regression."""
 
 LESION_FIGURES = ("lesion_dice", "lesion_hd95")
 """Figures of masks lesion by lesion, where a scenario asks for them."""

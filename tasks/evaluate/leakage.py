@@ -10,6 +10,7 @@ import numpy as np
 
 from tasks.errors import LeakageError
 from tasks.evaluate.compare import Difference, paired_metric
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.intervals import patient_index
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.metrics import auroc
@@ -56,18 +57,6 @@ def check_disjoint(
         + (f": cases {named(offenders)}" if offenders else "")
         + "): assign sides by patient and check for patients under two ids"
     )
-
-
-def check_folds(folds: Sequence[tuple[Collection[str], Collection[str]]]) -> None:
-    """Refuse folds, pairs (training, validation patients), that share patients where forbidden.
-
-    Within a fold the two parts are disjoint; across folds the validation parts are.
-    """
-    for number, (training, validation) in enumerate(folds):
-        check_disjoint(
-            {f"fold {number} training": training, f"fold {number} validation": validation}
-        )
-    check_disjoint({f"fold {i} validation": part for i, (_, part) in enumerate(folds)})
 
 
 def named(offenders: Iterable[str]) -> str:
@@ -243,8 +232,8 @@ class HeaderCheck:
 
 
 def better_than_header(
-    image: Predictions | MaskScores,
-    header: Predictions | MaskScores,
+    image: Predictions | MaskScores | Estimates,
+    header: Predictions | MaskScores | Estimates,
     *,
     metric: str = "auroc",
     replicates: int = 2000,

@@ -1,20 +1,20 @@
 """Figures of masks, case by case: the input of every figure of a segmentation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tasks.evaluate.known import MASK_FIGURES
-from tasks.evaluate.predictions import as_index, check_keys, classes_of, frozen_array
+from tasks.evaluate.predictions import ScoredCases, check_classes, classes_of, frozen_array
 
 EMPTY_WORDS = ("", "both", "one")
 """Words of the codes in `MaskScores.empty`: neither mask empty, both empty, exactly one empty."""
 
 
 @dataclass(frozen=True, eq=False)
-class MaskScores:
+class MaskScores(ScoredCases):
     """Dice and further figures of each foreground class in each case.
 
     Parameters
@@ -29,25 +29,22 @@ class MaskScores:
         Further figures, such as ``nsd`` and ``hd95``; finite, for empty masks have a policy.
     """
 
-    case_ids: tuple[str, ...]
-    patient_keys: tuple[str, ...]
     classes: tuple[str, ...]
     dice: np.ndarray
     empty: np.ndarray | None = None
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    _by_case = (*ScoredCases._by_case, "dice", "empty", "others")
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         set_field = object.__setattr__
-        set_field(self, "case_ids", tuple(self.case_ids))
-        set_field(self, "patient_keys", tuple(self.patient_keys))
         set_field(self, "classes", tuple(self.classes))
         set_field(self, "dice", frozen_array(self.dice, np.float64, "dice"))
         empty = np.zeros(self.dice.shape, np.int64) if self.empty is None else self.empty
         set_field(self, "empty", frozen_array(empty, np.int64, "empty"))
-        check_keys(self.case_ids, self.patient_keys)
+        check_classes(self.classes)
         shape = (len(self.case_ids), len(self.classes))
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"classes are {self.classes}; at least one, each once, is needed")
         if self.dice.shape != shape or self.empty.shape != shape:
             raise ValueError(
                 f"dice has shape {self.dice.shape} and empty {self.empty.shape}; "
@@ -64,14 +61,6 @@ class MaskScores:
                     f"{shape[0]} cases and {shape[1]} classes need finite values of shape {shape}"
                 )
 
-    def __len__(self) -> int:
-        return len(self.case_ids)
-
-    @property
-    def n_patients(self) -> int:
-        """Number of different patients."""
-        return len(set(self.patient_keys))
-
     @property
     def figures(self) -> dict[str, np.ndarray]:
         """Every figure by name, arrays (n, k); Dice first."""
@@ -87,18 +76,6 @@ class MaskScores:
             }
             for j, name in enumerate(self.classes)
         }
-
-    def take(self, index: Sequence[int] | np.ndarray) -> "MaskScores":
-        """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = as_index(index, len(self))
-        return replace(
-            self,
-            case_ids=tuple(self.case_ids[i] for i in index),
-            patient_keys=tuple(self.patient_keys[i] for i in index),
-            dice=self.dice[index],
-            empty=self.empty[index],
-            others={name: values[index] for name, values in self.others.items()},
-        )
 
     def to_table(self) -> list[dict[str, Any]]:
         """Return one row a case: case_id, patient_key, <figure>/<class>, empty/<class>."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.delong import auroc_covariance, hanley_mcneil_variance
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.intervals import LEVEL, REPLICATES, patient_index
 from tasks.evaluate.masks import MaskScores
@@ -53,8 +54,8 @@ class NonInferiority:
 
 
 def noninferiority(
-    first: Predictions | MaskScores | FindingScores,
-    second: Predictions | MaskScores | FindingScores,
+    first: Predictions | MaskScores | FindingScores | Estimates,
+    second: Predictions | MaskScores | FindingScores | Estimates,
     metric: str,
     margin: float,
     *,
@@ -67,7 +68,7 @@ def noninferiority(
 
     Parameters
     ----------
-    first, second : Predictions, MaskScores or FindingScores of the same cases
+    first, second : Predictions, MaskScores, FindingScores or Estimates of the same cases
     metric : str
     margin : float
         Positive, in units of the metric.
@@ -101,10 +102,10 @@ def null_variance(first, second, metric: str, margin: float, error: float) -> fl
 
     AUROC: Newcombe's variance at the better of the two areas and at that minus the margin, with the
     correlation seen. Shares: a difference of m needs at least a share m of discordant patients,
-    whose variance is (m - m^2) / n patients. Others (Dice, CPM, Brier): 0, nothing is known before.
-    `error` is the standard error seen, which tells how alike the cases of a patient are.
+    whose variance is (m - m^2) / n patients. Others (Dice, CPM, Brier, MAE): 0, nothing is known
+    before. `error` is the standard error seen, which tells how alike the cases of a patient are.
     """
-    if isinstance(first, MaskScores | FindingScores):
+    if isinstance(first, MaskScores | FindingScores | Estimates):
         return 0.0
     n_patients, index = patient_index(first.patient_keys)
     if metric == "accuracy":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -11,8 +11,8 @@ PROBABILITY_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
-    """Class probabilities of labelled cases.
+class ScoredCases:
+    """Cases and whose they are: what the answers of every task have in common.
 
     Parameters
     ----------
@@ -20,6 +20,41 @@ class Predictions:
         Opaque ids, each once.
     patient_keys : sequence of str, length n
         Pseudonyms; the unit of every interval.
+    """
+
+    case_ids: tuple[str, ...]
+    patient_keys: tuple[str, ...]
+
+    _by_case: ClassVar[tuple[str, ...]] = ("case_ids", "patient_keys")
+    """Fields with an entry a case: tuples, arrays (n, ...), or mappings to such arrays."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "case_ids", tuple(self.case_ids))
+        object.__setattr__(self, "patient_keys", tuple(self.patient_keys))
+        check_keys(self.case_ids, self.patient_keys)
+
+    def __len__(self) -> int:
+        return len(self.case_ids)
+
+    @property
+    def n_patients(self) -> int:
+        """Number of different patients."""
+        return len(set(self.patient_keys))
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Self:
+        """Return the chosen cases, in the order of `index` (integers or a mask)."""
+        index = _as_index(index)
+        return replace(self, **{name: _rows(getattr(self, name), index) for name in self._by_case})
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(ScoredCases):
+    """Class probabilities of labelled cases.
+
+    Parameters
+    ----------
+    case_ids, patient_keys : sequences of str, length n
+        See `ScoredCases`.
     target : array (n,) of int
         Index of the true class in `classes`.
     probability : array (n, k) of float
@@ -29,21 +64,19 @@ class Predictions:
         The class that counts as a finding when there are two; the second one unless told.
     """
 
-    case_ids: tuple[str, ...]
-    patient_keys: tuple[str, ...]
     target: np.ndarray
     probability: np.ndarray
     classes: tuple[str, ...]
     positive: str | None = None
 
+    _by_case = (*ScoredCases._by_case, "target", "probability")
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         set_field = object.__setattr__
-        set_field(self, "case_ids", tuple(self.case_ids))
-        set_field(self, "patient_keys", tuple(self.patient_keys))
         set_field(self, "classes", tuple(self.classes))
         set_field(self, "target", frozen_array(self.target, np.int64, "target"))
         set_field(self, "probability", frozen_array(self.probability, np.float64, "probability"))
-        check_keys(self.case_ids, self.patient_keys)
         n, k = len(self.case_ids), len(self.classes)
         if k < 2 or len(set(self.classes)) != k:
             raise ValueError(f"classes are {self.classes}; at least two different ones are needed")
@@ -57,14 +90,6 @@ class Predictions:
         _check_probability(self.probability)
         if self.positive is not None and self.positive not in self.classes:
             raise ValueError(f"positive class {self.positive!r} is not one of {self.classes}")
-
-    def __len__(self) -> int:
-        return len(self.case_ids)
-
-    @property
-    def n_patients(self) -> int:
-        """Number of different patients."""
-        return len(set(self.patient_keys))
 
     @property
     def binary(self) -> bool:
@@ -87,17 +112,6 @@ class Predictions:
     def score(self) -> np.ndarray:
         """Array (n,) of the positive class's probability (two classes only)."""
         return self.probability[:, self.positive_index]
-
-    def take(self, index: Sequence[int] | np.ndarray) -> "Predictions":
-        """Return the chosen cases, in the order of `index` (integers or a mask)."""
-        index = as_index(index, len(self))
-        return replace(
-            self,
-            case_ids=tuple(self.case_ids[i] for i in index),
-            patient_keys=tuple(self.patient_keys[i] for i in index),
-            target=self.target[index],
-            probability=self.probability[index],
-        )
 
     def to_table(self) -> list[dict[str, Any]]:
         """Return one row a case: case_id, patient_key, target (class name), positive, p/<class>."""
@@ -142,7 +156,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
         When the cases, their patients, the classes or the truth differ.
     """
     if type(first) is not type(second):
-        raise ValueError("class probabilities and Dice cannot be compared with each other")
+        raise ValueError("answers of two kinds of task cannot be compared with each other")
     if set(first.case_ids) != set(second.case_ids):
         raise ValueError(
             f"the two have {len(first)} and {len(second)} cases, of which "
@@ -157,7 +171,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
         raise ValueError("the same cases have different patients in the two")
     truth_differs = getattr(first, "truth_differs", None)
     if truth_differs is not None and (changed := truth_differs(second)):
-        raise ValueError(f"{changed} cases have other true boxes in the two; score both anew")
+        raise ValueError(f"{changed} cases have other truths in the two; score both anew")
     if isinstance(first, Predictions):
         changed = int(np.sum(first.target != second.target))
         if changed:
@@ -168,6 +182,7 @@ def align(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
+    """Return a copy of the type that nobody can write to; ValueError where it holds no numbers."""
     array = np.asarray(values)
     whole = dtype is np.int64
     if array.size and (array.dtype.kind not in ("iub" if whole else "iufb")):
@@ -179,6 +194,7 @@ def frozen_array(values: Any, dtype: type, name: str) -> np.ndarray:
 
 
 def check_keys(case_ids: Sequence[str], patient_keys: Sequence[str]) -> None:
+    """Raise ValueError unless each case has a patient and stands once."""
     if len(case_ids) != len(patient_keys):
         raise ValueError(f"{len(case_ids)} case ids but {len(patient_keys)} patient keys")
     repeated = len(case_ids) - len(set(case_ids))
@@ -200,14 +216,30 @@ def _check_probability(probability: np.ndarray) -> None:
         )
 
 
-def as_index(index: Sequence[int] | np.ndarray, n: int) -> np.ndarray:
+def _as_index(index: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the whole numbers (k,) that a mask (n,) or a list of them means."""
     index = np.asarray(index)
     if index.dtype == bool:
         return np.flatnonzero(index)
     return index.astype(np.int64) if index.size else np.zeros(0, np.int64)
 
 
+def _rows(entries: Any, index: np.ndarray) -> Any:
+    if isinstance(entries, tuple):
+        return tuple(entries[i] for i in index)
+    if isinstance(entries, Mapping):
+        return {name: array[index] for name, array in entries.items()}
+    return entries[index]
+
+
+def check_classes(classes: tuple[str, ...]) -> None:
+    """Raise ValueError unless there is a class, and each once."""
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes are {classes}; at least one, each once, is needed")
+
+
 def classes_of(rows: Sequence[Mapping[str, Any]], prefix: str) -> tuple[str, ...]:
+    """Return the classes that a table's columns name behind a prefix, in their order."""
     if not rows:
         raise ValueError("the table has no rows")
     return tuple(name.removeprefix(prefix) for name in rows[0] if name.startswith(prefix))

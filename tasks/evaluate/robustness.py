@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.evaluate.agreement import weighted_agreement
 from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.intervals import (
     REPLICATES,
@@ -25,7 +27,7 @@ from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.stress import SEVERITIES, Corruption, corrupt
 from tasks.evaluate.table import metric_table
 
-Scores = Predictions | MaskScores | FindingScores
+Scores = Predictions | MaskScores | FindingScores | Estimates
 
 CLEAN = "clean"
 
@@ -254,6 +256,10 @@ def _skill(
     if isinstance(scores, FindingScores):
         found = weighted_findings(scores, threshold, [primary])
         return lambda weight: found(weight)[primary]
+    if isinstance(scores, Estimates):
+        # What is explained of the variance: 0 is the mean, said of everybody.
+        explained = weighted_agreement(scores, ["r2"])
+        return lambda weight: explained(weight)["r2"]
     statistic = weighted_metrics(scores, threshold, [SKILL])
     return lambda weight: statistic(weight)[SKILL]
 

@@ -1,13 +1,14 @@
 """The evaluator: predictions, masks or detections in, every figure with its interval out."""
 
-from collections.abc import Mapping
 from math import nan
 
 import numpy as np
 
+from tasks.evaluate.agreement import agreement_table
 from tasks.evaluate.box_ap import CENTRE, OVERLAPS, average_box_precision, match_boxes
 from tasks.evaluate.delong import auroc_interval, newcombe_interval
 from tasks.evaluate.detections import Detections
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.froc import FALSE_ALARMS, match_marks, sensitivities
 from tasks.evaluate.intervals import (
@@ -30,14 +31,14 @@ PROPORTIONS = ("accuracy", "recall", "specificity", "precision", "npv")
 
 
 def metric_table(
-    scored: Predictions | MaskScores | FindingScores | Detections,
+    scored: Predictions | MaskScores | FindingScores | Detections | Estimates,
     threshold: float | None = None,
     *,
     replicates: int = REPLICATES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, Interval]:
-    """Return every metric of predictions, masks or detections with its interval over patients.
+    """Return every metric of predictions, masks, detections or numbers, with intervals.
 
     Where every patient has one case, proportions carry Wilson's and a two-class AUROC DeLong's
     interval; all else the patient bootstrap. Deterministic for a seed. Without a threshold two
@@ -50,6 +51,8 @@ def metric_table(
         return _mask_table(scored, replicates, seed, level)
     if isinstance(scored, FindingScores):
         return _findings_table(scored, threshold, replicates, seed, level)
+    if isinstance(scored, Estimates):
+        return agreement_table(scored, replicates, seed, level)
     if isinstance(scored, Detections):
         return _detection_table(scored, replicates, seed, level)
     return _classification_table(scored, threshold, replicates, seed, level)
@@ -223,19 +226,3 @@ def _unseen(found: Interval, trials: int, level: float) -> Interval:
         return found
     lo, hi = wilson(found.value * trials, trials, level)
     return Interval(found.value, lo, hi, "wilson over patients", found.n_patients)
-
-
-def summary_sentence(table: Mapping[str, Interval], primary: str, n_cases: int) -> str:
-    """Return one sentence for a report: the primary figure, its interval, and what it rests on."""
-    found = table[primary]
-    limits = (
-        f" (95 % interval {found.lo:.3f} to {found.hi:.3f}, {found.method})"
-        if np.isfinite(found.lo)
-        else " (interval not measured)"
-    )
-    patients = "patient" if found.n_patients == 1 else "patients"
-    cases = "case" if n_cases == 1 else "cases"
-    return (
-        f"{primary} {found.value:.3f}{limits}, over {n_cases} {cases} "
-        f"of {found.n_patients} {patients}."
-    )

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasks.errors import BadCase
+from tasks.hashing import unsaid
 from tasks.imaging.step import Bounds, Image, Parameters, Shape, Step
 
 Voxels = Annotated[int, Field(ge=1, le=8192)]
@@ -28,18 +29,14 @@ class CropParameters(Parameters):
         return self
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class PadParameters(Parameters):
     """A central place in a box of at least ``shape``, or of whole multiples of ``multiple_of``.
 
     ``value`` fills, or the image's minimum.  A network that halves an axis n times needs 2^n.
     """
 
-    shape: tuple[Voxels, Voxels, Voxels] | None = Field(default=None, exclude_if=_is_none)
-    multiple_of: tuple[Voxels, Voxels, Voxels] | None = Field(default=None, exclude_if=_is_none)
+    shape: tuple[Voxels, Voxels, Voxels] | None = Field(default=None, exclude_if=unsaid)
+    multiple_of: tuple[Voxels, Voxels, Voxels] | None = Field(default=None, exclude_if=unsaid)
     value: float | Literal["min"] = "min"
 
     @model_validator(mode="after")

@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
-from tasks.imaging.step import Image, Parameters, Step, named, named_mask, unsaid
+from tasks.hashing import unsaid
+from tasks.imaging.step import Image, Parameters, Step, named, named_mask
 
 SMALLEST_SPREAD = 1e-6
 """A standard deviation or range below this is rounding noise: such an image shows nothing."""

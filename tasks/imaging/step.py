@@ -85,15 +85,6 @@ def named_mask(image: Image, name: str) -> np.ndarray:
     return inside
 
 
-def unsaid(value: Any) -> bool:
-    """Say that an optional parameter was not given.
-
-    Goes with ``Field(default=None, exclude_if=unsaid)``: a parameter that a step gained later
-    leaves the ids of older recipes as they were.
-    """
-    return value is None
-
-
 def fitted_already(params: Any) -> bool:
     """Say that a step has nothing to learn from training cases."""
     return False

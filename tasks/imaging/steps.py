@@ -130,6 +130,7 @@ def needs_fingerprint(steps: Sequence[StepConfig]) -> bool:
 
 
 def check_order(steps: Sequence[StepConfig]) -> None:
+    """Raise ValueError where a step that must be the first or the last stands elsewhere."""
     for config in steps[:-1]:
         if config.step == "store_as":
             raise ValueError("recipe step 'store_as' must be the last: move it to the end")

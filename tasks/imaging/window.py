@@ -7,7 +7,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasks.errors import BadCase
-from tasks.imaging.step import Image, Parameters, Step, unsaid
+from tasks.hashing import unsaid
+from tasks.imaging.step import Image, Parameters, Step
 
 WINDOWS = {
     "lung": (-600.0, 1500.0),

@@ -1,25 +1,20 @@
 """Labels to the catalog: each row finds its case by pseudonym, or is listed with its line."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tasks.archive.catalog import (
-    LabelRow,
-    cases,
-    label_rows,
-    latest_label_set,
-    put_label_set,
-)
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.catalog import LabelRow, cases, label_rows, latest_label_set
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.archive.tablefile import read_table
 from tasks.hashing import digest_bytes, digest_json
 from tasks.labels.attach_boxes import attach_boxes
 from tasks.labels.config import BOXES, PUBLIC, LabelConfig, label_set_name
-from tasks.labels.keys import AttachReport, known_keys, label_key, read_beside
+from tasks.labels.keys import AttachReport, known_keys, label_key, put_labels, read_beside
 from tasks.labels.layouts import read_labels
 from tasks.labels.mask_folder import lidc_files, mask_files, mask_rows
 from tasks.labels.public import FileLabels
+from tasks.labels.quantity import read_number
 from tasks.labels.tables import LabelEntry, LabelTable, parse_label_table
 
 if TYPE_CHECKING:
@@ -79,16 +74,8 @@ def attach_labels(
         problems += [(line, prefix + reason) for line, reason in left]
         matched += n
         rows += len(one.table.rows) + len(one.table.problems)
-    label_set_id = None
-    if labels:
-        label_set_id = put_label_set(
-            catalog,
-            name=label_set_name(config),
-            source=source.alias,
-            author=author,
-            digest=digest_bytes(b"".join(one.data for one in given)),
-            rows=labels.values(),
-        )
+    digest = digest_bytes(b"".join(one.data for one in given))
+    label_set_id = put_labels(source, config, catalog, author, labels.values(), digest)
     return AttachReport(label_set_id, rows, matched, tuple(sorted(problems)))
 
 
@@ -117,16 +104,9 @@ def _attach_masks(
     unknown = _UNKNOWN.format(join=config.join)
     problems += [(line, unknown) for line, _, key in keyed if key not in known]
     ours = [(one, key) for _, one, key in keyed if key in known]
-    label_set_id = None
-    if ours:
-        label_set_id = put_label_set(
-            catalog,
-            name=label_set_name(config),
-            source=source.alias,
-            author=author,
-            digest=digest_json([[key, one.digest.hex()] for one, key in ours]),
-            rows=mask_rows(source, config.file, config.join, ours, vault),
-        )
+    labels = mask_rows(source, config.file, config.join, ours, vault) if ours else ()
+    digest = digest_json([[key, one.digest.hex()] for one, key in ours])
+    label_set_id = put_labels(source, config, catalog, author, labels, digest)
     return AttachReport(label_set_id, rows, len(ours), tuple(sorted(problems)))
 
 
@@ -148,7 +128,7 @@ def _join(
     catalog: "Engine",
 ) -> tuple[dict[tuple[str, str], LabelRow], int, list[tuple[int, str]]]:
     """Return labels by key and value, how many rows gave them, and (line, reason) of the rest."""
-    keyed, problems = _with_keys(table.rows, source, config, names)
+    keyed, problems = _with_keys(table, source, config, names)
     problems += table.problems
     problems += _conflicts(keyed)
     refused = {line for line, _ in problems}
@@ -167,20 +147,31 @@ def _join(
 
 
 def _with_keys(
-    rows: Iterable[LabelEntry], source: Source, config: LabelConfig, names: Pseudonymiser
+    table: LabelTable, source: Source, config: LabelConfig, names: Pseudonymiser
 ) -> tuple[list[tuple[LabelEntry, str]], list[tuple[int, str]]]:
     keyed, problems = [], []
-    for entry in rows:
-        if entry.value not in config.classes:
-            # The value is not shown, nor stored: with a wrong column it would be anything.
-            problems.append((entry.line, f"the label is none of {', '.join(config.classes)}"))
+    for entry in table.rows:
+        value, reason = _value(entry.value, config, table.decimal_comma)
+        if value is None:
+            problems.append((entry.line, reason))
             continue
+        entry = replace(entry, value=value)
         try:
             issuer = config.issuer or source.alias
             keyed.append((entry, label_key(entry.key, config.join, issuer, names)))
         except ValueError:
             problems.append((entry.line, f"the {config.join} is a placeholder"))
     return keyed, problems
+
+
+def _value(text: str, config: LabelConfig, decimal_comma: bool) -> tuple[str | None, str]:
+    """Return a label that counts, or None and the reason."""
+    if config.unit is not None:
+        return read_number(text, config, decimal_comma=decimal_comma)
+    if text in config.classes:
+        return text, ""
+    # The value is not shown, nor stored: with a wrong column it would be anything.
+    return None, f"the label is none of {', '.join(config.classes)}"
 
 
 def _conflicts(keyed: list[tuple[LabelEntry, str]]) -> list[tuple[int, str]]:

@@ -4,14 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks.archive.catalog import LabelRow, cases_of_sops, put_label_set
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.catalog import LabelRow, cases_of_sops
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.hashing import digest_bytes
 from tasks.labels.box_files import BoxEntry, FileBoxes, read_boxes
 from tasks.labels.boxes import CaseBox, written
-from tasks.labels.config import LabelConfig, label_set_name
-from tasks.labels.keys import AttachReport, cases_of, known_keys, label_key, read_beside
+from tasks.labels.config import LabelConfig
+from tasks.labels.keys import (
+    AttachReport,
+    cases_of,
+    known_keys,
+    label_key,
+    put_labels,
+    read_beside,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -40,16 +47,8 @@ def attach_boxes(
         found.problems.append((0, text))
     elif config.normals == "rest":
         rows += _rest(source, config.join, catalog, {*found.boxes, *found.refused})
-    label_set_id = None
-    if rows:
-        label_set_id = put_label_set(
-            catalog,
-            name=label_set_name(config),
-            source=source.alias,
-            author=author,
-            digest=digest_of_boxes(given),
-            rows=rows,
-        )
+    digest = digest_bytes(b"".join(one.data for one in given))
+    label_set_id = put_labels(source, config, catalog, author, rows, digest)
     lines = sum(len(one.entries) + len(one.problems) for one in given)
     return AttachReport(label_set_id, lines, found.matched, tuple(sorted(found.problems)))
 
@@ -143,11 +142,6 @@ def _first_known(
     texts: tuple[str, ...], keyed: dict[str, str | None], known: set[str]
 ) -> str | None:
     return next((key for text in texts if (key := keyed.get(text)) in known), None)
-
-
-def digest_of_boxes(given: Sequence[FileBoxes]) -> str:
-    """Return the digest of what the files hold."""
-    return digest_bytes(b"".join(one.data for one in given))
 
 
 def _key_or_none(text: str, join: str, issuer: str, names: Pseudonymiser) -> str | None:

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from tasks.archive.nifti import write_nifti
 from tasks.archive.picture import read_picture
 from tasks.archive.sources import MAPPING_NAME
-from tasks.archive.volume import write_nifti
 from tasks.labels.config import PUBLIC
 from tasks.labels.public import FileLabels, ImageLine, ReadFile, value_labels
 

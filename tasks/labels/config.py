@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
-from tasks.hashing import digest_json
+from tasks.hashing import digest_json, says_nothing, unsaid
 from tasks.labels.regions import PRESETS, Numbers, Regions, values_of, written_labels
 
 Join = Literal["accession", "study", "series", "sop", "patient", "case"]
@@ -107,11 +107,16 @@ class LabelConfig(BaseModel):
     """Of the classes, the finding that is looked for."""
     key_column: str | None = None
     """Column with the key; by default one with a usual name such as accession_number."""
+    unit: str | None = Field(default=None, min_length=1, max_length=16, exclude_if=unsaid)
+    """Of numbers, in UCUM (``mo``, ``mL``, ``d``; ``1`` for none): a regression's labels."""
+    least: float | None = Field(default=None, exclude_if=unsaid)
+    most: float | None = Field(default=None, exclude_if=unsaid)
+    """Numbers outside are listed and left out, such as a 999 that stands for not known."""
     issuer: str | None = None
     """For join patient: who gave the ids, when the headers name an issuer."""
     regions: Annotated[
         Literal["brats2021", "brats2023", "brats2024"] | Regions, WithJsonSchema(_SAID_REGIONS)
-    ] = Field(default=(), exclude_if=lambda value: not value)
+    ] = Field(default=(), exclude_if=says_nothing)
     """Unions of the masks' labels that are learned and measured as wholes, from the largest to the
     smallest: ``{WT: [1, 2, 3], TC: [1, 3], ET: [3]}``, or the name of a year of BraTS."""
 
@@ -119,9 +124,9 @@ class LabelConfig(BaseModel):
         default="pixel", exclude_if=lambda value: value == "pixel"
     )
     """Of format boxes: corners in pixels of the image, or middle and size in mm of the patient."""
-    columns: Mapping[str, str] = Field(default={}, exclude_if=lambda value: not value)
+    columns: Mapping[str, str] = Field(default={}, exclude_if=says_nothing)
     """Of format boxes: names of its columns, where they are not the usual ones."""
-    normals: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    normals: str | None = Field(default=None, exclude_if=unsaid)
     """Of boxes: a table of cases in which nothing is to be found, or ``rest``: all others."""
 
     @field_validator("regions", mode="before")
@@ -152,7 +157,7 @@ class LabelConfig(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> "LabelConfig":
         needed = {
-            "table": ("file", "join", "column", "classes"),
+            "table": ("file", "join", "column", "classes" if self.unit is None else "unit"),
             "masks": ("file", "join", "classes"),
             "column": ("column",),
             "boxes": ("file", "join", "classes"),
@@ -162,6 +167,21 @@ class LabelConfig(BaseModel):
         missing = [name for name in needed.get(self.format, ()) if not getattr(self, name)]
         if missing:
             raise ValueError(f"labels of format {self.format!r} need {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers(self) -> "LabelConfig":
+        """Refuse what is said of numbers where there are none, and classes beside numbers."""
+        if self.unit is None and (self.least is not None or self.most is not None):
+            raise ValueError("least and most are of numbers: say their `unit`, in UCUM")
+        if self.unit is None:
+            return self
+        if self.format not in ("table", "column"):
+            raise ValueError(f"labels of format {self.format!r} are no numbers: leave out `unit`")
+        if self.classes or self.positive:
+            raise ValueError("labels are numbers with a `unit`, or have `classes`, not both")
+        if None not in (self.least, self.most) and self.least > self.most:
+            raise ValueError(f"least is {self.least:g} and most is {self.most:g}: swap them")
         return self
 
     @model_validator(mode="after")
@@ -224,6 +244,11 @@ class LabelConfig(BaseModel):
         return self
 
     @property
+    def answers(self) -> tuple[str, ...]:
+        """What a model answers with: the classes, or of numbers what they are."""
+        return self.classes if self.unit is None else (str(self.column),)
+
+    @property
     def parts(self) -> Regions:
         """Name and label values of each region; empty without regions."""
         return PRESETS[self.regions].regions if isinstance(self.regions, str) else self.regions
@@ -250,4 +275,6 @@ def label_set_name(config: LabelConfig) -> str:
     place = [config.file, config.join, config.key_column, config.issuer, config.column]
     if config.format in BOXES:
         place += [config.normals, config.coordinates, sorted(config.columns.items())]
+    if config.unit is not None:
+        place += [config.unit, config.least, config.most]
     return f"{config.format}-{digest_json([*place, list(config.classes)])[:12]}"

@@ -1,14 +1,16 @@
 """Whose a label is: the keys of a source's cases, and the files that stand beside them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.archive.catalog import KINDS, Case, cases, cases_of_sops
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.catalog import KINDS, Case, LabelRow, cases, cases_of_sops, put_label_set
 from tasks.archive.members import read_member
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source, read_named
 from tasks.errors import BadCase
+from tasks.labels.config import LabelConfig, label_set_name
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -25,6 +27,40 @@ class AttachReport:
     """Rows that are labels of a case now."""
     unmatched: tuple[tuple[int, str], ...]
     """(line, reason) of the others, by line."""
+
+
+def put_labels(
+    source: Source,
+    config: LabelConfig,
+    catalog: "Engine",
+    author: str,
+    rows: Collection[LabelRow],
+    digest: str,
+) -> str | None:
+    """Put a configuration's labels of a source into the catalog; return the set's id, if any.
+
+    Parameters
+    ----------
+    source : Source
+    config : LabelConfig
+    catalog : Engine
+    author : str
+        No person's name.
+    rows : collection of LabelRow
+        Without any there is no set.
+    digest : str
+        Of the files that hold the labels.
+    """
+    if not rows:
+        return None
+    return put_label_set(
+        catalog,
+        name=label_set_name(config),
+        source=source.alias,
+        author=author,
+        digest=digest,
+        rows=rows,
+    )
 
 
 def read_beside(source: Source, file: str) -> tuple[bytes, str]:

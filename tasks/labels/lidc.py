@@ -29,9 +29,6 @@ RATINGS = (
 """1 to 5 (calcification 1 to 6). Lobulation and spiculation of about 100 early cases were rated on
 a reversed scale, which the files do not tell."""
 
-SMALL_MM = 3.0
-"""Nodules of this size and more are outlined; smaller ones are a point."""
-
 MERGE_OVERLAP = 0.0
 """Outlines of two readers are of one nodule when they share a voxel: more than this many."""
 
@@ -223,6 +220,20 @@ def consensus(
     nodule that fewer than ``agree`` readers outlined is irrelevant, as LUNA16 has it (three of
     four); its box and mask are what at least ``share`` of those who saw it enclosed. Points for
     nodules below 3 mm join no nodule and are irrelevant.
+
+    Parameters
+    ----------
+    readings : Readings
+    shape : sequence of int
+        (z, y, x) of the CT.
+    affine : array (4, 4)
+        Index (z, y, x, 1) to LPS mm.
+    agree : int
+        Readers who must have outlined a nodule for it to count.
+    share : float
+        Of the readers who saw it, those who must have enclosed a voxel.
+    frame_of_reference : str
+        Of the CT; handed on to the boxes.
 
     Returns
     -------

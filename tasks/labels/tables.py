@@ -34,6 +34,7 @@ class LabelTable:
 
     rows: tuple[LabelEntry, ...]
     problems: tuple[tuple[int, str], ...]
+    decimal_comma: bool = False
 
 
 def read_label_table(
@@ -82,7 +83,7 @@ def parse_label_table(
             rows.append(LabelEntry(line, key, value))
         else:
             problems.append((line, problem))
-    return LabelTable(tuple(rows), tuple(sorted(problems)))
+    return LabelTable(tuple(rows), tuple(sorted(problems)), table.decimal_comma)
 
 
 def key_column_of(table: TableFile, join: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tasks.hashing import says_nothing
 from tasks.learn.augment_nnunet import draw_intensities, draw_linear
 
 AXES = "zyx"
@@ -49,7 +50,7 @@ class AugmentConfig(BaseModel):
     """Chance that each change but a flip is made to a sample."""
     nnunet: bool = False
     """Whether everything but the flips follows nnU-Net's list (`tasks.learn.augment_nnunet`)."""
-    quarter_turns: bool = Field(False, exclude_if=lambda value: not value)
+    quarter_turns: bool = Field(False, exclude_if=says_nothing)
     """Whether images as high as wide are turned by 0, 90, 180 or 270 degrees in their plane."""
 
     @model_validator(mode="after")

@@ -53,7 +53,19 @@ def average_precision(
     boxes: Boxes,
     found: Sequence[Findings],
 ) -> float:
-    """Return the mean over the classes that occur of the average precision; 0 without a box."""
+    """Return the mean over the classes that occur of the average precision; 0 without a box.
+
+    Parameters
+    ----------
+    plan : NetworkPlan
+    source : CaseSource
+        Gives each case's spacing and affine.
+    case_ids : sequence of str
+    boxes : mapping
+        Of each case its true boxes.
+    found : sequence of Findings
+        In the order of ``case_ids``, in index coordinates of the images.
+    """
     each = [
         float(average_box_precision(match_boxes(one, LEAST_OVERLAP[plan.dims])))
         for one in (

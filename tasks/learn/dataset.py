@@ -40,7 +40,12 @@ class TrainingCase:
 
 
 class CaseSource(Protocol):
-    """Where samples come from: images ([c,] z, y, x) and masks (z, y, x)."""
+    """Where samples come from: images ([c,] z, y, x) and masks (z, y, x).
+
+    ``shape`` is (z, y, x) voxels, ``spacing`` millimetres of the same axes, ``affine`` (4, 4) from
+    index (z, y, x, 1) to LPS mm; ``present`` says which channels a case has, ``patch`` and
+    ``label_patch`` are the voxels from ``start`` up to but not including ``stop``, (z, y, x).
+    """
 
     def shape(self, case_id: str) -> tuple[int, ...]: ...
     def nbytes(self, case_id: str, *, label: bool = False) -> int: ...

@@ -16,7 +16,7 @@ from tasks.learn.topology import plan_batch, plan_unet
 
 if TYPE_CHECKING:
     from tasks.learn.job import JobCase
-    from tasks.learn.plan import NetworkCandidate
+    from tasks.learn.network_candidate import NetworkCandidate
 
 Size = tuple[float, float, float]
 

@@ -23,7 +23,7 @@ class Estimator:
 
     summary: str
     place: str
-    """``module:Class`` of a scikit-learn classifier."""
+    """``module:Class`` of a scikit-learn classifier, or nothing."""
     parameters: tuple[str, ...]
     """What a scenario may set."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -34,7 +34,17 @@ class Estimator:
     """Columns go in as they are: neither filled, scaled nor encoded."""
     calibrated: bool = False
     """Has no probabilities: Platt's sigmoid is fitted on decision values held out by patient."""
+    regressor: str = ""
+    """``module:Class`` of the same method for numbers; its classifier may be none."""
 
+    @property
+    def of_numbers(self) -> tuple[str, ...]:
+        """What a scenario may set of the regressor."""
+        return tuple(name for name in self.parameters if name not in _OF_CLASSES)
+
+
+_OF_CLASSES = ("class_weight",)
+"""Parameters that only classifiers have."""
 
 _SVM = ("C", "gamma", "class_weight", "tol")
 _TREE = ("max_depth", "min_samples_leaf", "max_features", "class_weight", "criterion")
@@ -63,13 +73,17 @@ ESTIMATORS: dict[str, Estimator] = {
     ),
     "forest": Estimator(
         "random forest", "sklearn.ensemble:RandomForestClassifier", ("n_estimators", *_TREE),
-        {"n_estimators": 300}, scaled=False,
+        {"n_estimators": 300}, scaled=False, regressor="sklearn.ensemble:RandomForestRegressor",
     ),
     "boosting": Estimator(
         "histogram gradient boosting", "sklearn.ensemble:HistGradientBoostingClassifier",
         ("learning_rate", "max_iter", "max_leaf_nodes", "max_depth", "min_samples_leaf",
          "l2_regularization", "max_features", "class_weight"),
-        scaled=False,
+        scaled=False, regressor="sklearn.ensemble:HistGradientBoostingRegressor",
+    ),
+    "ridge": Estimator(
+        "linear regression with a ridge, of numbers alone", "", ("alpha", "tol", "solver"),
+        {"alpha": 1.0}, regressor="sklearn.linear_model:Ridge",
     ),
     "mlp": Estimator(
         "small fully connected network", "sklearn.neural_network:MLPClassifier",
@@ -95,8 +109,12 @@ def load_place(place: str) -> Callable[..., Any]:
         ) from error
 
 
-def build_classifier(name: str, params: Mapping[str, Any], seed: int) -> Any:
-    """Return the unfitted classifier; a foreign ``module:function`` gets (params, seed).
+def build_estimator(
+    name: str, params: Mapping[str, Any], seed: int, *, numbers: bool = False
+) -> Any:
+    """Return the unfitted classifier, or regressor of numbers.
+
+    A foreign ``module:function`` gets (params, seed).
 
     Raises
     ------
@@ -113,7 +131,7 @@ def build_classifier(name: str, params: Mapping[str, Any], seed: int) -> Any:
         chosen["hidden_layer_sizes"] = tuple(chosen["hidden_layer_sizes"])
     if row.seeded:
         chosen["random_state"] = seed
-    return load_place(row.place)(**chosen)
+    return load_place(row.regressor if numbers else row.place)(**chosen)
 
 
 def _refuse_fitted(name: str, model: Any) -> None:
@@ -132,7 +150,9 @@ def _refuse_fitted(name: str, model: Any) -> None:
             )
 
 
-def build_pipeline(name: str, params: Mapping[str, Any], X: "pd.DataFrame", seed: int) -> Any:
+def build_pipeline(
+    name: str, params: Mapping[str, Any], X: "pd.DataFrame", seed: int, *, numbers: bool = False
+) -> Any:
     """Return the unfitted pipeline for the columns of a frame, in the frame's order.
 
     Numbers are filled with the training median and scaled where the estimator needs it; text is
@@ -145,25 +165,26 @@ def build_pipeline(name: str, params: Mapping[str, Any], X: "pd.DataFrame", seed
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     row = describe(name)
-    numbers = [column for column in X.columns if is_numeric_dtype(X[column])]
-    words = [column for column in X.columns if column not in numbers]
+    measured = [column for column in X.columns if is_numeric_dtype(X[column])]
+    words = [column for column in X.columns if column not in measured]
     if row is not None and row.raw:
         if words:
             raise ValueError(
                 f"{name} takes numbers as they are and {len(words)} of {X.shape[1]} columns are "
                 f"text, e.g. {words[0]}: leave them out or choose another estimator"
             )
-        prepare: list[tuple] = [("numbers", "passthrough", numbers)]
+        prepare: list[tuple] = [("numbers", "passthrough", measured)]
     else:
         steps: list[tuple] = [("fill", SimpleImputer(strategy="median", keep_empty_features=True))]
         if row is None or row.scaled:
             steps.append(("scale", StandardScaler()))
         encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-        prepare = [("numbers", Pipeline(steps), numbers), ("words", encode, words)]
+        prepare = [("numbers", Pipeline(steps), measured), ("words", encode, words)]
     columns = ColumnTransformer(
         [part for part in prepare if part[2]], verbose_feature_names_out=False
     )
-    return Pipeline([("columns", columns), ("model", build_classifier(name, params, seed))])
+    model = build_estimator(name, params, seed, numbers=numbers)
+    return Pipeline([("columns", columns), ("model", model)])
 
 
 def needs_calibration(name: str, pipeline: Any) -> bool:

@@ -15,6 +15,7 @@ from tasks.learn import checkpoint
 from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import classify, features, outline
 from tasks.learn.networks import build_network
+from tasks.learn.numbers import estimate
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
 from tasks.learn.oof_masks import write_masks
 from tasks.learn.plan import NetworkPlan
@@ -34,7 +35,7 @@ class Fold:
 
     plan: NetworkPlan
     source: CaseSource
-    targets: Mapping[str, int]
+    targets: Mapping[str, float]
     train_ids: tuple[str, ...]
     val_ids: tuple[str, ...]
     seed: int
@@ -93,6 +94,8 @@ class FoldResult:
     """As planned, or what it was halved to."""
     resumed: int
     """Epochs that an earlier, interrupted run had done."""
+    val_value: np.ndarray | None = None
+    """(n, 1) of a regression, in the label's unit."""
 
 
 def finish_fold(
@@ -106,6 +109,9 @@ def finish_fold(
     if fold.plan.task == "classification":
         images = Images(fold.source, fold.val_ids)
         arrays["val.probability"] = classify([network], fold.plan, images, device)
+    elif fold.plan.task == "regression":
+        images = Images(fold.source, fold.val_ids)
+        arrays["val.value"] = estimate([network], fold.plan, images, device)
     elif fold.plan.task == "detection":
         arrays |= _findings(fold, network, device)
     else:
@@ -173,6 +179,7 @@ def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]
         device=record["device"],
         batch=record["batch"],
         resumed=record["resumed"],
+        val_value=array("val.value"),
     )
 
 

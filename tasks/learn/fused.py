@@ -16,7 +16,8 @@ from tasks.imaging.channels import reference_plane
 from tasks.imaging.columns import numbers_of
 from tasks.learn.fusing import is_empty
 from tasks.learn.fusion import apply_fusion
-from tasks.learn.model import SPEC_FILE, Model, ModelSpec, TabularModel, load_model
+from tasks.learn.model import Model, TabularModel, load_model
+from tasks.learn.model_file import SPEC_FILE, ModelSpec
 
 if TYPE_CHECKING:
     from tasks.learn.judge import Judgement

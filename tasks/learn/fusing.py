@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tasks.errors import ScenarioError
+from tasks.learn.crossval import FoldRecord
 from tasks.learn.fusion import FusionCandidate, apply_fusion, fit_fusion
-from tasks.learn.job import FoldRecord, JobCase, TrainingJob
+from tasks.learn.job import JobCase, TrainingJob
 
 LEAST_FOLDS = 3
 """One to judge, one to learn the weights on, one to learn the members on."""

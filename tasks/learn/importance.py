@@ -22,6 +22,21 @@ def feature_importance(
 ) -> list[dict[str, Any]]:
     """Return one row a column, most important first: feature, importance, sd, weight.
 
+    Parameters
+    ----------
+    model : fitted pipeline
+    X : DataFrame (n, columns)
+        Rows the model has not seen.
+    y : array (n,) of int
+        Class numbers.
+    seed : int
+    primary : str
+        Figure whose fall is measured, see `tasks.learn.tabular.score`.
+    repeats : int
+        Shuffles a column.
+
+    Notes
+    -----
     ``importance`` is how much the primary score falls, on average over ``repeats``, when the
     column is shuffled (Breiman 2001, Machine Learning 45:5).  ``weight`` is the coefficient on the
     scaled column of a two-class linear model, else None; columns that tell the same story share

@@ -49,7 +49,7 @@ def classify(
     -------
     (n, k) float64
     """
-    rows = [_mean_softmax(networks, plan, x, device) for x in _image_batches(plan, images)]
+    rows = [_mean_softmax(networks, plan, x, device) for x in image_batches(plan, images)]
     return np.concatenate(rows).astype(np.float64)
 
 
@@ -59,12 +59,13 @@ def logits_of(
     """Return the logits (n, k) of one network, on the CPU, without mirroring."""
     rows = []
     with torch.inference_mode(), mixed_precision(device):
-        for x in _image_batches(plan, images):
+        for x in image_batches(plan, images):
             rows.append(network(to_network(x.to(device), plan.dims)).float().cpu())
     return torch.cat(rows)
 
 
-def _image_batches(plan: NetworkPlan, images: Sequence[np.ndarray]) -> Iterator[Tensor]:
+def image_batches(plan: NetworkPlan, images: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    """Yield images as batches of at most `IMAGES_AT_ONCE`; ValueError where a shape is another."""
     for start in range(0, len(images), IMAGES_AT_ONCE):
         stop = min(start + IMAGES_AT_ONCE, len(images))
         few = [np.asarray(images[i], dtype=np.float32) for i in range(start, stop)]

@@ -1,11 +1,11 @@
-"""A training, written down: what a worker needs to fit one fold of one candidate.
+"""A training, written down: its cases and what a worker needs to fit a fold of a candidate.
 
 The coordinator writes the job to a folder; a task gets the folder's key, a candidate's name and a
 fold. The key is a hash of everything that matters, so a run that was killed finds its folds again.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,14 @@ from typing import Any
 import numpy as np
 
 from tasks.cohort.channels import ChannelSet
-from tasks.evaluate.config import LEAST_OVERLAP, MaskConfig
-from tasks.evaluate.finding_scores import FindingScores
-from tasks.evaluate.masks import MaskScores
-from tasks.evaluate.predictions import Predictions
-from tasks.evaluate.studies import Views, of_studies
+from tasks.evaluate.studies import Views
 from tasks.hashing import digest_json
 from tasks.labels.regions import Regions, values_of
-from tasks.learn.box_scores import finding_scores
-from tasks.learn.candidate import TabularCandidate, search_score
+from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.header import header_frame
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
-from tasks.learn.weights import find_weights
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 
 JOB_FILE = "job.json"
 
@@ -43,8 +38,8 @@ class JobCase:
     side: str
     """``train`` or ``test`` (the current edition)."""
     fold: int | None
-    target: int | None = None
-    """Class number, for a classification."""
+    target: float | None = None
+    """Class number, for a classification; the number itself, for a regression."""
     part_path: str | None = None
     label_part_path: str | None = None
     part_digest: str | None = None
@@ -72,7 +67,8 @@ class TrainingJob:
     scenario: str
     task: str
     classes: tuple[str, ...]
-    """Of a segmentation the foreground ones, in the order of their label values."""
+    """Of a segmentation the foreground ones, in the order of their label values; of a regression
+    its one quantity."""
     positive: str | None
     primary: str
     candidates: tuple[Mapping[str, Any], ...]
@@ -92,6 +88,8 @@ class TrainingJob:
     """Of a segmentation, name and label values of what is learned and measured as a whole."""
     views: Views | None = None
     """How the views of a study are put together, where studies are judged."""
+    unit: str = ""
+    """UCUM unit of a regression's number."""
 
     @property
     def key(self) -> str:
@@ -103,6 +101,8 @@ class TrainingJob:
         # What only some tasks know is not told where it is not said: other jobs keep their keys.
         if not self.regions:
             del body["regions"]
+        if not self.unit:
+            del body["unit"]
         unsaid = []
         if self.task != "detection":
             del body["box_sizes"]
@@ -199,151 +199,6 @@ def channels_of(recipe: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"in_channels": len(chosen.names), "droppable": droppable}
 
 
-@dataclass(frozen=True)
-class FoldRecord:
-    """What one fold of one candidate gave; small enough to travel between tasks."""
-
-    candidate: str
-    fold: int
-    case_ids: tuple[str, ...]
-    values: tuple[tuple[float, ...], ...]
-    """(n, k) class probabilities, or Dice of each foreground class; empty for a detection."""
-    empty: tuple[tuple[int, ...], ...] | None = None
-    others: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    """Further figures of masks by name, (n, k) each."""
-    ood: tuple[float, ...] | None = None
-    history: tuple[Mapping[str, Any], ...] = ()
-    params: Mapping[str, Any] = field(default_factory=dict)
-    weights: str | None = None
-    """Relative to the training's folder."""
-    seconds: float = 0.0
-    device: str = "cpu"
-    resumed: int = 0
-    trials: tuple[Mapping[str, Any], ...] = ()
-    """Of the search inside this fold, see `tasks.learn.trial.rows`."""
-    findings: tuple[tuple[tuple[float, ...], ...], ...] = ()
-    """Of each case of a detection: class, score, centre (3) and edges (9) in LPS mm."""
-    without: int | None = None
-    """A second fold it was not trained on, see `tasks.learn.fusing`."""
-
-
-def fit_fold(
-    place: Path,
-    store_root: str,
-    name: str,
-    fold: int,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    home: Path | None = None,
-    without: int | None = None,
-) -> FoldRecord:
-    """Fit one fold of one candidate, or go on with it where a killed run left it.
-
-    Parameters
-    ----------
-    place : Path
-        Folder of the training.
-    store_root : str
-    name : str
-        The candidate's.
-    fold : int
-    on_epoch : callable, optional
-        Gets each epoch's record of a network.
-    home : Path, optional
-        Where the file of a candidate's ``weights`` is looked for, see `tasks.learn.weights`.
-    without : int, optional
-        A second fold to train without, for a fusion that judges it.
-    """
-    from tasks.learn.trial import read_found, with_params
-
-    job = load_job(place).without(without)
-    candidate = job.candidate(name)
-    if candidate.kind == "network":
-        # Settings that were searched for without the fold that will be judged.
-        settled, folder = (fold, "") if without is None else (without, f"-without{without}")
-        found: dict[str, Any] = {"params": {}, "trials": ()}
-        if candidate.search:
-            found = read_found(place, name, settled)
-            candidate = with_params(candidate, found["params"])
-        out = place / name / f"fold{fold}{folder}"
-        record = _fit_network(job, candidate, place, store_root, fold, out, on_epoch, home)
-        params = {**found["params"], **record.params}
-        record = replace(record, params=params, trials=tuple(found["trials"]))
-    else:
-        record = _fit_table(job, candidate, fold)
-    return replace(record, without=without)
-
-
-def _fit_network(
-    job: TrainingJob,
-    candidate: NetworkCandidate,
-    place: Path,
-    store_root: str,
-    fold: int,
-    out_dir: Path,
-    on_epoch: Callable[[dict[str, Any]], None] | None,
-    home: Path | None,
-) -> FoldRecord:
-    from tasks.learn.train import train_fold
-
-    training = job.on("train")
-    result = train_fold(
-        job.plan(candidate),
-        store_root,
-        training_cases(training),
-        [case.case_id for case in training if case.fold != fold],
-        [case.case_id for case in training if case.fold == fold],
-        out_dir,
-        seed=candidate.seed + job.seed,
-        on_epoch=on_epoch,
-        masks=None if job.masks is None else MaskConfig.model_validate(dict(job.masks)),
-        weights=find_weights(candidate.weights, home or place) if candidate.weights else None,
-    )
-    values = result.val_probability if job.task == "classification" else result.val_dice
-    return FoldRecord(
-        candidate=candidate.name,
-        fold=fold,
-        case_ids=result.val_ids,
-        values=_rows(values) or (),
-        empty=_rows(result.val_empty),
-        others={name: _rows(values) for name, values in result.val_others.items()},
-        ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
-        history=result.history,
-        params={"best_epoch": result.best_epoch, "batch": result.batch},
-        weights=str(Path(result.weights_path).relative_to(place)),
-        seconds=result.seconds,
-        device=result.device,
-        resumed=result.resumed,
-        findings=tuple(_rows(one) for one in result.val_findings or ()),
-    )
-
-
-def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> FoldRecord:
-    from tasks.learn.search import table_rows
-    from tasks.learn.tabular import fit_fold as fit_table_fold
-
-    training = job.on("train")
-    found = fit_table_fold(
-        candidate,
-        frame(job, candidate, training),
-        np.array([case.target for case in training]),
-        np.array([case.patient_key for case in training]),
-        np.array([case.fold for case in training]),
-        fold,
-        job.seed,
-        primary=search_score(job.primary),
-        n_classes=len(job.classes),
-    )
-    return FoldRecord(
-        candidate=candidate.name,
-        fold=fold,
-        case_ids=tuple(training[row].case_id for row in found.rows),
-        values=_rows(found.probability),
-        params=dict(found.params),
-        seconds=found.seconds,
-        trials=() if found.trials is None else tuple(table_rows(found.trials)),
-    )
-
-
 def frame(job: TrainingJob, candidate: TabularCandidate, cases: Sequence[JobCase]) -> Any:
     """Return the candidate's table: header fields, what was measured, or the row's own columns."""
     from tasks.learn.tabular import table_frame
@@ -393,52 +248,5 @@ def training_cases(cases: Sequence[JobCase]) -> list[Any]:
     ]
 
 
-def out_of_fold(
-    job: TrainingJob, records: Sequence[FoldRecord]
-) -> Predictions | MaskScores | FindingScores:
-    """Put a candidate's folds together: each training case judged by a model that never saw it.
-
-    Where studies are judged, the views of each are put together.
-
-    Raises
-    ------
-    ValueError
-        When a training case was not judged exactly once.
-    """
-    found: dict[str, tuple[FoldRecord, int]] = {}
-    for record in records:
-        for row, case_id in enumerate(record.case_ids):
-            if case_id in found:
-                raise ValueError(f"case {case_id[:12]} was judged by two folds")
-            found[case_id] = record, row
-    cases = job.on("train")
-    missing = len({case.case_id for case in cases} - found.keys())
-    if missing:
-        raise ValueError(f"{missing} of {len(cases)} training cases were judged by no fold")
-    places = [found[case.case_id] for case in cases]
-    ids = tuple(case.case_id for case in cases)
-    patients = tuple(case.patient_key for case in cases)
-    if job.task == "detection":
-        said = [record.findings[row] for record, row in places]
-        truth = {case.case_id: case.boxes for case in cases}
-        overlap = LEAST_OVERLAP[2 if job.of_pictures else 3]
-        return finding_scores(ids, patients, job.classes, said, truth, overlap)
-    values = np.array([record.values[row] for record, row in places])
-    if job.task == "segmentation":
-        empty = np.array([record.empty[row] for record, row in places])
-        names = places[0][0].others
-        others = {n: np.array([record.others[n][row] for record, row in places]) for n in names}
-        return MaskScores(ids, patients, job.measured, values, empty, others)
-    target = np.array([case.target for case in cases])
-    found = Predictions(ids, patients, target, values, job.classes, job.positive)
-    if job.views is None:
-        return found
-    return of_studies(found, {case.case_id: case.unit for case in cases}, job.views)
-
-
 def _tuples(rows: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in rows)
-
-
-def _rows(values: np.ndarray | None) -> tuple[tuple[Any, ...], ...] | None:
-    return None if values is None else tuple(tuple(row) for row in values.tolist())

@@ -25,8 +25,10 @@ from tasks.learn.box_scores import on_source
 from tasks.learn.boxes import Findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.header import HEADER_COLUMNS, header_frame
-from tasks.learn.model import Model, ModelSpec, TabularModel
+from tasks.learn.model import Model, TabularModel
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.postprocess import cleaned
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 IMAGES_TOGETHER = 16
 """Images a classifier is asked about at once: batches are several times faster, and small."""
@@ -44,6 +46,8 @@ class Judgement:
     """Hash of the digests of the files, or of the row."""
     probability: np.ndarray | None = None
     """(k,) calibrated, of a classification."""
+    value: float | None = None
+    """In the model's unit, of a regression."""
     mask: np.ndarray | None = None
     """(z, y, x) uint8 on the source's own grid, of a segmentation."""
     findings: Findings | None = None
@@ -120,7 +124,7 @@ def judge_images(
         BadCase where the files cannot be read or a step of the recipe refuses them.
     """
     recipe = recipe_of(model.spec)
-    together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
+    together = IMAGES_TOGETHER if model.spec.task in OF_WHOLE_IMAGES else 1
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
         ready = [prepared_case(recipe, case) for case in chunk]
@@ -171,8 +175,8 @@ def _judgement(
     distance = model.ood_score(image.array)
     limit = model.spec.ood_threshold
     task, said = model.spec.task, {}
-    if task == "classification":
-        said["probability"] = calibrated(model.spec, answer[None])[0]
+    if task in OF_WHOLE_IMAGES:
+        said |= said_of(model.spec, answer)
     elif task == "segmentation":
         said["mask"] = model_mask(model.spec, recipe, traces, answer, volume.affine)
     else:
@@ -192,6 +196,13 @@ def _judgement(
     )
 
 
+def said_of(spec: ModelSpec, answer: np.ndarray) -> dict[str, Any]:
+    """Return a `Judgement`'s fields of a raw answer (k,): probabilities, or the one number."""
+    if spec.task == "regression":
+        return {"value": float(answer[0])}
+    return {"probability": calibrated(spec, answer[None])[0]}
+
+
 def judge_rows(
     model: TabularModel, case_ids: Sequence[str], facts: Sequence[Mapping[str, Any]]
 ) -> list[Judgement]:
@@ -209,18 +220,17 @@ def judge_rows(
     ValueError
         When a column the model was fitted on is missing.
     """
-    from tasks.learn.tabular import predict_table, table_frame
+    from tasks.learn.tabular import table_frame
 
     if model.spec.kind == "fusion":
-        probability = model.predict(None, facts)
+        answers = model.predict(None, facts)
     else:
-        frame = header_frame(facts) if is_header_model(model.spec) else table_frame(facts)
-        probability = predict_table(model.pipeline, frame, len(model.spec.classes))
-    return [
-        Judgement(case_id, digest_json(dict(row)), probability=p)
-        for case_id, row, p in zip(
-            case_ids, facts, calibrated(model.spec, probability), strict=True
+        answers = model.predict(
+            header_frame(facts) if is_header_model(model.spec) else table_frame(facts)
         )
+    return [
+        Judgement(case_id, digest_json(dict(row)), **said_of(model.spec, answer))
+        for case_id, row, answer in zip(case_ids, facts, answers, strict=True)
     ]
 
 
@@ -241,7 +251,7 @@ def judge_measured(
     Judgement or BadCase
         As `judge_images`.
     """
-    from tasks.learn.tabular import predict_table, table_frame
+    from tasks.learn.tabular import table_frame
 
     recipe = recipe_of(model.spec)
     for case in cases:
@@ -250,14 +260,13 @@ def judge_measured(
             yield case, ready
             continue
         volume, image, traces = ready.volume, ready.image, ready.traces
-        frame = table_frame([numbers_of(traces)])
-        answer = predict_table(model.pipeline, frame, len(model.spec.classes))
+        (answer,) = model.predict(table_frame([numbers_of(traces)]))
         yield (
             case,
             Judgement(
                 case_id=case.case_id,
                 input_hash=digest_json([ref.digest for ref in case.all_files]),
-                probability=calibrated(model.spec, answer)[0],
+                **said_of(model.spec, answer),
                 image=volume.array,
                 affine=volume.affine,
                 prepared=image.array,

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tasks.learn.classifiers import Classifier, Slices, build_staged
+from tasks.learn.joined import JoinedCNN
+from tasks.learn.numbers import add_scaler
 from tasks.learn.unet import StagedUNet
-from tasks.learn.zoo import CLASSIFIERS, DETECTORS, NETWORKS, NNUNETS, TRUNKS
+from tasks.learn.zoo import CLASSIFIERS, DETECTORS, JOINED, NETWORKS, NNUNETS, TRUNKS
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -62,12 +64,14 @@ class SmallCNN(Classifier):
         return torch.cat([m.flatten(2).mean(-1) for m in self.maps(x)], dim=1)
 
 
-def _block(dims: int, a: int, b: int, *, first: bool) -> nn.Sequential:
+def _block(dims: int, a: int, b: int, *, first: bool, grouped: bool = False) -> nn.Sequential:
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
     pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
 
     def unit(i: int, o: int, size: int, stride: int) -> list[nn.Module]:
-        norm = nn.BatchNorm2d(o) if dims == 2 else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
+        # Of a batch in which some channels are lost no statistics are taken.
+        batched = dims == 2 and not grouped
+        norm = nn.BatchNorm2d(o) if batched else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
         layer = conv(i, o, size, stride=stride, padding=size // 2, bias=False)
         return [layer, norm, nn.ReLU(inplace=True)]
 
@@ -135,6 +139,11 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
     ValueError
         If there is no such network.
     """
+    network = _bare(plan)
+    return add_scaler(network) if plan.task == "regression" else network
+
+
+def _bare(plan: "NetworkPlan") -> nn.Module:
     if plan.network in CLASSIFIERS:
         return _classifier(plan)
     if plan.network in ("unet2d", "unet3d"):
@@ -165,8 +174,10 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
 
 def _classifier(plan: "NetworkPlan") -> Classifier:
     dims = 2 if plan.slices else plan.dims
-    if plan.network in TRUNKS:
-        network: Classifier = build_staged(plan, dims)
+    if plan.network == JOINED:
+        network: Classifier = _joined(plan)
+    elif plan.network in TRUNKS:
+        network = build_staged(plan, dims)
     else:
         network = SmallCNN(dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
     if plan.slices:
@@ -174,6 +185,23 @@ def _classifier(plan: "NetworkPlan") -> Classifier:
     if plan.freeze:
         network.freeze()
     return network
+
+
+def _joined(plan: "NetworkPlan") -> JoinedCNN:
+    """Build a branch a channel of all widths but the last, and the joint block of that."""
+    *own, last = plan.channels
+    widths = [1, *own]
+    branches: list[nn.Module] = [
+        nn.Sequential(
+            *(
+                _block(plan.dims, a, b, first=i == 0, grouped=True)
+                for i, (a, b) in enumerate(pairwise(widths))
+            )
+        )
+        for _ in range(plan.in_channels)
+    ]
+    joint = _block(plan.dims, own[-1], last, first=False, grouped=True)
+    return JoinedCNN(branches, joint, last, plan.n_classes, plan.dropout)
 
 
 def _foreign(name: str) -> Any:
@@ -190,8 +218,3 @@ def _foreign(name: str) -> Any:
 def to_network(image: Tensor, dims: int) -> Tensor:
     """Return a batch (n, c, z, y, x) as the network takes it: without z when it is 2-D."""
     return image[:, :, 0] if dims == 2 else image
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Return how many numbers training changes."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)

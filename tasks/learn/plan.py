@@ -1,4 +1,4 @@
-"""What to train and how: a scenario's candidate, and the plan made of it for given images.
+"""The plan of a network: a scenario's candidate made definite for given images.
 
 Light to import: no torch. The shape of MONAI's residual U-Net comes from
 :mod:`tasks.learn.topology`, that of nnU-Net's networks from :mod:`tasks.learn.nnunet`.
@@ -6,14 +6,15 @@ Light to import: no torch. The shape of MONAI's residual U-Net comes from
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.hashing import says_nothing
 from tasks.learn.augment import AugmentConfig, parse_augment
 from tasks.learn.detector_plan import DetectorPlan, Size, plan_detector
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.nnunet import plan_shape
-from tasks.learn.space import Span
 from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
 from tasks.learn.zoo import (
     BATCH_2D,
@@ -21,14 +22,14 @@ from tasks.learn.zoo import (
     CLASSIFIERS,
     DETECTOR_DEFAULTS,
     DETECTORS,
-    NETWORKS,
+    JOINED,
     NNUNET_DEFAULTS,
     NNUNETS,
+    OF_WHOLE_IMAGES,
     SEGMENTERS,
     TRUNK_DEFAULTS,
     TRUNKS,
     least_size,
-    misfit,
     stem_of,
 )
 
@@ -36,6 +37,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "small_cnn": {
         "epochs": 12, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
         "augment": "radiograph", "patience": 10, "monitor": "loss",
+    },
+    JOINED: {
+        "epochs": 20, "batch": 16, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
+        "augment": None, "patience": 10, "monitor": "loss",
     },
     "unet2d": {
         "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128, 256),
@@ -57,120 +62,24 @@ _COMMON: dict[str, Any] = {
 """Settings that networks share unless `_DEFAULTS` says otherwise."""
 
 
-def _nothing(value: Any) -> bool:
-    # Not told where it is not said: what knows no channels keeps its hashes.
-    return not value
-
-
-class NetworkCandidate(BaseModel):
-    """One network of a scenario; what is left out takes the default of its ``network``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    kind: Literal["network"] = "network"
-    network: str = "small_cnn"
-    """One of `NETWORKS` or ``module:function``."""
-    slices: Literal["attention", "max"] | None = None
-    """2-D network over the slices of a volume, and how the slices become one answer (2.5-D)."""
-    stem: Literal["auto", "small", "full"] = "auto"
-    """First layers of a `TRUNKS` network; ``auto`` is small for small images without weights."""
-    weights: str | None = None
-    """File to start from: safetensors or a torch state dict, see :mod:`tasks.learn.weights`."""
-    weights_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """Of that file; where it is given, another file is refused."""
-    freeze: bool = False
-    """Train the head alone on top of the weights."""
-    epochs: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=1)
-    steps_per_epoch: int | None = Field(None, ge=1)
-    """Batches an epoch; by default one pass over the training cases, 250 of nnU-Net's networks."""
-    lr: float | None = Field(None, gt=0)
-    optimizer: Literal["adamw", "sgd"] | None = None
-    """``adamw`` unless said; ``sgd`` of nnU-Net's networks."""
-    schedule: Literal["one_cycle", "cosine", "poly"] | None = None
-    """``one_cycle`` unless said; ``poly`` of nnU-Net's networks."""
-    weight_decay: float | None = Field(None, ge=0)
-    patience: int | None = Field(None, ge=1)
-    """Epochs without improvement after which training ends."""
-    monitor: Literal["loss", "auroc", "dice", "ap"] | None = None
-    """What chooses the best epoch on the validation side."""
-    augment: AugmentConfig | None = None
-    """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
-    features: tuple[int, ...] | None = None
-    """Channels of each level. Those of nnU-Net's networks are planned; fewer give fewer levels."""
-    deep_supervision: bool = True
-    """Whether nnU-Net's networks are also judged at their coarser stages while they train."""
-    accumulate: int = Field(1, ge=1)
-    """Batches whose gradients are summed up before a step."""
-    dropout: float | None = Field(None, ge=0, lt=1)
-    class_weights: bool = True
-    """Weight classes by inverse frequency in the cross-entropy of a classifier."""
-    foreground: float = Field(0.33, ge=0, le=1)
-    """Share of a batch whose patch must hold foreground, when images are larger than a patch."""
-    ema: float = Field(0.0, ge=0, lt=1)
-    """Decay a step of the averaged weights that are validated and kept; 0 keeps the plain ones."""
-    patch: tuple[int, int, int] | None = None
-    """(z, y, x) of a training sample; planned from the images when left out."""
-    gpu_memory_gb: float = Field(8.0, gt=0)
-    """Memory the plan may use; smaller makes smaller patches and batches."""
-    flip_tta: tuple[str, ...] = ()
-    """Axes over whose mirrorings predictions are averaged."""
-    modality_dropout: float = Field(0.0, ge=0, lt=1, exclude_if=_nothing)
-    """Probability with which a training sample loses a channel that the cohort lets be missing."""
-    backbone: Literal["small", "resnet18", "resnet50"] | None = Field(None, exclude_if=_nothing)
-    """Of a detector; ``small`` unless said, for a CPU. No weights are fetched."""
-    anchors: tuple[Size, ...] | None = Field(None, min_length=1, exclude_if=_nothing)
-    """Boxes (z, y, x) in voxels a detector starts from; made of the training boxes if left out."""
-    max_findings: int | None = Field(None, ge=1, exclude_if=_nothing)
-    """Most findings a detector tells of an image; 100 unless said."""
-    seed: int = Field(0, ge=0)
-    options: dict[str, Any] = {}
-    """Keywords for a ``module:function`` network."""
-    search: dict[str, list[Any] | Span] = {}
-    """Settings of `SEARCHABLE` to choose, each a list or a span; searched fold by fold."""
-    max_trials: int = Field(20, ge=1)
-    """Trials of one fold's search."""
-
-    @field_validator("augment", mode="before")
-    @classmethod
-    def _augment(cls, value: Any) -> Any:
-        return value if value is None else parse_augment(value)
-
-    @field_validator("network")
-    @classmethod
-    def _network(cls, value: str) -> str:
-        if value not in NETWORKS and not all(value.partition(":")):
-            raise ValueError(
-                f"network {value!r} is none of {', '.join(NETWORKS)} and not module:function"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _fit_the_network(self) -> Self:
-        if wrong := misfit(self):
-            raise ValueError(wrong)
-        return self
-
-
 class NetworkPlan(BaseModel):
     """Everything needed to build and train a network: a candidate made definite by the images."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str
-    task: Literal["classification", "segmentation", "detection"]
+    task: Literal["classification", "segmentation", "detection", "regression"]
     dims: Literal[2, 3]
     in_channels: int = 1
     n_classes: int
     """Outputs: classes, background included for a segmentation alone, or its regions."""
-    regions: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=_nothing)
+    regions: tuple[tuple[int, ...], ...] = Field(default=(), exclude_if=says_nothing)
     """Label values of each region of a segmentation, whose outputs are then its regions."""
     patch: tuple[int, int, int]
     """(z, y, x) the network is trained on; the whole image for a classifier."""
-    droppable: tuple[int, ...] = Field(default=(), exclude_if=_nothing)
+    droppable: tuple[int, ...] = Field(default=(), exclude_if=says_nothing)
     """Channels that `modality_dropout` takes from training samples."""
-    modality_dropout: float = Field(default=0.0, exclude_if=_nothing)
+    modality_dropout: float = Field(default=0.0, exclude_if=says_nothing)
     channels: tuple[int, ...]
     strides: tuple[tuple[int, int, int], ...]
     """Halvings (z, y, x) between consecutive levels."""
@@ -188,7 +97,9 @@ class NetworkPlan(BaseModel):
     schedule: Literal["one_cycle", "cosine", "poly"]
     weight_decay: float
     patience: int
-    monitor: Literal["loss", "auroc", "dice", "ap"]
+    monitor: Literal["loss", "auroc", "dice", "ap", "mae"]
+    loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=says_nothing)
+    """Of a regression."""
     augment: AugmentConfig
     class_weights: bool
     foreground: float
@@ -201,7 +112,7 @@ class NetworkPlan(BaseModel):
     weights_sha256: str | None = None
     """Of the file that training started from."""
     freeze: bool = False
-    detector: DetectorPlan | None = Field(None, exclude_if=_nothing)
+    detector: DetectorPlan | None = Field(None, exclude_if=says_nothing)
     """Levels and anchors, of a detection."""
 
     @property
@@ -230,7 +141,7 @@ def plan_network(
     ----------
     candidate : NetworkCandidate
     task : str
-        ``classification``, ``segmentation`` or ``detection``.
+        ``classification``, ``segmentation``, ``detection`` or ``regression``.
     shape : sequence of int
         (z, y, x): the fixed shape the recipe ends in, else the median training shape.
     n_classes : int
@@ -298,13 +209,16 @@ def plan_network(
             )
         if batch < 2 and not candidate.freeze:
             raise ValueError(f"{candidate.name}: batch statistics need a batch of at least 2")
-    elif task == "classification":
+    elif task in OF_WHOLE_IMAGES:
         # Each block halves every axis, so the shortest one says how many there can be.
         first = 1 if candidate.slices else 3 - dims
         blocks = max(1, int(math.log2(min(n for n in shape[first:]))))
         channels = features[:blocks]
         patch, strides = shape, tuple((2,) * 3 for _ in channels)
         batch = settings["batch"]
+        settings["augment"] = settings["augment"] or ("radiograph" if dims == 2 else "volume")
+        if candidate.network == JOINED:
+            _check_branches(candidate.name, in_channels, channels)
     else:
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
@@ -319,7 +233,8 @@ def plan_network(
         epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
         optimizer=settings["optimizer"], schedule=settings["schedule"],
         weight_decay=settings["weight_decay"], patience=settings["patience"],
-        monitor=settings["monitor"], augment=parse_augment(settings["augment"]),
+        monitor=settings["monitor"], loss=_loss(candidate, task),
+        augment=parse_augment(settings["augment"]),
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
         options=candidate.options, slices=candidate.slices, stem=stem_of(candidate, shape),
@@ -329,7 +244,12 @@ def plan_network(
 
 _SHAPE = ("patch", "strides", "kernels")
 
-_MEASURED = {"classification": "auroc", "segmentation": "dice", "detection": "ap"}
+_MEASURED = {
+    "classification": "auroc",
+    "segmentation": "dice",
+    "detection": "ap",
+    "regression": "mae",
+}
 """What is measured after each epoch, beside the loss."""
 
 
@@ -348,6 +268,27 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
     return settings
 
 
+def _check_branches(name: str, in_channels: int, channels: Sequence[int]) -> None:
+    if in_channels < 2:
+        raise ValueError(
+            f"{name}: {JOINED} joins channels and the images have {in_channels}; name several "
+            "under cohort, or use small_cnn"
+        )
+    if len(channels) < 2:
+        raise ValueError(
+            f"{name}: {JOINED} needs one block a branch and one behind them, the images have room "
+            f"for {len(channels)}: give larger images, or two features"
+        )
+
+
+def _loss(candidate: NetworkCandidate, task: str) -> Literal["smooth_l1", "mse"] | None:
+    if task == "regression":
+        return candidate.loss or "smooth_l1"
+    if candidate.loss:
+        raise ValueError(f"{candidate.name}: loss is of a regression; remove it for a {task}")
+    return None
+
+
 def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
@@ -358,10 +299,10 @@ def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
             f"{network} and images of {shape} do not fit: retinanet3d finds boxes in volumes, "
             "the others in pictures"
         )
-    if network in CLASSIFIERS and task != "classification":
+    if network in CLASSIFIERS and task not in OF_WHOLE_IMAGES:
         raise ValueError(f"{network} classifies; use {', '.join(SEGMENTERS)} for a segmentation")
     if network in SEGMENTERS and task != "segmentation":
-        raise ValueError(f"{network} segments; use {', '.join(CLASSIFIERS)} for a classification")
+        raise ValueError(f"{network} segments; use {', '.join(CLASSIFIERS)} for a {task}")
     if network in SEGMENTERS and network.endswith("3d") and shape[0] == 1:
         flat = network.replace("3d", "2d")
         raise ValueError(f"{network} needs volumes, the images have one slice; use {flat}")

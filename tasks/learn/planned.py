@@ -3,11 +3,12 @@
 from typing import Any
 
 from tasks.learn.plan import NetworkPlan
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 
 def plan_in_words(plan: NetworkPlan) -> str:
     """Return one line: patch, channels, batch and length of the training."""
-    looks = "image" if plan.task == "classification" else "patch"
+    looks = "image" if plan.task in OF_WHOLE_IMAGES else "patch"
     steps = "one pass" if plan.steps_per_epoch is None else f"{plan.steps_per_epoch} batches"
     parts = [
         f"{plan.network}, {looks} {_by(plan.patch)}",

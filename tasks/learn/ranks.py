@@ -7,12 +7,10 @@ is then the mean of the processes', as nnU-Net's is.  They meet through a file a
 loopback only.
 """
 
-import ctypes
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing.connection import Connection, wait
@@ -21,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import distributed, multiprocessing, nn
+
+from tasks.parent import end_with_parent
 
 PATIENCE = timedelta(hours=6)
 """How long the others wait for the first, which validates alone."""
@@ -69,9 +69,6 @@ class Rank:
 
 
 ALONE = Rank()
-
-_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 def share_of(batch: int, devices: Sequence[str]) -> tuple[str, ...]:
@@ -212,9 +209,7 @@ def _member(
     threads: int,
 ) -> None:
     """Be one of the processes."""
-    # Linux ends this process when its parent dies, so that no two trainings write one fold.
-    with suppress(AttributeError):
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent()  # so that no two trainings write one fold
     for library in ("GLOO", "NCCL"):
         os.putenv(f"{library}_SOCKET_IFNAME", "lo")  # read by them, not by Python
     torch.set_num_threads(threads)

@@ -21,6 +21,7 @@ from tasks.learn.dataset import CaseSource
 from tasks.learn.foreground import find_foreground
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.ranks import ALONE, Rank
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 READERS = 4
 """Threads that read samples ahead; the store's reader releases the interpreter lock."""
@@ -39,7 +40,7 @@ class Batch:
     mask: Tensor | None
     """(n, z, y, x), of the stored type."""
     target: Tensor | None
-    """(n,) int64."""
+    """(n,) int64 classes, or float32 numbers of a regression."""
     params: tuple[dict[str, Any], ...]
     """What augmentation does to each sample."""
     kept: Tensor | None = None
@@ -66,8 +67,8 @@ class Samples:
     source : CaseSource
     case_ids : sequence of str
         The training side of the fold.
-    targets : mapping of case id to class number
-        Empty but for a classification.
+    targets : mapping of case id to class number, or to the number of a regression
+        Empty of any other task.
     seed : int
     boxes : mapping of case id to rows of `TrainingCase.boxes`
         For a detection.
@@ -80,7 +81,7 @@ class Samples:
         plan: NetworkPlan,
         source: CaseSource,
         case_ids: Sequence[str],
-        targets: Mapping[str, int],
+        targets: Mapping[str, float],
         seed: int,
         boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
         rank: Rank = ALONE,
@@ -89,7 +90,7 @@ class Samples:
             raise ValueError("no training case in this fold; use fewer folds or a wider cohort")
         self._plan, self._source, self._seed, self._rank = plan, source, seed, rank
         self._case_ids, self._targets = tuple(case_ids), targets
-        self._masked = plan.task != "classification"
+        self._masked = plan.task not in OF_WHOLE_IMAGES
         self._foreground = (
             find_foreground(
                 source, case_ids, plan.n_classes + bool(plan.regions), seed, readers=READERS
@@ -150,11 +151,12 @@ class Samples:
                 self._instances[self._case(epoch, n)] for n in numbers if self._instances
             )
             return Batch(image, mask, None, params, kept, numbered)
-        return Batch(image, None, torch.tensor(targets, dtype=torch.int64), params, kept)
+        kind = torch.int64 if self._plan.task == "classification" else torch.float32
+        return Batch(image, None, torch.tensor(targets, dtype=kind), params, kept)
 
     def _sample(
         self, epoch: int, number: int, slot: int, batch: int
-    ) -> tuple[np.ndarray, np.ndarray | None, int | None, dict[str, Any]]:
+    ) -> tuple[np.ndarray, np.ndarray | None, float | None, dict[str, Any]]:
         case_id = self._case(epoch, number)
         rng = np.random.default_rng([self._seed, epoch, number])
         size = self._plan.patch

@@ -8,6 +8,17 @@ RANKED = ("auroc", "average_precision")
 """Scores that depend on the order of the probabilities only."""
 
 
+def number_score(name: str, y: np.ndarray, value: np.ndarray) -> float:
+    """Return a score of numbers of which higher is better; errors are negated."""
+    from tasks.evaluate.agreement import weighted_agreement
+    from tasks.evaluate.estimates import Estimates
+    from tasks.evaluate.known import METRICS
+
+    ids = tuple(map(str, range(len(y))))
+    found = float(weighted_agreement(Estimates(ids, ids, y, value, "", "1"), [name])(None)[name])
+    return found if METRICS[name].direction == "higher" else -found
+
+
 def score(name: str, y: np.ndarray, probability: np.ndarray) -> float:
     """Return a score of which higher is better; errors are negated.
 

@@ -30,6 +30,8 @@ from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
 from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask
 from tasks.learn.model import Model, TabularModel
+from tasks.learn.model_file import ModelSpec
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 
 def sample_cases(cases: Sequence[JobCase], count: int) -> list[JobCase]:
@@ -43,6 +45,7 @@ def sample_cases(cases: Sequence[JobCase], count: int) -> list[JobCase]:
     for case in one_each:
         # A detection has no class of a case: half the sample has something to find.
         kind = bool(case.boxes) if case.target is None else case.target
+        kind = 0 if isinstance(kind, float) else kind  # numbers are no classes
         classes.setdefault(kind, []).append(case)
     rows = itertools.zip_longest(*(classes[key] for key in sorted(classes, key=str)))
     return [case for row in rows for case in row if case is not None][:count]
@@ -76,12 +79,12 @@ def judge_corrupted(
     str
         Case id; a case whose files cannot be read is left out.
     mapping of (corruption, severity) to answer
-        Calibrated probabilities (k,), `MaskFigures` on the source's own grid, rows of findings
-        (b, 14) as `tasks.learn.boxes.rows_of_findings` gives them, or None where the recipe
-        refuses the image.
+        Calibrated probabilities (k,), a number (1,), `MaskFigures` on the source's own grid, rows
+        of findings (b, 14) as `tasks.learn.boxes.rows_of_findings` gives them, or None where the
+        recipe refuses the image.
     """
     recipe = FittedRecipe.from_dict(model.spec.recipe)
-    together = IMAGES_TOGETHER if model.spec.task == "classification" else 1
+    together = IMAGES_TOGETHER if model.spec.task in OF_WHOLE_IMAGES else 1
     for case in cases:
         try:
             laid = lay(recipe, case)
@@ -138,23 +141,21 @@ def _scored(
     """Return how prepared images of one case become answers."""
     spec = model.spec
     if isinstance(model, TabularModel):
-        from tasks.learn.tabular import predict_table, table_frame
+        from tasks.learn.tabular import table_frame
 
         def measured(ready: Sequence[PreparedCase]) -> Iterable[Any]:
             if not ready:
                 return []
             frame = table_frame([numbers_of(one.traces) for one in ready])
-            return calibrated(spec, predict_table(model.pipeline, frame, len(spec.classes)))
+            return _settled(spec, model.predict(frame))
 
         return measured
-    if spec.task == "classification":
+    if spec.task in OF_WHOLE_IMAGES:
 
         def called(ready: Sequence[PreparedCase]) -> Iterable[Any]:
             if not ready:
                 return []
-            return calibrated(
-                spec, np.stack(model.predict_many([one.image.array for one in ready]))
-            )
+            return _settled(spec, np.stack(model.predict_many([one.image.array for one in ready])))
 
         return called
     if spec.task == "detection":
@@ -169,6 +170,11 @@ def _scored(
             yield mask_figures(truth, mask, spacing, len(spec.classes) - 1, masks, regions)
 
     return outlined
+
+
+def _settled(spec: ModelSpec, answers: np.ndarray) -> np.ndarray:
+    """Return answers (n, k) as they are told: calibrated probabilities, or numbers."""
+    return answers if spec.task == "regression" else calibrated(spec, answers)
 
 
 def _found(model: Model, ready: PreparedCase, volume: Volume) -> np.ndarray:

@@ -153,6 +153,17 @@ def predict_table(model: Any, X: "pd.DataFrame", n_classes: int) -> np.ndarray:
 
     Raises ValueError when a column of the training is missing, or text stands for a number.
     """
+    X = in_order(model, X)
+    probability = np.zeros((len(X), n_classes))
+    probability[:, np.asarray(model.classes_, dtype=int)] = model.predict_proba(X)
+    return probability
+
+
+def in_order(model: Any, X: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the columns a fitted model wants of a frame, as it was fitted on them.
+
+    Raises ValueError when one is missing, or text stands for a number.
+    """
     import pandas as pd
 
     wanted = list(model.feature_names_in_)
@@ -171,9 +182,7 @@ def predict_table(model: Any, X: "pd.DataFrame", n_classes: int) -> np.ndarray:
             raise ValueError(f"column {name} was a number in training: supply numbers") from error
     for name in parts.get("words", ()):
         X[name] = X[name].astype("str")
-    probability = np.zeros((len(X), n_classes))
-    probability[:, np.asarray(model.classes_, dtype=int)] = model.predict_proba(X)
-    return probability
+    return X
 
 
 def _transformers(model: Any) -> list[tuple]:

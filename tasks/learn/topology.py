@@ -41,7 +41,31 @@ def plan_unet(
     dims: int,
     gb: float,
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Return patch, strides and channels that fit the memory (nnU-Net rules 5 and 6)."""
+    """Return patch, strides and channels that fit the memory (nnU-Net rules 5 and 6).
+
+    Parameters
+    ----------
+    wanted : (z, y, x) or None
+        Patch in voxels that a candidate asks for; only padded then.
+    shape : tuple of int
+        (z, y, x) voxels of a typical image.
+    spacing : sequence of float
+        Millimetres (z, y, x).
+    features : tuple of int
+        Channels of each level, the finest first; the deepest are left out where axes are short.
+    dims : int
+        2 or 3.
+    gb : float
+        Memory of the device, in GB.
+
+    Returns
+    -------
+    patch : (z, y, x)
+    strides : tuple of (z, y, x) tuples
+        Halvings between levels.
+    channels : tuple of int
+        One more than strides.
+    """
     start = tuple(wanted) if wanted else tuple(shape)
     patch, strides = pooling(start, spacing, len(features) - 1)
     if wanted is None:
@@ -115,6 +139,21 @@ def plan_batch(
     gb: float,
     n_cases: int | None,
 ) -> int:
+    """Return how many patches a batch holds, from `MIN_BATCH` to `MAX_BATCH`.
+
+    Parameters
+    ----------
+    patch, shape : tuple of int
+        (z, y, x) voxels of the patch, and of a typical image.
+    strides, channels : tuples
+        As `plan_unet` returns them.
+    dims : int
+        2 or 3.
+    gb : float
+        Memory of the device, in GB.
+    n_cases : int or None
+        Training cases; a batch covers at most `DATASET_SHARE` of their voxels.
+    """
     limit = REFERENCE_FEATURES[dims] * gb / REFERENCE_GB
     batch = round(limit / feature_values(patch, strides, channels) * REFERENCE_BATCH[dims])
     if n_cases:

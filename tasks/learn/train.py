@@ -20,11 +20,13 @@ from tasks.learn.dataset import (
 from tasks.learn.device import device_name, pick_device, repeatable, visible_devices
 from tasks.learn.fold import Fold, FoldResult, finish_fold, read_fold
 from tasks.learn.loader import Loader
+from tasks.learn.numbers import check_numbers
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.ranks import ALONE, Rank, share_of, train_together
 from tasks.learn.samples import READERS, Samples
 from tasks.learn.training import Training
 from tasks.learn.validate import validate
+from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -99,6 +101,8 @@ def train_fold(
     _check_sides(by_id, train_ids, val_ids)
     if plan.task == "classification":
         _check_targets(by_id, (*train_ids, *val_ids), plan.n_classes)
+    if plan.task == "regression":
+        check_numbers([by_id[c].target for c in (*train_ids, *val_ids)])
     source = StoreCases(root, cases) if isinstance(root, str) else root
     ids = (*train_ids, *val_ids)
     targets = {c: t for c in ids if (t := by_id[c].target) is not None}
@@ -169,7 +173,7 @@ def _run(
     processes: bool,
 ) -> Training:
     with repeatable(device):
-        ids, labels = (*fold.train_ids, *fold.val_ids), fold.plan.task != "classification"
+        ids, labels = (*fold.train_ids, *fold.val_ids), fold.plan.task not in OF_WHOLE_IMAGES
         held = preload(fold.source, ids, labels=labels, budget=preload_bytes)
         fold = replace(fold, source=held)
         samples = Samples(

@@ -25,6 +25,7 @@ from tasks.learn.loss import (
     supervised_loss,
 )
 from tasks.learn.networks import build_network, to_network
+from tasks.learn.numbers import fit_scaler, number_loss
 from tasks.learn.ranks import ALONE, Rank
 from tasks.learn.samples import Batch
 from tasks.learn.weights import load_weights
@@ -44,6 +45,8 @@ class Training:
         self.network = build_network(plan)
         if fold.weights is not None:
             load_weights(self.network, fold.weights, plan.weights_sha256)
+        if plan.task == "regression":
+            fit_scaler(self.network, [fold.targets[c] for c in fold.train_ids])
         self.network = self.network.to(device)
         if plan.dims == 2:
             # Convolutions over the last axis are a third faster on the CPU, and fit tensor cores.
@@ -137,6 +140,9 @@ class Training:
             return self._called(x, targets)
         with mixed_precision(self.device):
             logits = self._called(x)
+        if self.plan.task == "regression":
+            target = batch.target.to(self.device)
+            return number_loss(self.network, logits, target, self.plan.loss)
         if mask is None:
             return classification_loss(logits, batch.target.to(self.device), self.weights)
         truth = mask.to(torch.int64)

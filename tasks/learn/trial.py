@@ -12,8 +12,8 @@ from typing import Any
 
 from tasks.errors import ScenarioError
 from tasks.learn.job import TrainingJob, load_job, training_cases
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.optimise import Ask, Search, Told
-from tasks.learn.plan import NetworkCandidate
 from tasks.learn.weights import find_weights
 
 JOURNAL = "search.jsonl"
@@ -64,8 +64,8 @@ def run_trial(
 ) -> Told:
     """Train with one setting, without a fold and the next one, and judge on the next one.
 
-    Parameters are those of `tasks.learn.job.fit_fold`.  A trial that was killed goes on where it
-    was.
+    Parameters are those of `tasks.learn.crossval.fit_fold`.  A trial that was killed goes on where
+    it was.
     """
     from tasks.learn.train import train_fold
 

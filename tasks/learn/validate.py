@@ -12,6 +12,7 @@ from tasks.labels.regions import Sets, regions_in
 from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import label_map, logits_of, slabs_of
 from tasks.learn.loss import classification_loss
+from tasks.learn.numbers import in_units, number_loss
 from tasks.learn.plan import NetworkPlan
 
 LEAST_PROBABILITY = 1e-7
@@ -23,16 +24,17 @@ def validate(
     plan: NetworkPlan,
     source: CaseSource,
     val_ids: Sequence[str],
-    targets: Mapping[str, int],
+    targets: Mapping[str, float],
     device: torch.device,
     weights: Tensor | None,
     boxes: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> dict[str, float]:
-    """Return ``val_loss`` and ``val_auroc``, ``val_dice`` or ``val_ap`` of the validation cases.
+    """Return ``val_loss`` and ``val_auroc``, ``val_dice``, ``val_ap`` or ``val_mae``.
 
     The loss of a classification is the weighted one that is trained; of a segmentation, the mean
-    cross-entropy of the voxels, of regions the mean of their binary ones; of a detection see
-    `tasks.learn.box_figures`. Without two classes on the side AUROC is .5.
+    cross-entropy of the voxels, of regions the mean of their binary ones; of a regression that of
+    training, in standard units; of a detection see `tasks.learn.box_figures`. Without two classes
+    on the side AUROC is .5.
     """
     if plan.task == "detection":
         from tasks.learn.box_figures import validate_boxes
@@ -45,6 +47,12 @@ def validate(
         kept = None if weights is None else weights.cpu()
         loss = float(classification_loss(logits, target, kept))
         return {"val_loss": loss, "val_auroc": _auroc(target.numpy(), logits.softmax(1).numpy())}
+    if plan.task == "regression":
+        output = logits_of(network, plan, Images(source, val_ids), device)
+        target = torch.tensor([targets[c] for c in val_ids], dtype=torch.float32)
+        loss = number_loss(network, output.to(device), target.to(device), plan.loss)
+        error = (in_units(network, output) - target).abs().mean()
+        return {"val_loss": float(loss), "val_mae": float(error)}
     plain = plan.model_copy(update={"flip_tta": ()})
     dice, losses = [], []
     for case_id in val_ids:

@@ -4,7 +4,6 @@ Nothing is downloaded.  A file is safetensors, or a torch state dict that is rea
 ``weights_only``, so that nothing in it can run.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tasks.errors import RadloopError
+from tasks.hashing import sha256_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,12 +77,6 @@ def find_weights(named: str, home: Path) -> Path:
     return path
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read_state(path: Path) -> dict[str, "Tensor"]:
     """Return the tensors of a safetensors file or of a torch state dict.
 
@@ -137,7 +131,7 @@ def load_weights(network: "nn.Module", path: Path, sha256: str | None = None) ->
     ValueError
         When it is another file, or does not fit: how many tensors did, and the first that did not.
     """
-    if sha256 is not None and sha256_of(path) != sha256:
+    if sha256 is not None and sha256_file(path) != sha256:
         raise ValueError(f"{path.name} has another SHA-256 than {sha256[:12]}: put the file back")
     state = {_renamed(name): tensor for name, tensor in read_state(path).items()}
     own = network.state_dict()

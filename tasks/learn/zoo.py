@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from tasks.learn.space import SEARCHABLE, ends
 
 if TYPE_CHECKING:
-    from tasks.learn.plan import NetworkCandidate
+    from tasks.learn.network_candidate import NetworkCandidate
 
 TRUNKS = ("resnet18", "resnet50", "densenet121")
 """Classifiers whose trunk is a known one, in 2-D and 3-D; public weights fit them."""
 
-CLASSIFIERS = ("small_cnn", *TRUNKS)
+JOINED = "fused_cnn"
+"""A classifier with a branch a channel; see `tasks.learn.joined`."""
+
+CLASSIFIERS = ("small_cnn", *TRUNKS, JOINED)
 
 NNUNETS = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
 """nnU-Net's networks, plain and with a residual encoder."""
@@ -21,6 +24,9 @@ DETECTORS = ("retinanet3d", "retinanet2d", "fasterrcnn", "maskrcnn")
 """Networks that answer with boxes: MONAI's RetinaNet in volumes, torchvision's in pictures."""
 
 NETWORKS = (*CLASSIFIERS, *SEGMENTERS, *DETECTORS)
+
+OF_WHOLE_IMAGES = ("classification", "regression")
+"""Tasks that answer once an image: their networks see it whole, and it has a label, no mask."""
 
 SMALL_STEM_BELOW = 64
 """An image with fewer pixels along its shorter side gets the small stem."""
@@ -53,6 +59,8 @@ def misfit(candidate: "NetworkCandidate") -> str:
     network, known = candidate.network, ", ".join(CLASSIFIERS)
     if candidate.slices and network not in CLASSIFIERS:
         return f"slices: {network} does not look slice by slice; use one of {known}"
+    if network == JOINED and (candidate.slices or candidate.weights):
+        return f"{network} has a branch a channel: remove slices and weights, or use small_cnn"
     if candidate.weights and network not in CLASSIFIERS:
         return f"weights: {network} cannot start from a file; use one of {known}"
     if candidate.weights_sha256 and not candidate.weights:

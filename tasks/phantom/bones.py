@@ -37,7 +37,18 @@ def through_oval(
 def through_tissue(
     wrist: Wrist, look: tuple[float, float], u: np.ndarray, v: np.ndarray, lumps: np.ndarray
 ) -> np.ndarray:
-    """Return the path through soft tissue in mm of muscle; fat below the skin counts less."""
+    """Return the path through soft tissue in mm of muscle; fat below the skin counts less.
+
+    Parameters
+    ----------
+    wrist : Wrist
+    look : (float, float)
+        Direction of the beam across the arm, of length 1.
+    u, v : arrays (y, x)
+        Place on the detector in mm, along the arm (towards the hand) and across it.
+    lumps : array (y, x)
+        Unevenness of the tissue, about 0.
+    """
     half_a, half_b = wrist.tissue
     along = 1 + 0.0035 * np.clip(-u, 0, 80) - 0.06 * np.exp(-(((u - 2) / 18) ** 2))
     along = along * (1 + wrist.swelling * np.exp(-(((u + 14) / 22) ** 2)))
@@ -57,7 +68,19 @@ def through_bones(
     grain: np.ndarray,
     spacing: float,
 ) -> np.ndarray:
-    """Return the path through all bones in mm of cortex, fractures where the wrist has them."""
+    """Return the path through all bones in mm of cortex, fractures where the wrist has them.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    wrist : Wrist
+    look, u, v
+        As of `through_tissue`.
+    grain : array (y, x)
+        Texture of spongy bone, about 0.
+    spacing : float
+        Of the detector's pixels, in mm.
+    """
     path = np.zeros(u.shape, dtype=np.float32)
     hand = (u, v)
     for name in ("ulna", "radius"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from tasks.archive.volume import write_nifti
+from tasks.archive.nifti import write_nifti
 from tasks.phantom.encode import encode_pixels, write_dataset
 from tasks.phantom.visits import Visit
 from tasks.phantom.write import MARK

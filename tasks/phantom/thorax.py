@@ -35,6 +35,7 @@ class Frame:
 
 
 def draw_frame(rng: np.random.Generator, shape: tuple, spacing: tuple) -> Frame:
+    """Return where a grid (z, y, x), spacing in mm, lies in a chest of random size."""
     axes = centred_axes(shape, spacing)
     size = rng.uniform(0.9, 1.08, 2)
     bend = [smooth_field(rng, axes, (70, 55, 55)) for _ in range(2)]
@@ -45,6 +46,7 @@ def draw_frame(rng: np.random.Generator, shape: tuple, spacing: tuple) -> Frame:
 
 
 def narrowed(frame: Frame, columns: slice) -> Frame:
+    """Return the frame of some columns (x) alone."""
     cut = [frame.axes[0], frame.axes[1], frame.axes[2][..., columns]]
     return Frame(cut, frame.z, frame.y[..., columns], frame.x[..., columns], frame.voxel)
 

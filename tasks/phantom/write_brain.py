@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.archive.volume import write_nifti
+from tasks.archive.nifti import write_nifti
 from tasks.phantom.brain import (
     ENHANCING,
     NECROSIS,

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from tasks.archive.volume import write_nifti
+from tasks.archive.nifti import write_nifti
 from tasks.phantom.breast import SHAPE, SPACING, draw_breast
 from tasks.phantom.encode import encode_pixels, write_dataset
 from tasks.phantom.visits import Visit, draw_visit, header

@@ -1,6 +1,5 @@
 """An archive of synthetic chest CTs: DICOM of several scanners, and what there is to find."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from tasks.phantom.chest import SHAPE, SPACING, Chest, draw_chest
 from tasks.phantom.scanner import DOSES, SCANNERS, SYNTAXES, scan
 from tasks.phantom.stack import axial_affine, write_stack, write_truth
 from tasks.phantom.visits import Visit, draw_visit, header
+from tasks.phantom.write import write_tables
 
 AGREED = 3
 """Readers of four from which on LUNA16 counts a nodule; the others are excluded, not negative."""
@@ -75,11 +75,7 @@ def write_chest_archive(
         names = {n: (f"nodule {n}", _NODULE) for n in range(1, len(chest.nodules) + 1)}
         write_truth(root, visit, images, chest.labels, affine, names)
         _rows(tables, visit, chest, rng)
-    for name, rows in tables.items():
-        path = root / "truth" / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
+    write_tables(root / "truth", tables)
     return root / "truth" / "labels.csv"
 
 

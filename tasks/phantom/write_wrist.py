@@ -1,6 +1,5 @@
 """An archive of synthetic wrist radiographs as DICOM: two views a study, boxes and tables."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from tasks.phantom.radiograph import BITS, SHAPE, SPACING, VIEWS, Film, expose
 from tasks.phantom.scanner import SYNTAXES
 from tasks.phantom.visits import Visit, draw_visit, header
 from tasks.phantom.wrist import Wrist, draw_wrist
-from tasks.phantom.write import CLASSES, VENDORS, Vendor
+from tasks.phantom.write import CLASSES, VENDORS, Vendor, write_tables
 
 _CR = "1.2.840.10008.5.1.4.1.1.1"
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -69,11 +68,7 @@ def write_wrist_archive(
             encode_pixels(dataset, grey, syntax)
             write_dataset(root / "dicom" / visit.folder / f"{view}0000.dcm", dataset)
             _rows(tables, visit, vendor, wrist, view, dataset.SOPInstanceUID, film, own)
-    for name, rows in tables.items():
-        path = root / "truth" / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
+    write_tables(root / "truth", tables)
     return root / "truth" / "labels.csv"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from tasks.cohort.channels import ChannelSet
 from tasks.imaging.steps import StepConfig, find_step
 from tasks.imaging.straighten import STRAIGHTEN
+from tasks.learn.zoo import JOINED
 
 
 def channel_misfits(
@@ -23,6 +24,11 @@ def channel_misfits(
     found = []
     optional = chosen.optional if chosen else ()
     for candidate in candidates:
+        if getattr(candidate, "network", "") == JOINED and chosen is None:
+            found.append(
+                f"candidates: {candidate.name} has network {JOINED}, which joins channels, and the "
+                "cohort names none; name channels under cohort, or use small_cnn"
+            )
         rate = getattr(candidate, "modality_dropout", 0.0)
         if rate and not optional:
             found.append(

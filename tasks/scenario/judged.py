@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.cohort.select import CohortConfig
+from tasks.cohort.config import CohortConfig
 from tasks.evaluate.config import EvaluateConfig
 from tasks.serve.verdict import GateConfig
 

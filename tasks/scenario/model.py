@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tasks.cohort.select import CohortConfig
+from tasks.cohort.config import CohortConfig
 from tasks.cohort.split import SplitConfig
 from tasks.errors import ScenarioError
 from tasks.evaluate.config import EvaluateConfig
@@ -18,10 +18,12 @@ from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.fusion import FusionCandidate
-from tasks.learn.plan import NetworkCandidate
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.zoo import DETECTORS
 from tasks.scenario.channels import channel_misfits
 from tasks.scenario.judged import baseline_misfits, unit_misfits
+from tasks.scenario.numbers import number_misfits
+from tasks.scenario.whole import size_misfits
 from tasks.serve.gate import GateConfig
 
 _STRICT = ConfigDict(frozen=True, extra="forbid")
@@ -83,7 +85,7 @@ class Scenario(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     title: str = Field(min_length=1)
-    task: Literal["classification", "segmentation", "detection"]
+    task: Literal["classification", "segmentation", "detection", "regression"]
     intended_use: str = Field(min_length=1)
     not_for: str = Field(min_length=1)
     population: str = Field(min_length=1)
@@ -124,6 +126,11 @@ class Scenario(BaseModel):
         return self.task in ("segmentation", "detection")
 
     @property
+    def estimates(self) -> bool:
+        """Whether a model answers with a number."""
+        return self.task == "regression"
+
+    @property
     def networks(self) -> frozenset[str]:
         """Networks it names: only among them is a foreign one that a model wants loaded."""
         return frozenset(one.network for one in self.candidates if one.kind == "network")
@@ -159,6 +166,8 @@ def _misfits(scenario: Scenario) -> list[str]:
     if not rows and not scenario.recipe:
         found.append("recipe: images need at least one step, e.g. normalise")
     found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
+    found += number_misfits(scenario.task, scenario)
+    found += size_misfits(scenario.task, scenario.recipe, scenario.candidates)
     found += channel_misfits(scenario.cohort.channel_set, scenario.recipe, scenario.candidates)
     found += _label_misfits(scenario)
     return found
@@ -200,7 +209,7 @@ def _misfit(
         fits = (candidate.network in DETECTORS) == (task == "detection")
         hint = "a detection needs one of " if task == "detection" else "find boxes: "
         return "" if fits else f"has network {candidate.network}; {hint}{', '.join(DETECTORS)}"
-    if task in _VERBS:
+    if task in ("segmentation", "detection"):
         return f"is of kind {candidate.kind}, which cannot {_VERBS[task]}; use kind network"
     if candidate.kind == "header":
         return "is header-only and rows of a table have no header; use kind tabular" if rows else ""
@@ -219,13 +228,13 @@ def _misfit(
     return f"names {missing[0]!r}, which no step of the recipe measures{hint}"
 
 
-_VERBS = {"segmentation": "segment", "detection": "detect"}
+_VERBS = {"segmentation": "segment", "detection": "detect", "regression": "estimate a number"}
 
 
 def _formats_of(task: str) -> tuple[str, ...]:
     """Return the formats of labels that a task can learn from."""
     of = {"segmentation": MASKS, "detection": tuple(BOXES)}
-    return of.get(task) or ("table", "column", *PUBLIC)
+    return of.get(task) or ("table", "column", *(() if task == "regression" else PUBLIC))
 
 
 def _label_misfits(scenario: Scenario) -> list[str]:
@@ -252,10 +261,14 @@ def _label_misfits(scenario: Scenario) -> list[str]:
 def _primary_misfits(scenario: Scenario) -> list[str]:
     """Say why the primary figure does not measure the task."""
     evaluate, task = scenario.evaluate, scenario.task
-    measured = {"segmentation": evaluate.measures_masks, "detection": evaluate.measures_boxes}
+    measured = {
+        "segmentation": evaluate.measures_masks,
+        "detection": evaluate.measures_boxes,
+        "regression": evaluate.measures_numbers,
+    }
     if measured.get(task, not any(measured.values())):
         return []
-    wanted = {"segmentation": "dice", "detection": "cpm or ap"}
+    wanted = {"segmentation": "dice", "detection": "cpm or ap", "regression": "mae"}
     return [
         f"evaluate.primary: {evaluate.primary} does not measure a {task}; use "
         f"{wanted.get(task, 'auroc or another of one case')}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from tasks.cohort.select import CohortConfig
+from tasks.cohort.config import CohortConfig
 from tasks.errors import ScenarioError
 from tasks.scenario.model import Scenario
 

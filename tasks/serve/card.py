@@ -37,6 +37,11 @@ HEADLINE_METRICS = (
     "dice",
     "nsd",
     "hd95",
+    "mae",
+    "rmse",
+    "r2",
+    "spearman",
+    "bias",
 )
 """Columns of the candidates' table, in this order, as far as any candidate has them."""
 
@@ -56,6 +61,12 @@ SHOWN = {
     "lesion_dice": "Dice, lesion by lesion",
     "lesion_hd95": "HD95, lesion by lesion (mm)",
     "n_empty": "empty masks",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R2",
+    "spearman": "Spearman",
+    "loa_lower": "lower limit of agreement",
+    "loa_upper": "upper limit of agreement",
 }
 """Names of metrics for people, where the name without its underscores would not do."""
 
@@ -222,7 +233,8 @@ def _render(template: str, facts: ReportFacts) -> str:
         f=facts,
         research_only=facts.status == RESEARCH_USE_ONLY,
         columns=_columns(facts),
-        test_metrics=_test_metrics(facts),
+        sides=_sides(facts),
+        test_metrics=list(dict.fromkeys(n for side in _sides(facts).values() for n in side)),
         classes=_classes(facts),
         forest=_forest(facts),
         verdict=(facts.gate or {}).get("verdict"),
@@ -242,9 +254,9 @@ def _columns(facts: ReportFacts) -> list[str]:
     return first + [name for name in HEADLINE_METRICS if name in present and name not in first]
 
 
-def _test_metrics(facts: ReportFacts) -> list[str]:
-    sides = [side for side in (facts.test or {}).values() if side]
-    return list(dict.fromkeys(name for side in sides for name in side))
+def _sides(facts: ReportFacts) -> dict[str, Mapping[str, Any]]:
+    """Return who was scored; without a champion a column of its figures would say nothing."""
+    return {name: figures for name, figures in (facts.test or {}).items() if figures}
 
 
 def _classes(facts: ReportFacts) -> list[str]:

@@ -74,14 +74,6 @@ def comparable_runs(
     return rows
 
 
-def runs_by_id(tracker: Tracker, run_ids: Sequence[str]) -> list[RunRow]:
-    """Return the named runs, or raise EditionMismatch when they may not be compared."""
-    client = tracking.client_of(tracker)
-    rows = [_row(client.get_run(run_id)) for run_id in run_ids]
-    refuse_mixed(rows)
-    return rows
-
-
 def refuse_mixed(rows: Sequence[RunRow]) -> None:
     """Raise EditionMismatch when rows come from several test editions or splits."""
     editions = sorted({row.edition for row in rows})

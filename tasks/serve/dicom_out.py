@@ -15,7 +15,7 @@ import numpy as np
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reidentify import SERIES_FROM
 from tasks.archive.standin import METHOD, StandIns, pseudonymous_uid
 from tasks.serve.results import ModelFacts, PredictionRow

@@ -46,6 +46,8 @@ def report(
     """
     if maker.model.task == "detection":
         findings = finding_groups(row, images, maker)
+    elif maker.model.task == "regression":
+        findings = [_estimate(row, images, maker)] if row.measures else []
     else:
         findings = _volumes(row, images, maker, segments) if row.measures else []
     if row.label is not None:
@@ -109,6 +111,25 @@ def _volumes(
             VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=segment, **told)
         )
     return found
+
+
+def _estimate(
+    row: PredictionRow, images: StandIns, maker: Maker
+) -> MeasurementsAndQualitativeEvaluations:
+    """Return the number of a regression in its unit."""
+    ((name, value),) = row.measures.items()
+    unit = maker.model.unit
+    name = name.removesuffix(f" ({unit})")
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=tracked(row, maker, "number"),
+        finding_type=coded(maker.model.title),
+        algorithm_id=algorithm(maker),
+        measurements=[
+            Measurement(name=coded(name), value=number(value), unit=Code(unit, "UCUM", unit))
+        ],
+        qualitative_evaluations=flags(row),
+        source_images=sources(images),
+    )
 
 
 def _answer(

@@ -17,21 +17,15 @@ from typing import Any
 import numpy as np
 
 from tasks.errors import EditionMismatch
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
-from tasks.evaluate.known import METRICS, RANKING_FINDINGS
+from tasks.evaluate.known import METRICS
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.noninferior import NonInferiority, noninferiority
-from tasks.evaluate.predictions import Predictions, align
+from tasks.evaluate.predictions import align
 from tasks.evaluate.table import metric_table
+from tasks.serve.floor import floor_of
 from tasks.serve.verdict import Check, GateConfig, Scored, Verdict, action
-
-NO_SKILL = {
-    "auroc": 0.5,
-    **dict.fromkeys(("mcc", "kappa", "dice", "nsd", "lesion_dice"), 0.0),
-    # Any findings at all are a little above 0, since some hit by chance.
-    **dict.fromkeys(RANKING_FINDINGS, 0.1),
-}
-"""Floors that need no data; shares of the classes give those of accuracy and its kin."""
 
 
 def decide(
@@ -50,7 +44,7 @@ def decide(
         The same cases of the same test edition.
     config : GateConfig
     primary : str, optional
-        Metric used when the config names none; else "auroc", "dice" or "cpm".
+        Metric used when the config names none; else "auroc", "dice", "cpm" or "mae".
     facts : mapping fact name -> values, optional
         For subgroup rules: one value a case, in the order of the challenger's cases.
 
@@ -80,6 +74,8 @@ def decide(
 
 
 def _usual(scores) -> str:
+    if isinstance(scores, Estimates):
+        return "mae"
     if isinstance(scores, FindingScores):
         return "cpm"
     return "dice" if isinstance(scores, MaskScores) else "auroc"
@@ -138,6 +134,8 @@ def _measurable(group, metric: str) -> bool:
     """Return whether a subgroup holds every class; an AUROC or a recall needs them."""
     if isinstance(group, FindingScores):
         return any((~one.irrelevant).any() for one in group.cases)
+    if isinstance(group, Estimates):
+        return len(np.unique(group.target)) > 1
     return isinstance(group, MaskScores) or len(set(group.target.tolist())) == len(group.classes)
 
 
@@ -227,7 +225,7 @@ def _need_in_words(needed: int | None, found: NonInferiority, config: GateConfig
 
 def _against_floor(challenger: Scored, config: GateConfig, metric: str) -> Verdict:
     pred = challenger.predictions
-    floor = _floor(pred, metric) if config.floor is None else config.floor
+    floor = floor_of(pred, metric) if config.floor is None else config.floor
     table = metric_table(
         pred,
         challenger.threshold,
@@ -278,23 +276,6 @@ def _against_floor(challenger: Scored, config: GateConfig, metric: str) -> Verdi
         found.method,
         challenger.edition,
         f"floor {floor:g}",
-    )
-
-
-def _floor(pred: Predictions | MaskScores | FindingScores, metric: str) -> float:
-    """Return what a model without skill reaches."""
-    base = metric.partition("/")[0]
-    if base in NO_SKILL:
-        return NO_SKILL[base]
-    if isinstance(pred, Predictions):
-        if base == "balanced_accuracy":
-            return 1 / len(pred.classes)
-        if base == "accuracy":
-            return float(np.bincount(pred.target).max() / len(pred))
-        if base == "average_precision" and pred.binary:
-            return float(pred.truth.mean())
-    raise ValueError(
-        f"{metric!r} has no value that stands for no skill; set gate.floor for the first model"
     )
 
 

@@ -4,7 +4,6 @@ Only kinds of file that hold data are let in, and each must be what its name say
 none of them with pickle; the check keeps such files from people who would.
 """
 
-import hashlib
 import json
 import pickletools
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from tasks.errors import ModelRefused
+from tasks.hashing import sha256_file
 
 MANIFEST = "MANIFEST.sha256"
 """Lines of ``sha256sum``: ``<64 hex>  <path>``; ``sha256sum -c`` reads it too."""
@@ -46,14 +46,14 @@ def write_manifest(folder: str | Path) -> str:
         raise ModelRefused(f"The model folder {folder.name!r} is empty.")
     for name in files:
         _check_file(folder, name)
-    lines = "".join(f"{_sha256(folder / name)}  {name}\n" for name in files)
+    lines = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in files)
     (folder / MANIFEST).write_text(lines, encoding="utf-8")
     return manifest_digest(folder)
 
 
 def manifest_digest(folder: str | Path) -> str:
     """Return the SHA-256 of the manifest, the one number that stands for the model."""
-    return _sha256(Path(folder) / MANIFEST)
+    return sha256_file(Path(folder) / MANIFEST)
 
 
 def verify_manifest(folder: str | Path) -> None:
@@ -66,7 +66,7 @@ def verify_manifest(folder: str | Path) -> None:
     for name in sorted(set(expected) - present):
         raise ModelRefused(f"The model folder lacks {name!r}, which its manifest names.")
     for name, digest in expected.items():
-        if _sha256(folder / name) != digest:
+        if sha256_file(folder / name) != digest:
             raise ModelRefused(
                 f"The file {name!r} of the model is not what its manifest says (changed byte): "
                 "fetch it again or register the model anew."
@@ -109,14 +109,6 @@ def _check_file(folder: Path, name: str) -> None:
     problem = check(path)
     if problem:
         raise ModelRefused(f"The file {name!r} of the model {problem}.")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _text_problem(path: Path) -> str | None:

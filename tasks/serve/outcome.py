@@ -1,6 +1,5 @@
-"""What a training found: figures of the candidates, the challenger as a model, pictures, report."""
+"""What a training found: figures of its candidates, calibrated and cleaned out of fold."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from tasks.evaluate.calibrate import apply_calibration, choose_threshold, fit_calibration
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.leakage import better_than_header
@@ -20,16 +20,13 @@ from tasks.evaluate.segmentation import mask_scores
 from tasks.evaluate.show_findings import choose_shown
 from tasks.evaluate.table import metric_table
 from tasks.labels.regions import values_of
-from tasks.learn.candidate import search_score
-from tasks.learn.header_range import seen_headers
-from tasks.learn.job import FoldRecord, TrainingJob, frame, out_of_fold
-from tasks.learn.judge import POSITIVE
-from tasks.learn.model import ModelSpec, save_model
+from tasks.learn.crossval import FoldRecord, out_of_fold
+from tasks.learn.job import TrainingJob
 from tasks.learn.oof_masks import read_masks
 from tasks.learn.postprocess import JudgedMask, Rule, choose_rules, figures_after
 from tasks.serve.names import NameTable, metric_name
 
-Scores = Predictions | MaskScores | FindingScores
+Scores = Predictions | MaskScores | FindingScores | Estimates
 
 NUMBERS_A_FIGURE = 3
 """A figure and its two limits."""
@@ -119,109 +116,12 @@ def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: 
     """Return the sentence that opens the report when headers alone do as well as the images."""
     by_name = {outcome.name: outcome for outcome in outcomes}
     rivals = [outcome for outcome in outcomes if outcome.kind == "header"]
-    if not rivals or not isinstance(by_name[chosen].scores, Predictions):
+    if not rivals or not isinstance(by_name[chosen].scores, Predictions | Estimates):
         return None
     best = choose_challenger({o.name: o.figures for o in rivals}, primary)
     rival = by_name[best]
     check = better_than_header(by_name[chosen].scores, rival.scores, metric=primary)
     return None if check.clearly_better else check.sentence
-
-
-def build_model(
-    job: TrainingJob,
-    place: Path,
-    outcome: CandidateOutcome,
-    folder: Path,
-    hashes: Mapping[str, str],
-    outcomes: Sequence[CandidateOutcome] = (),
-) -> ModelSpec:
-    """Write the challenger: the folds of a network, a table's model refitted on all of them, or
-    the members of a fusion, which are among ``outcomes``, with the model over them.
-    """
-    thresholds = {} if outcome.threshold is None else {POSITIVE: outcome.threshold}
-    spec = ModelSpec(
-        name=job.scenario,
-        candidate=outcome.name,
-        task=job.task,
-        kind=outcome.kind if outcome.kind in ("network", "fusion") else "sklearn",
-        classes=("background", *job.classes) if job.task == "segmentation" else job.classes,
-        regions=job.regions,
-        positive=job.positive,
-        recipe=dict(job.recipe) if job.recipe else None,
-        calibration=dict(outcome.calibration),
-        thresholds=thresholds,
-        views=job.views,
-        postprocess=outcome.rules,
-        headers=seen_headers([case.facts for case in job.on("train")]) if job.recipe else {},
-        hashes=dict(hashes),
-    )
-    if outcome.kind == "network":
-        from tasks.learn.ood import ood_threshold
-
-        distances = [d for record in outcome.records for d in record.ood or ()]
-        plan = job.plan(job.candidate(outcome.name))
-        limit = ood_threshold(distances) if distances else None
-        spec = spec.model_copy(update={"plan": plan, "ood_threshold": limit})
-        return save_model(folder, spec, folds=[place / r.weights for r in outcome.records])
-    if outcome.kind == "fusion":
-        return _join(job, place, outcome, folder, spec, outcomes)
-    return _refit_table(job, outcome, folder, spec)
-
-
-def _join(
-    job: TrainingJob,
-    place: Path,
-    outcome: CandidateOutcome,
-    folder: Path,
-    spec: ModelSpec,
-    outcomes: Sequence[CandidateOutcome],
-) -> ModelSpec:
-    from tasks.learn.fused import MEMBERS, save_fused
-    from tasks.learn.fusing import fit
-    from tasks.learn.ood import ood_threshold
-
-    candidate = job.candidate(outcome.name)
-    by_name = {one.name: one for one in outcomes}
-    parts = {
-        name: build_model(job, place, by_name[name], folder / MEMBERS / name, spec.hashes)
-        for name in candidate.members
-    }
-    folds = [
-        {name: by_name[name].records[k] for name in candidate.members}
-        for k in range(len(job.folds))
-    ]
-    plans = [part.plan for part in parts.values() if part.plan is not None]
-    distances = [d for record in outcome.records for d in record.ood or ()]
-    columns = dict.fromkeys(name for part in parts.values() for name in part.features)
-    said = {
-        "fusion": fit(job, candidate, folds),
-        "plan": plans[0] if plans else None,
-        "features": tuple(columns),
-        "ood_threshold": ood_threshold(distances) if distances else None,
-    }
-    return save_fused(folder, spec.model_copy(update=said))
-
-
-def _refit_table(
-    job: TrainingJob, outcome: CandidateOutcome, folder: Path, spec: ModelSpec
-) -> ModelSpec:
-    from tasks.learn.tabular import fit_final, save_skops
-
-    candidate, cases = job.candidate(outcome.name), job.on("train")
-    table = frame(job, candidate, cases)
-    model = fit_final(
-        candidate,
-        table,
-        np.array([case.target for case in cases]),
-        np.array([case.patient_key for case in cases]),
-        job.seed,
-        primary=search_score(job.primary),
-    )
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.skops"
-        save_skops(model, path)
-        spec = spec.model_copy(update={"features": tuple(table.columns)})
-        return save_model(folder, spec, skops=path)
 
 
 def named(side: str, figures: Mapping[str, Interval], names: NameTable) -> dict[str, Interval]:
@@ -253,58 +153,6 @@ def figure_rows(figures: Mapping[str, Interval]) -> list[dict[str, Any]]:
     return [{"metric": name, **interval.to_dict()} for name, interval in figures.items()]
 
 
-def draw(
-    folder: Path, side: str, scores: Scores, threshold: float | None, title: str
-) -> list[dict[str, str]]:
-    """Draw the pictures of one side and return them as the report wants them."""
-    from tasks.evaluate import figures
-
-    folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(scores, MaskScores):
-        caption = "Each dot is a patient; the box holds half of them."
-        shown = []
-        for name, words in figures.BOX_WORDS.items():
-            if name in scores.figures:
-                path = folder / f"{side}-{name}.png"
-                figures.draw_mask_box(path, scores, name, title=title)
-                shown.append({"path": str(path), "title": f"{words}, {side}", "caption": caption})
-        return shown
-    if isinstance(scores, FindingScores):
-        from tasks.evaluate.froc_figure import draw_froc
-
-        path = draw_froc(folder / f"{side}-froc.png", scores, threshold, title=title)
-        return [{"path": str(path), "title": f"FROC, {side}", "caption": _caption(side)}]
-    drawn = [
-        ("roc", "ROC", figures.draw_roc, True),
-        ("pr", "Precision and recall", figures.draw_precision_recall, True),
-        ("reliability", "Reliability", figures.draw_reliability, False),
-        ("confusion", "Confusion", figures.draw_confusion, True),
-    ]
-    if scores.binary:
-        drawn.append(("scores", "Probabilities", figures.draw_score_histogram, True))
-    found = []
-    for name, text, function, takes_threshold in drawn:
-        options = {"threshold": threshold} if takes_threshold else {}
-        path = function(folder / f"{side}-{name}.png", scores, title=title, **options)
-        found.append({"path": str(path), "title": f"{text}, {side}", "caption": _caption(side)})
-    return found
-
-
-def draw_learning(folder: Path, outcome: CandidateOutcome) -> list[dict[str, str]]:
-    """Draw the learning curves of a network's folds."""
-    from tasks.evaluate.figures import draw_learning_curve
-
-    histories = {f"fold {r.fold}": list(r.history) for r in outcome.records if r.history}
-    if not histories:
-        return []
-    folder.mkdir(parents=True, exist_ok=True)
-    path = draw_learning_curve(
-        folder / f"learning-{outcome.name}.png", histories, title=f"{outcome.name}, all folds"
-    )
-    caption = "Loss and the figure that chose the best epoch, fold by fold."
-    return [{"path": str(path), "title": "Learning curves", "caption": caption}]
-
-
 def epochs(record: FoldRecord, primary: str) -> list[dict[str, Any]]:
     """Return a fold's history under the names of the table."""
     found = []
@@ -323,12 +171,6 @@ def epochs(record: FoldRecord, primary: str) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _caption(side: str) -> str:
-    if side == "oof":
-        return "Out of fold: each patient judged by a model that never saw this patient."
-    return "The test edition, which no training saw."
 
 
 def _with(scores: Predictions, probability: np.ndarray) -> Predictions:

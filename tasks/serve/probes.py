@@ -7,6 +7,7 @@ from typing import Any
 
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.decision import decision_curve, decision_sentence, draw_decision_curve
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
@@ -43,7 +44,7 @@ def sections_of(probes: Sequence[Probe]) -> dict[str, tuple[Mapping[str, Any], .
 
 def worth(
     folder: Path,
-    scores: Predictions | MaskScores | FindingScores,
+    scores: Predictions | MaskScores | FindingScores | Estimates,
     threshold: float | None,
     config: EvaluateConfig,
     title: str,

@@ -58,7 +58,8 @@ class PredictionRow:
     probabilities : mapping, optional
         class -> probability.
     measures : mapping, optional
-        Further numbers by name, such as ``anterior ml`` of a segmentation.
+        Further numbers by name, such as ``anterior ml`` of a segmentation, or ``age (mo)``, the
+        answer of a regression.
     flags : sequence of str
         `IN_TRAINING`, `ID_IN_TRAINING`, `UNLIKE_TRAINING` or others.
     overlay, mask, seg, sr : str, optional
@@ -120,6 +121,8 @@ class ModelFacts:
     """Novelty above which a case is flagged."""
     positive: str | None = None
     classes: tuple[str, ...] = ()
+    unit: str = ""
+    """UCUM unit of the one number of a regression."""
     status: str = "research use only"
     synthetic: bool = False
     intended_use: str | None = None

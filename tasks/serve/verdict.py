@@ -6,9 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores
 from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import Predictions
+from tasks.hashing import says_nothing
 
 
 class Guard(BaseModel):
@@ -37,7 +39,7 @@ class GateConfig(BaseModel):
 
     primary: str | None = None
     """Metric compared; the scenario's primary metric unless given."""
-    margin: float = Field(0.02, gt=0, lt=1)
+    margin: float = Field(0.02, gt=0)
     """How much worse a challenger may be, in units of the metric."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Two-sided: each bound alone holds with (1 + confidence) / 2."""
@@ -46,7 +48,7 @@ class GateConfig(BaseModel):
     undecidable: Literal["refuse", "promote", "ask"] = "refuse"
     guards: tuple[Guard, ...] = ()
     subgroups: tuple[SubgroupRule, ...] = ()
-    beat_baseline: bool = Field(False, exclude_if=lambda value: not value)
+    beat_baseline: bool = Field(False, exclude_if=says_nothing)
     """Refuse what is not shown to beat the classical baseline, see `tasks.serve.baseline`."""
     min_patients: int = Field(10, ge=2)
     """Fewer patients decide nothing, whatever the interval: rare failures stay unseen."""
@@ -58,7 +60,7 @@ class GateConfig(BaseModel):
 class Scored:
     """A model's output on a test edition, with the threshold frozen in the model."""
 
-    predictions: Predictions | MaskScores | FindingScores
+    predictions: Predictions | MaskScores | FindingScores | Estimates
     edition: str
     threshold: float | None = None
 

@@ -108,7 +108,7 @@ def describe_aside(large: Mapping[str, int], memory: int) -> str:
     Parameters
     ----------
     large : mapping of case id to int
-        At least one, and the bytes each needs, see `tasks.store.plan.too_large`.
+        At least one, and the bytes each needs, see `tasks.store.needs.too_large`.
     memory : int
         Bytes of the smallest worker.
     """

@@ -9,10 +9,9 @@ from typing import Protocol
 
 from tasks.archive import s3
 from tasks.errors import StoreError
+from tasks.hashing import sha256_file
 from tasks.store.schema import PARTS
 from tasks.store.shards import Span
-
-_BLOCK = 1 << 20
 
 COALESCE_BYTES = 1 << 20
 """Ranges of an object nearer than this are one request: a round trip costs what a megabyte does."""
@@ -79,11 +78,7 @@ class Folder:
 
     def sha256(self, name: str) -> str:
         """Return a file's whole SHA-256."""
-        digest = hashlib.sha256()
-        with (self.path / name).open("rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
+        return sha256_file(self.path / name)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from tasks.archive.catalog import open_catalog
+from tasks.archive.commits import put_recipe, want_cases
 from tasks.archive.tables import catalog_metadata
 from tasks.archive.vault import open_vault
 from tasks.archive.vault_tables import vault_metadata
+from tests.archive.made_rows import CASES, RECIPE, key
 
 BACKENDS = ("sqlite", "postgresql")
 CATALOG_NAME, VAULT_NAME, EMPTY_NAME = "catalog_test", "vault_test", "empty_test"
@@ -154,3 +156,10 @@ def _empty(engine: Engine, tables: list) -> None:
     with engine.begin() as connection:
         for table in reversed(tables):
             connection.execute(table.delete())
+
+
+@pytest.fixture
+def wanted(catalog: Engine) -> Engine:
+    put_recipe(catalog, RECIPE, "chest-xray", {"steps": [{"step": "window"}]}, key("fit"))
+    want_cases(catalog, RECIPE, CASES)
+    return catalog

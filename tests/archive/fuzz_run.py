@@ -26,10 +26,10 @@ from sqlalchemy import Engine, inspect, text
 
 from flows.orders import orders_of
 from tasks.archive.catalog import cases, open_catalog, quarantine
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.headers import read_header
 from tasks.archive.intake import ingest
 from tasks.archive.orders import OrderCase
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reasons import FAILED, remedy
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import open_vault, project_key

@@ -1,62 +1,28 @@
-"""Recipes, work, parts, splits, editions and leases: append-only, one way, one owner at a time."""
-
-import hashlib
-import subprocess
-import sys
-import threading
-import time
-from pathlib import Path
+"""Recipes, work and parts: append-only, one way, whole or not at all."""
 
 import pytest
-from sqlalchemy import Engine, text, update
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 
-from tasks.archive import leases
 from tasks.archive.catalog import quarantine, status
 from tasks.archive.commits import (
-    Assignment,
     PartRow,
     acquire_lease,
     all_parts,
-    assign,
-    assignments,
     commit_part,
-    editions,
-    heartbeat_lease,
-    open_edition,
     part_of_case,
     parts,
     pending_cases,
     put_recipe,
     recipe_for,
-    release_lease,
     retry_cases,
-    sides_of_patient,
-    use_edition,
     want_cases,
     work_states,
 )
 from tasks.archive.database import writing
-from tasks.archive.tables import leases as leases_table
 from tasks.archive.work import pending_query
 from tasks.errors import LeaseHeld, StoreError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def key(*words: object) -> str:
-    return hashlib.sha256(repr(words).encode()).hexdigest()[:32]
-
-
-RECIPE, SPLIT = key("recipe"), key("split")
-CASES = tuple(sorted(key("case", i) for i in range(6)))
-
-
-@pytest.fixture
-def wanted(catalog: Engine) -> Engine:
-    put_recipe(catalog, RECIPE, "chest-xray", {"steps": [{"step": "window"}]}, key("fit"))
-    want_cases(catalog, RECIPE, CASES)
-    return catalog
+from tests.archive.made_rows import CASES, RECIPE, key
 
 
 def a_part(case_ids=CASES[:3], **changes: object) -> PartRow:
@@ -213,192 +179,3 @@ class TestParts:
         assert parts(wanted) == []
         commit_part(wanted, a_part(), lease=("store", newer))
         assert len(parts(wanted)) == 1
-
-
-def place(patient: object, side: str, edition: int = 1, fold: int | None = None) -> Assignment:
-    return Assignment(key("patient", patient), side, edition, fold, "pneumonia")
-
-
-class TestSplits:
-    def test_assignments_are_kept_and_repeated_in_peace(self, catalog: Engine) -> None:
-        rows = [place(1, "train", fold=0), place(2, "test"), place(3, "reserve", 2)]
-        assert assign(catalog, SPLIT, rows) == 3
-        assert assign(catalog, SPLIT, rows) == 0
-        assert assignments(catalog, SPLIT) == {row.patient_key: row for row in rows}
-        assert assignments(catalog, key("other split")) == {}
-        assert sides_of_patient(catalog, rows[1].patient_key) == [(SPLIT, "test", 1)]
-
-    @pytest.mark.parametrize(
-        ("first", "then"),
-        [
-            (place(1, "train", fold=0), place(1, "test")),
-            (place(1, "test"), place(1, "train", fold=1)),
-            (place(1, "test"), place(1, "reserve", 2)),
-            (place(1, "reserve", 2), place(1, "train", fold=0)),
-            (place(1, "reserve", 1), place(1, "test", 1)),
-            (place(1, "train", fold=0), place(1, "train", fold=1)),
-            (place(1, "test", 1), place(1, "test", 2)),
-        ],
-    )
-    def test_sides_never_change(self, catalog: Engine, first: Assignment, then: Assignment) -> None:
-        assign(catalog, SPLIT, [first])
-        with pytest.raises(ValueError, match=first.side) as caught:
-            assign(catalog, SPLIT, [place(7, "train", fold=0), then])
-        said = str(caught.value)
-        assert then.side in said
-        assert first.patient_key[:8] in said
-        assert first.patient_key not in said
-        assert assignments(catalog, SPLIT) == {first.patient_key: first}
-
-    def test_contradiction_within_one_call_is_refused(self, catalog: Engine) -> None:
-        with pytest.raises(ValueError, match="cannot move"):
-            assign(catalog, SPLIT, [place(1, "train", fold=0), place(1, "test")])
-        assert assignments(catalog, SPLIT) == {}
-
-    def test_reserve_comes_into_the_next_edition(self, catalog: Engine) -> None:
-        assign(catalog, SPLIT, [place(1, "test"), place(2, "reserve", 2)])
-        assign(catalog, SPLIT, [place(2, "test", 2)])
-        assert assignments(catalog, SPLIT)[key("patient", 2)].side == "test"
-        assert sides_of_patient(catalog, key("patient", 2)) == [(SPLIT, "test", 2)]
-        with pytest.raises(ValueError, match="cannot move"):
-            assign(catalog, SPLIT, [place(2, "reserve", 2)])
-
-    def test_unknown_side_is_refused(self, catalog: Engine) -> None:
-        with pytest.raises(ValueError, match="train, test, reserve"):
-            assign(catalog, SPLIT, [place(1, "validation")])
-
-    def test_used_edition_takes_no_more_patients(self, catalog: Engine) -> None:
-        assign(catalog, SPLIT, [place(1, "test")])
-        open_edition(catalog, SPLIT, 1, 1)
-        assign(catalog, SPLIT, [place(2, "test")])
-        use_edition(catalog, SPLIT, 1, "run", "evaluate")
-        assert assign(catalog, SPLIT, [place(1, "test")]) == 0
-        with pytest.raises(ValueError, match="has been used"):
-            assign(catalog, SPLIT, [place(3, "test")])
-
-
-class TestEditions:
-    def test_uses_are_counted_once_a_run_and_purpose(self, catalog: Engine) -> None:
-        open_edition(catalog, SPLIT, 1, 140)
-        assert use_edition(catalog, SPLIT, 1, "run 1", "challenger") == 1
-        assert use_edition(catalog, SPLIT, 1, "run 1", "challenger") == 1
-        assert use_edition(catalog, SPLIT, 1, "run 1", "champion") == 2
-        assert use_edition(catalog, SPLIT, 1, "run 2", "challenger") == 3
-        (edition,) = editions(catalog, SPLIT)
-        assert (edition.edition, edition.n_patients, edition.uses) == (1, 140, 3)
-
-    def test_editions_open_one_after_the_other_and_stay(self, catalog: Engine) -> None:
-        with pytest.raises(ValueError, match="next edition is 1"):
-            open_edition(catalog, SPLIT, 2, 10)
-        open_edition(catalog, SPLIT, 1, 10)
-        open_edition(catalog, SPLIT, 1, 10)
-        with pytest.raises(ValueError, match="open with 10"):
-            open_edition(catalog, SPLIT, 1, 11)
-        open_edition(catalog, SPLIT, 2, 30)
-        assert [edition.edition for edition in editions(catalog, SPLIT)] == [1, 2]
-
-    def test_edition_that_is_not_open_cannot_be_used(self, catalog: Engine) -> None:
-        with pytest.raises(ValueError, match="is not open"):
-            use_edition(catalog, SPLIT, 1, "run", "evaluate")
-
-
-class TestLeases:
-    def test_one_owner_at_a_time(self, catalog: Engine) -> None:
-        fence = acquire_lease(catalog, "store", "one")
-        with pytest.raises(LeaseHeld, match=r"held by one.*60 s"):
-            acquire_lease(catalog, "store", "two")
-        assert acquire_lease(catalog, "another", "two") == 1
-        heartbeat_lease(catalog, "store", "one", fence)
-        assert release_lease(catalog, "store", "one", fence)
-        assert not release_lease(catalog, "store", "one", fence)
-        assert acquire_lease(catalog, "store", "two") > fence
-
-    def test_lease_without_heartbeat_is_taken_over_and_its_owner_fenced_out(
-        self, catalog: Engine
-    ) -> None:
-        first = acquire_lease(catalog, "store", "one", ttl_s=0.2)
-        with pytest.raises(LeaseHeld):
-            acquire_lease(catalog, "store", "two", ttl_s=0.2)
-        time.sleep(0.3)
-        second = acquire_lease(catalog, "store", "two")
-        assert second > first
-        with pytest.raises(LeaseHeld, match="no longer held"):
-            heartbeat_lease(catalog, "store", "one", first)
-        assert not release_lease(catalog, "store", "one", first)
-        heartbeat_lease(catalog, "store", "two", second)
-
-    def test_heartbeat_keeps_it(self, catalog: Engine) -> None:
-        fence = acquire_lease(catalog, "store", "one", ttl_s=1.0)
-        for _ in range(4):
-            time.sleep(0.4)
-            heartbeat_lease(catalog, "store", "one", fence)
-        with pytest.raises(LeaseHeld):
-            acquire_lease(catalog, "store", "two")
-
-    def test_heartbeat_from_the_future_does_not_hold_for_ever(self, catalog: Engine) -> None:
-        acquire_lease(catalog, "store", "one")
-        with writing(catalog) as connection:
-            ahead = time.time() + 2 * leases.CLOCK_SLACK_S
-            connection.execute(update(leases_table).values(heartbeat=ahead))
-        assert acquire_lease(catalog, "store", "two") == 2
-
-    def test_of_many_threads_exactly_one_acquires(self, catalog: Engine) -> None:
-        for turn in range(5):
-            won, lost = self.race(catalog, f"store {turn}", 8)
-            assert (len(won), lost) == (1, 7)
-            assert won == [1]
-
-    @staticmethod
-    def race(catalog: Engine, name: str, n: int) -> tuple[list[int], int]:
-        start = threading.Barrier(n)
-        won: list[int] = []
-        lost: list[LeaseHeld] = []
-
-        def trying(owner: str) -> None:
-            start.wait()
-            try:
-                won.append(acquire_lease(catalog, name, owner))
-            except LeaseHeld as error:
-                lost.append(error)
-
-        threads = [threading.Thread(target=trying, args=(f"owner {i}",)) for i in range(n)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return won, len(lost)
-
-    def test_of_two_processes_exactly_one_acquires_and_numbers_only_grow(
-        self, catalog: Engine, catalog_url: str
-    ) -> None:
-        code = (
-            "import sys, time\n"
-            "from tasks.archive.catalog import open_catalog\n"
-            "from tasks.archive.commits import acquire_lease, release_lease\n"
-            "from tasks.errors import LeaseHeld\n"
-            "catalog, owner, got = open_catalog(sys.argv[1]), sys.argv[2], []\n"
-            "while len(got) < 15:\n"
-            "    try:\n"
-            "        fence = acquire_lease(catalog, 'store', owner)\n"
-            "    except LeaseHeld:\n"
-            "        time.sleep(0.002)\n"
-            "        continue\n"
-            "    got.append(fence)\n"
-            "    assert release_lease(catalog, 'store', owner, fence)\n"
-            "    time.sleep(0.001)\n"
-            "print(*got)\n"
-        )
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, catalog_url, owner],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for owner in ("one", "two")
-        ]
-        fences = [[int(word) for word in p.communicate()[0].split()] for p in started]
-        assert [p.returncode for p in started] == [0, 0]
-        assert all(numbers == sorted(set(numbers)) for numbers in fences)
-        # No number was given twice: the two never held the lease together.
-        assert sorted(fences[0] + fences[1]) == list(range(1, 31))

@@ -1,19 +1,16 @@
-"""Pseudonyms are keyed and stable; of a header nothing leaves but the kept fields."""
+"""Of a header nothing leaves but the kept fields, coded, shifted or under pseudonyms."""
 
-import hashlib
-import hmac
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VR, keyword_dict
 from pydicom.dataset import Dataset
 
 from tasks.archive import codes
-from tasks.archive.deidentify import KEPT_FIELDS, Pseudonymiser, is_placeholder, kept_facts
+from tasks.archive.deidentify import kept_facts
 from tasks.archive.elements import quiet
-from tasks.archive.tables import FACT_TYPES
+from tasks.archive.kept import FACT_TYPES, KEPT_FIELDS
+from tasks.archive.pseudonyms import Pseudonymiser
 from tests.archive.made_dicom import header
 
 NAMES = Pseudonymiser(bytes(range(32)))
@@ -41,49 +38,6 @@ def _facts(**more) -> dict:
         return kept_facts(header(**more), NAMES, NAMES.patient("P1", "here", ""))
 
 
-def test_keys_are_stable_keyed_and_told_apart_by_kind():
-    expected = hmac.new(bytes(range(32)), b"study|1.2", hashlib.sha256).hexdigest()[:32]
-    assert NAMES.key("study", "1.2") == expected
-    assert NAMES.key("study", "1.2") == Pseudonymiser(bytes(range(32))).key("study", "1.2")
-    assert NAMES.key("study", "1.2") != Pseudonymiser(bytes(32)).key("study", "1.2")
-    assert NAMES.key("study", "1.2") != NAMES.key("series", "1.2")
-    with pytest.raises(ValueError, match="kind"):
-        NAMES.key("name", "x")
-    with pytest.raises(ValueError, match="empty"):
-        NAMES.key("accession", " \0")
-
-
-def test_padding_and_unicode_forms_do_not_make_another_key():
-    forms = ["Å12", "A\u030a12", " Å12\0", "\ufeffÅ12 "]
-    assert len({NAMES.key("accession", form) for form in forms}) == 1
-
-
-def test_the_key_is_not_shown():
-    assert repr(bytes(range(32)))[2:10] not in repr(NAMES)
-    assert "project_key" not in repr(NAMES)
-
-
-@pytest.mark.parametrize("empty", ["", "  ", "0", "0000", "ANONYMOUS", "unknown", "XXXX", "N/A"])
-def test_placeholder_ids_never_join_two_studies(empty):
-    assert is_placeholder(empty.strip().casefold())
-    assert NAMES.patient(empty, "here", "1.1") != NAMES.patient(empty, "here", "1.2")
-    assert NAMES.patient(empty, "here", "1.1") == NAMES.patient(empty, "here", "1.1")
-    with pytest.raises(ValueError, match="empty"):
-        NAMES.patient(empty, "here", "")
-
-
-def test_one_id_of_two_issuers_is_two_patients():
-    assert NAMES.patient("4711", "a", "1.1") == NAMES.patient("4711", "a", "1.2")
-    assert NAMES.patient("4711", "a", "1.1") != NAMES.patient("4711", "b", "1.1")
-    assert NAMES.patient("b|c", "a", "1.1") != NAMES.patient("c", "a|b", "1.1")
-
-
-@given(st.text("0123456789abcdef", min_size=32, max_size=32))
-def test_dates_move_back_by_at_most_ten_years(key):
-    assert -3650 <= NAMES.date_offset(key) <= -1
-    assert NAMES.date_offset(key) == NAMES.date_offset(key)
-
-
 def test_intervals_of_a_patient_are_kept():
     from datetime import date
 
@@ -94,8 +48,7 @@ def test_intervals_of_a_patient_are_kept():
     assert first < "2020-01-15"
 
 
-def test_kept_fields_are_those_of_the_catalog_with_their_types():
-    assert tuple(FACT_TYPES) == KEPT_FIELDS
+def test_kept_facts_are_the_kept_fields_with_their_types():
     facts = _facts(KVP="120", Manufacturer="SIEMENS", BurnedInAnnotation="NO")
     assert tuple(facts) == KEPT_FIELDS
     for name, value in facts.items():

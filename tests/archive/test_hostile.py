@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from sqlalchemy import inspect, text
 
 from tasks.archive.catalog import cases, locators_of, open_catalog, quarantine, status
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import FileRef, read_bytes, resolve_source
 from tasks.archive.vault import file_refs, known_files, open_vault, project_key

@@ -18,8 +18,8 @@ from tasks.archive.catalog import (
     quarantine,
     status,
 )
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.rows import TableMapping
 from tasks.archive.sources import read_bytes, resolve_source
 from tasks.archive.vault import file_refs, known_files, project_key, recall

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import inspect, text
 
 from tasks.archive.catalog import cases, locators_of, quarantine, status
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
 from tasks.archive.mapping import MAPPING_NAME, members, parse_mapping_table
 from tasks.archive.nifti import write_nifti
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import file_refs, open_vault, project_key, recall
 from tasks.archive.volume import read_volume

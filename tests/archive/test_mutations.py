@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tasks.archive.catalog import quarantine
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.headers import read_header
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import open_vault, project_key

@@ -225,6 +225,7 @@ def test_labels_are_whole_small_and_not_negative(tmp_path):
 
 def test_real_hippocampus_masks_lie_on_their_images(shared_data):
     images = sorted((shared_data / "hippocampus/imagesTr").glob("*.nii.gz"))[:10]
+    assert len(images) == 10
     for image in images:
         volume = read_volume("nifti", [ref(image)])
         mask = read_mask(ref(shared_data / "hippocampus/labelsTr" / image.name), volume)

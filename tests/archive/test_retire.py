@@ -17,7 +17,7 @@ from tasks.archive.commits import (
 from tasks.archive.leases import live_leases, release_lease
 from tasks.archive.retire import forget_recipe, known_recipes, newest_recipes, replace_parts
 from tasks.errors import LeaseHeld, StoreError
-from tests.archive.test_commits import CASES, RECIPE, key, wanted  # noqa: F401 (a fixture)
+from tests.archive.made_rows import CASES, RECIPE, key
 
 OTHER = key("another recipe")
 
@@ -40,7 +40,7 @@ def row(name: str, case_ids, **more) -> PartRow:
 
 
 @pytest.fixture
-def stored(wanted: Engine) -> Engine:  # noqa: F811
+def stored(wanted: Engine) -> Engine:
     commit_part(wanted, row("a", CASES[:2]))
     commit_part(wanted, row("b", CASES[2:4]))
     return wanted

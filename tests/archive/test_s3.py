@@ -12,8 +12,8 @@ from PIL import Image
 
 from tasks.archive import s3
 from tasks.archive.catalog import cases, locators_of
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import FileRef, digest_of, is_there, read_bytes, read_named
 from tasks.archive.sources import resolve_source as resolve
 from tasks.archive.vault import file_refs, open_vault, project_key

@@ -17,9 +17,10 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from tasks.archive import headers, scan, stretches
-from tasks.archive.deidentify import Pseudonymiser, kept_facts
+from tasks.archive.deidentify import kept_facts
 from tasks.archive.elements import Elements, quiet
 from tasks.archive.headers import read_header, read_header_with_pydicom
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.scan import WANTED, Scanner, known_charset
 from tasks.errors import BadCase
 from tests.archive.made_dicom import ROOT, deflated, encode, header, nested, slice_file

@@ -7,7 +7,7 @@ from pydicom import Dataset
 from tasks.archive.grey import shown_grey
 from tasks.archive.shutter import shutter_mask
 from tasks.errors import BadCase
-from tests.archive.test_pixels import image
+from tests.archive.made_images import image
 
 
 def shutter(**elements):

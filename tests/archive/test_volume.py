@@ -16,8 +16,9 @@ from pydicom.uid import (
 )
 from scipy.spatial.transform import Rotation
 
+from tasks.archive.nifti import read_mask, write_nifti
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume, read_volumes, write_nifti
+from tasks.archive.volume import read_volume, read_volumes
 from tasks.errors import BadCase
 from tasks.phantom.ct import write_ct_series
 

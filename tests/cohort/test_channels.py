@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tasks.archive.catalog import Case
-from tasks.cohort.select import CohortConfig, match_rows, narrow
+from tasks.cohort.config import CohortConfig
+from tasks.cohort.select import match_rows, narrow
 from tasks.labels.config import LabelConfig
 
 CHANNELS = [{"name": name, "where": {"sequence": name}} for name in ("t1n", "t1c", "t2f")]

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.archive.catalog import Case, InstanceRow, SeriesRow, cases, open_catalog, upsert_series
 from tasks.archive.commits import Assignment
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.cohort.official import assign_official, decide_sides, official_values
 from tasks.cohort.split import PUBLIC_SPLIT_KEY, SplitConfig

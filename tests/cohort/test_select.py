@@ -13,8 +13,8 @@ from tasks.archive.catalog import (
     upsert_series,
     upsert_table_rows,
 )
-from tasks.archive.tables import FACT_TYPES
-from tasks.cohort.select import KEPT_FIELDS, CohortConfig, match_rows, meets, select
+from tasks.cohort.config import CohortConfig
+from tasks.cohort.select import match_rows, meets, select
 from tasks.labels.config import LabelConfig
 
 LABELS = LabelConfig(
@@ -60,10 +60,6 @@ def _label(catalog, pairs, join="accession", source="archive", **more):
     return put_label_set(
         catalog, name="labels.csv", source=source, author="test", digest=_key("d", 1), rows=rows
     )
-
-
-def test_the_kept_fields_are_those_of_the_catalog():
-    assert tuple(FACT_TYPES) == KEPT_FIELDS
 
 
 def test_the_funnel_counts_what_is_left_after_every_condition(catalog):

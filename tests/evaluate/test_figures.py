@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from PIL import Image
 
 from tasks.evaluate import figures
 from tasks.evaluate.masks import MaskScores
-from tasks.evaluate.montage import CasePanel, best_slice, draw_cases, worst_and_best
+from tasks.evaluate.table import metric_table
 from tests.evaluate.cases import draw, two
 
 HISTORY = [
@@ -75,38 +76,6 @@ def test_boxes_of_masks_are_written(tmp_path, name):
     assert looks_like_a_picture(figures.draw_mask_box(tmp_path / "box.png", scores(), name))
 
 
-def test_worst_and_best_cases_are_ranked_and_shared_by_none():
-    worst, best = worst_and_best(scores(), 3)
-    assert (worst, best) == ([0, 1, 2], [11, 10, 9])
-    worst, best = worst_and_best(scores(3), 4)
-    assert not set(worst) & set(best)
-    assert worst_and_best(two([0, 1, 1], [0.1, 0.2, 0.8]), 1) == ([1], [0])
-
-
-def test_the_montage_shows_masks_in_colour(tmp_path):
-    y, x = np.mgrid[:40, :40]
-    disk = ((y - 20) ** 2 + (x - 20) ** 2 < 80).astype(int)
-    grey = CasePanel(disk * 1.0 + x / 40, "0a1b  p 0.03")
-    outlined = CasePanel(disk * 1.0, "0a1c  Dice 0.500", disk, np.roll(disk, 6, 1), (2.0, 1.0))
-    plain = draw_cases(tmp_path / "plain.png", [grey] * 3, [grey] * 2)
-    masked = draw_cases(tmp_path / "masked.png", [outlined] * 3, [outlined])
-
-    def coloured(path):
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB")).astype(int)
-        return int(np.sum(np.ptp(pixels, axis=2) > 60))
-
-    assert coloured(plain) == 0
-    assert coloured(masked) > 500
-
-
-def test_the_slice_with_most_mask_is_shown():
-    mask = np.zeros((5, 4, 4), int)
-    mask[3, :2] = 1
-    assert best_slice(mask, np.zeros_like(mask)) == 3
-    assert best_slice(np.zeros_like(mask)) == 2
-
-
 def test_threads_draw_without_disturbing_each_other(tmp_path):
     expected = figures.draw_confusion(tmp_path / "e.png", draw(60), threshold=0.4).read_bytes()
     failures = []
@@ -122,3 +91,16 @@ def test_threads_draw_without_disturbing_each_other(tmp_path):
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_picture_says_the_numbers_of_the_table_it_is_given(tmp_path):
+    pred = draw(60, gain=0.8)
+    table = metric_table(pred, 0.4)
+    said = {name: replace(table[name], lo=0.1) for name in table}
+    for draw_one in (figures.draw_roc, figures.draw_precision_recall, figures.draw_reliability):
+        plain, same, other = (
+            draw_one(tmp_path / f"{n}.png", pred, table=one).read_bytes()
+            for n, one in enumerate((None, table, said))
+        )
+        assert plain == same
+        assert plain != other

@@ -117,7 +117,7 @@ def test_two_models_are_paired_on_the_same_resamplings():
     assert same.value == same.lo == same.hi == 0
     with pytest.raises(ValueError, match="not a figure of these findings"):
         paired_metric(good, bad, "dice")
-    with pytest.raises(ValueError, match="other true boxes"):
+    with pytest.raises(ValueError, match="other truths"):
         align(good, scores_of([case() for _ in range(120)]))
 
 

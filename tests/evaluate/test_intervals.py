@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from tasks.evaluate.intervals import percentile_limits, resampled_weights, wilson
 from tasks.evaluate.masks import MaskScores
-from tasks.evaluate.table import metric_table, summary_sentence
+from tasks.evaluate.table import metric_table
 from tests.evaluate.cases import draw, two
 
 FAST = 2.0
@@ -138,11 +138,3 @@ def test_nineteen_of_twenty_intervals_hold_the_truth():
     assert held["auroc"] >= 0.88 * rounds
     # Intervals over cases, the usual mistake, hold far less often: the test can tell.
     assert naive < held["accuracy"] - 0.05 * rounds
-
-
-def test_the_sentence_names_figure_limits_and_numbers():
-    pred = draw(100, cases=2)
-    words = summary_sentence(metric_table(pred, 0.5), "auroc", len(pred))
-    assert words.startswith("auroc 0.")
-    assert "95 % interval" in words
-    assert words.endswith("over 100 cases of 50 patients.")

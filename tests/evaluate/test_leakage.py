@@ -7,7 +7,6 @@ from tasks.evaluate.leakage import (
     better_than_header,
     check_disjoint,
     check_fit,
-    check_folds,
     check_study,
     named,
     random_label_alarm,
@@ -23,14 +22,6 @@ def test_shared_patients_are_counted_and_never_named():
 
 def test_disjoint_sides_pass():
     check_disjoint({"train": ["k1", "k1", "k2"], "test": ["k3"]})
-
-
-def test_folds_are_checked_within_and_across():
-    check_folds([(["a", "b"], ["c"]), (["b", "c"], ["a"])])
-    with pytest.raises(LeakageError, match="fold 1 training and fold 1 validation"):
-        check_folds([(["a", "b"], ["c"]), (["a", "c"], ["a"])])
-    with pytest.raises(LeakageError, match="fold 0 validation and fold 1 validation"):
-        check_folds([(["a"], ["c"]), (["b"], ["c"])])
 
 
 def slices(patients=60, each=6, seed=0):

@@ -10,8 +10,8 @@ import pytest
 
 from tasks.archive import s3
 from tasks.archive.catalog import cases, locators_of, open_catalog
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import file_refs, open_vault, project_key
 from tasks.archive.volume import read_volume

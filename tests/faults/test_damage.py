@@ -53,7 +53,9 @@ def look(root: Path, path: str, digest: str, fixed) -> bool:
 
 
 def files_of(root: Path, path: str) -> list[Path]:
-    return sorted(file for file in (root / path).rglob("*") if file.is_file())
+    found = sorted(file for file in (root / path).rglob("*") if file.is_file())
+    assert len(found) > CASES, "nothing to damage"
+    return found
 
 
 def verify_finds(root: Path, path: str, digest: str) -> bool:

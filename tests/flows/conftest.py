@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.home import Home
+from flows.settings import Settings
 from tasks.phantom.write import write_limb_archive
 from tests.flows.planted import write_talkative
 from tests.flows.running import Place, Ran
@@ -71,6 +73,17 @@ evaluate: {primary: auroc, operating_point: {rule: youden}, bootstrap: 200}
 gate: {margin: 0.05, undecidable: refuse}
 trigger: {new_labelled_patients: 10, max_age_days: 30}
 """
+
+
+@pytest.fixture
+def home(tmp_path):
+    """An empty home, in this process."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    made = Home(Settings(home=folder))
+    yield made
+    made.catalog.dispose()
+    made.vault.dispose()
 
 
 @dataclass(frozen=True)

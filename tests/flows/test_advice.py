@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.cohorts import draft, forecast
+from flows.forecast import draft, forecast
 from flows.home import Home
 from flows.settings import Settings
 from tasks.archive.catalog import (

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from pydicom import dcmread
 
-from flows.cohorts import forecast, settle
+from flows.cohorts import settle
+from flows.forecast import forecast
 from flows.home import Home
 from flows.jobs import job_cases, write_job
 from flows.orders import orders_of

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.cohorts import cases_named, no_cases, settle
+from flows.cohorts import cases_named, settle
+from flows.forecast import no_cases
 from flows.home import Home
 from flows.jobs import write_job
 from flows.orders import orders_of
@@ -18,9 +19,10 @@ from tasks.cohort.select import narrow
 from tasks.errors import BadCase
 from tasks.evaluate.segmentation import dice_per_class
 from tasks.imaging.recipe import FittedRecipe
-from tasks.learn.job import fit_fold
+from tasks.learn.crossval import fit_fold
 from tasks.learn.judge import judge_image, missing_channels
-from tasks.learn.model import ModelSpec, load_model, save_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec, save_model
 from tasks.scenario.text import parse_scenario
 from tasks.store.read import open_part
 from tests.flows.brats import SCENARIO, SEQUENCES, made, number_of, preprocessed, write_patient

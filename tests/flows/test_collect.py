@@ -25,8 +25,8 @@ from tasks.archive.commits import (
     recipe_for,
     want_cases,
 )
+from tasks.cohort.config import CohortConfig
 from tasks.cohort.fingerprint import case_fingerprint
-from tasks.cohort.select import CohortConfig
 from tasks.errors import LeaseHeld
 from tasks.imaging.steps import parse_steps
 from tasks.serve import tracking

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
+from flows.answers import answer_row
 from flows.foreign import keep_foreign, kept_scores
 from flows.guarding import Guarded
 from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.orders import orders_of
-from flows.predict import _row
 from flows.probing import stressed
 from flows.promote import champion_scores
 from flows.train import conclude, recorded
@@ -24,13 +24,16 @@ from tasks.evaluate.config import RobustnessConfig
 from tasks.evaluate.table import metric_table
 from tasks.learn.box_scores import case_findings
 from tasks.learn.boxes import boxes_on, rows_of
-from tasks.learn.job import fit_fold, load_job
+from tasks.learn.crossval import fit_fold
+from tasks.learn.job import load_job
 from tasks.learn.judge import judge_files
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
 from tasks.phantom.write_wrist import write_wrist_archive
+from tasks.serve.challenger import build_model
+from tasks.serve.drawn import draw
 from tasks.serve.gate import decide
-from tasks.serve.outcome import build_model, draw, sum_up
+from tasks.serve.outcome import sum_up
 from tasks.serve.registry import get_alias, set_alias
 from tasks.serve.results import ModelFacts, write_predictions
 from tasks.serve.tracking import Tracker
@@ -102,7 +105,8 @@ def test_the_test_edition_is_judged_on_the_source_grid(trained, judged, tmp_path
         for box in (one.findings.box, boxes_on(rows_of(by_id[order.case_id].boxes), one.affine)):
             assert (box >= low - 1e-6).all()
             assert (box <= high + 1e-6).all()
-    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder")
+    table = metric_table(scores, outcome.threshold)
+    (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder", table)
     assert width_of(figure["path"]) > 500
 
 
@@ -157,7 +161,7 @@ def test_findings_that_radloop_wrote_give_the_same_figures_when_they_are_handed_
     tested = {case.case_id: case for case in job.on("test")}
     chosen = [case for case in ready.cohort.cases if case.case_id in tested]
     rows = [
-        _row(model, one, None, (), ready.scenario, tmp_path)
+        answer_row(model, one, None, (), ready.scenario, tmp_path)
         for _, one in judge_files(model, orders_of(made.home, chosen))
     ]
     facts = ModelFacts(
@@ -195,7 +199,7 @@ def test_a_prediction_tells_every_finding(trained, judged, tmp_path):
     model.spec = spec.model_copy(update={"thresholds": {"positive": 0.0}})
     chosen = list(made.ready().cohort.cases)[:4]
     rows = [
-        _row(model, one, None, (), body, tmp_path)
+        answer_row(model, one, None, (), body, tmp_path)
         for _, one in judge_files(model, orders_of(made.home, chosen))
     ]
     facts = ModelFacts(

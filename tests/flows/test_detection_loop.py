@@ -8,7 +8,7 @@ from flows.cohorts import settle
 from flows.home import Home
 from flows.jobs import write_job
 from flows.settings import Settings
-from tasks.learn.job import fit_fold
+from tasks.learn.crossval import fit_fold
 from tasks.phantom.write_wrist import write_wrist_archive
 from tests.flows.running import Place
 from tests.flows.test_box_labels import WRIST

@@ -5,8 +5,6 @@ import pytest
 
 from flows.desk import Desk
 from flows.dicom import FOLDER, dicom_desk
-from flows.home import Home
-from flows.settings import Settings
 from tasks.archive.catalog import cases
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
@@ -15,13 +13,6 @@ from tasks.scenario.model import OutputConfig
 from tasks.serve.results import PredictionRow
 from tests.flows.planted import TOKENS, sweep, write_talkative
 from tests.serve.dicom_cases import CLASSIFICATION, SEGMENTATION, errors_of
-
-
-@pytest.fixture
-def home(tmp_path):
-    home = Home(Settings(home=tmp_path / "home"))
-    assert home.names
-    return home
 
 
 @pytest.fixture

@@ -8,19 +8,18 @@ import torch
 from PIL import Image
 from pydicom import dcmread
 
+from flows.answers import answer_row
 from flows.cohorts import settle
 from flows.dicom import dicom_desk
-from flows.home import Home
 from flows.jobs import write_job
 from flows.orders import orders_of
-from flows.predict import _row
-from flows.settings import Settings
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
 from tasks.labels.attach import attach_labels
 from tasks.learn.judge import judge_image
-from tasks.learn.model import Model, ModelSpec
+from tasks.learn.model import Model
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.networks import build_network
 from tasks.phantom.write_brain import write_brain_archive
 from tasks.scenario.text import parse_scenario
@@ -58,14 +57,6 @@ def archive(tmp_path_factory):
         root, patients=PATIENTS, seed=5, difficulty="easy", shape=SHAPE, spacing=SPACING
     )
     return root
-
-
-@pytest.fixture
-def home(tmp_path):
-    home = Home(Settings(home=tmp_path / "home"))
-    yield home
-    home.catalog.dispose()
-    home.vault.dispose()
 
 
 def told(home, root, folder):
@@ -171,7 +162,7 @@ def test_a_study_gets_its_regions_in_ml_three_planes_and_dicom_on_its_reference(
         "tumour", "t", "tumour", "1", "ab" * 32, "segmentation", "2026", classes=spec.classes
     )
     desk = dicom_desk(home, home, body.outputs, facts, spec.recipe, [case])
-    row = desk.written(_row(model, one, None, (), body, tmp_path), one.mask, tmp_path)
+    row = desk.written(answer_row(model, one, None, (), body, tmp_path), one.mask, tmp_path)
     voxel = np.prod(SPACING) / 1000
     assert list(row.measures)[:3] == ["WT ml", "TC ml", "ET ml"]
     for name, values in job.regions:

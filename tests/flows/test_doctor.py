@@ -8,17 +8,9 @@ from pathlib import Path
 import pytest
 
 from flows import doctor
-from flows.doctor import Finding, examine, file_system
+from flows.doctor import Finding, examine
 from flows.settings import Settings
 from tests.flows.servers import environment, script
-
-MOUNTS = """\
-overlay / overlay rw 0 0
-server:/export /data nfs4 rw 0 0
-tmpfs /dev/shm tmpfs rw 0 0
-/dev/sdb1 /data/local ext4 rw 0 0
-/dev/sdc1 /mnt/with\\040space xfs rw 0 0
-"""
 
 
 def find(findings: list[Finding], what: str) -> Finding:
@@ -70,19 +62,6 @@ def test_little_disk_memory_and_shm_are_warned_of(
     assert "RADLOOP_WORKERS" in find(findings, "memory").remedy
     assert "--shm-size" in find(findings, "/dev/shm").remedy
     assert {find(findings, what).level for what in ("disk free", "memory", "/dev/shm")} == {"warn"}
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/data/home", "nfs4"),
-        ("/data/local/home", "ext4"),
-        ("/database", "overlay"),
-        ("/mnt/with space/home", "xfs"),
-    ],
-)
-def test_the_file_system_is_that_of_the_longest_mount(path: str, kind: str) -> None:
-    assert file_system(path, MOUNTS) == kind
 
 
 def test_sqlite_on_a_network_file_system_is_refused_and_postgres_is_not(

@@ -20,13 +20,15 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
+from tasks.learn.crossval import fit_fold
 from tasks.learn.header import HEADER_COLUMNS
-from tasks.learn.job import JobCase, TrainingJob, fit_fold
+from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.judge import calibrated, is_header_model, judge_files, needs_files
 from tasks.learn.model import load_model
 from tasks.learn.tabular import predict_table, table_frame
 from tasks.phantom.write import write_limb_archive
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tasks.store.fill import write_image_part
 from tasks.store.measured import measured_in
 from tasks.store.read import open_part

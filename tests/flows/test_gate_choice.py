@@ -13,7 +13,8 @@ from tasks.errors import LeakageError
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.metrics import auroc
-from tasks.learn.job import FoldRecord, JobCase, TrainingJob
+from tasks.learn.crossval import FoldRecord
+from tasks.learn.job import JobCase, TrainingJob
 from tasks.serve.names import load_names
 from tasks.serve.outcome import sum_up
 from tasks.serve.tracking import Tracker, search

@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from flows.commands.preview import _sheets
-from flows.home import Home
 from flows.orders import orders_of
 from flows.predict import Desk
-from flows.settings import Settings
 from tasks.archive.catalog import cases
 from tasks.archive.intake import ingest
 from tasks.archive.mapping import MAPPING_NAME
@@ -19,9 +17,11 @@ from tasks.imaging.masks.body import body_planes
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
 from tasks.learn.judge import judge_image
-from tasks.learn.model import Model, ModelSpec
+from tasks.learn.model import Model
+from tasks.learn.model_file import ModelSpec
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.store.fill import write_image_part
 from tasks.store.read import open_part
 from tasks.store.schema import part_id, recipe_id
@@ -61,14 +61,6 @@ def archive(tmp_path):
         return resolve_source(str(folder))
 
     return mapped
-
-
-@pytest.fixture
-def home(tmp_path):
-    home = Home(Settings(home=tmp_path / "home"))
-    yield home
-    home.catalog.dispose()
-    home.vault.dispose()
 
 
 def order_of(place, names, source):

@@ -6,7 +6,8 @@ import pytest
 
 from flows import pending
 from flows.__main__ import main
-from flows.cohorts import forecast, settle
+from flows.cohorts import settle
+from flows.forecast import forecast
 from flows.home import Home
 from flows.pending import all_made, cases_left, nothing_new, take_up
 from flows.recipes import kept_recipe

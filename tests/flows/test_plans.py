@@ -19,11 +19,12 @@ from tasks.archive.catalog import (
     upsert_series,
 )
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import project_key
-from tasks.cohort.select import CohortConfig, select
+from tasks.cohort.config import CohortConfig
+from tasks.cohort.select import select
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
 from tasks.labels.config import LabelConfig

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tasks.archive.catalog import open_catalog, status
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reasons import REMEDIES
 from tasks.archive.sources import resolve_source
 from tasks.archive.vault import open_vault, project_key

@@ -22,13 +22,14 @@ from tasks.archive.nifti import write_nifti
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import resolve_source
 from tasks.evaluate.table import metric_table
+from tasks.learn.crossval import fit_fold, out_of_fold
 from tasks.learn.dataset import spacing_of
-from tasks.learn.job import fit_fold, out_of_fold
 from tasks.learn.judge import judge_image
 from tasks.learn.model import Model, load_model
 from tasks.learn.postprocess import cleaned
 from tasks.scenario.text import parse_scenario
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tasks.store.read import open_part
 from tests.flows.brats import AFFINE, SCENARIO, made, number_of, preprocessed, write_patient
 

@@ -9,8 +9,8 @@ import psutil
 import pytest
 import torch
 
+from tasks.hashing import sha256_file
 from tasks.learn.optimise import Search
-from tasks.learn.weights import sha256_of
 from tasks.phantom.write import write_limb_archive
 from tasks.scenario import parse_scenario, public_copy
 from tasks.serve.names import load_names
@@ -111,7 +111,7 @@ def _keeps_the_sum(place: Place) -> None:
     (job_file,) = (place.home / "training" / "small-limb").glob("*/job.json")
     job = load_job(job_file.parent)
     plan = job.plan(job.candidate("started"))
-    assert plan.weights_sha256 == sha256_of(place.home / "weights" / "own.pth")
+    assert plan.weights_sha256 == sha256_file(place.home / "weights" / "own.pth")
     assert plan.freeze
 
 

@@ -11,7 +11,7 @@ from flows.foreign import keep_foreign, kept_scores, write_frame
 from flows.home import Home
 from flows.jobs import check_sides, write_job
 from flows.judging import judge_side
-from flows.promote import groups_of_test, judged_as
+from flows.report_facts import groups_of_test, judged_as
 from flows.settings import Settings
 from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.intake import ingest
@@ -19,13 +19,16 @@ from tasks.archive.sources import resolve_source
 from tasks.errors import BadCase, RadloopError, ScenarioError
 from tasks.evaluate.predictions import Predictions
 from tasks.labels.attach import attach_labels
-from tasks.learn.job import fit_fold, load_job, out_of_fold
+from tasks.learn.crossval import fit_fold, out_of_fold
+from tasks.learn.job import load_job
 from tasks.learn.judge import Judgement, judge_rows
-from tasks.learn.model import load_model, read_spec
+from tasks.learn.model import load_model
+from tasks.learn.model_file import read_spec
 from tasks.learn.permuted import random_labels
 from tasks.phantom.write_wrist import write_wrist_archive
 from tasks.scenario.text import parse_scenario
-from tasks.serve.outcome import build_model, sum_up
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tasks.serve.results import ModelFacts, PredictionRow, write_predictions
 from tests.flows.brats import preprocessed
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from tasks.archive.nifti import write_nifti
 from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import write_nifti
 from tasks.errors import BadCase
 from tasks.imaging.recipe import FittedRecipe, Image, apply, fit, invert, replay
 from tasks.imaging.source import read_source, source_image
@@ -17,7 +17,7 @@ from tasks.imaging.steps import parse_steps
 from tasks.imaging.straighten import STEPS
 from tasks.phantom.ct import write_ct_series
 from tasks.store.fill import prepare_case, prepare_label
-from tests.imaging.test_steps import leaning, picture
+from tests.imaging.pictures import leaning, picture
 
 STRAIGHT = fit(parse_steps([{"step": "straighten"}]), None)
 PLAIN = fit((), None)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tasks.archive.catalog import cases, label_rows, latest_label_set, open_catalog
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source, resolve_source
 from tasks.archive.vault import open_vault, project_key
 from tasks.labels.attach import attach_labels
@@ -163,3 +163,25 @@ def test_all_labels_of_the_real_archive_match(archive, shared_data):
 def test_an_incomplete_configuration_is_refused(values):
     with pytest.raises(ValueError, match=r"need|Input should be"):
         LabelConfig(**values)
+
+
+def test_numbers_are_one_label_however_they_are_written(archive):
+    lines = "accession,bone_age\nACC00001,120\nACC00001,1.2e2\nACC00002,999\nACC00003,ten\n"
+    more = {"classes": (), "column": "bone_age", "unit": "mo", "least": 0, "most": 240}
+    report = archive.attach(lines, **more)
+    rows = label_rows(archive.catalog, report.label_set_id)
+    assert [row.value for row in rows] == ["120.0"]
+    assert [line for line, _ in report.unmatched] == [4, 5]
+    reasons = " ".join(reason for _, reason in report.unmatched)
+    assert "above 240 mo" in reasons
+    assert "no number of mo" in reasons
+    assert "999" not in reasons
+
+
+def test_two_numbers_for_one_key_are_left_out_and_commas_are_read_where_they_are_decimal(archive):
+    more = {"classes": (), "column": "bone_age", "unit": "mo"}
+    report = archive.attach("accession,bone_age\nACC00001,120\nACC00001,121\n", **more)
+    assert report.label_set_id is None
+    report = archive.attach("accession;bone_age\nACC00001;120,5\nACC00003;7,25\n", **more)
+    rows = label_rows(archive.catalog, report.label_set_id)
+    assert sorted(row.value for row in rows) == ["120.5", "7.25"]

@@ -9,13 +9,14 @@ import pytest
 
 from flows.__main__ import main
 from tasks.archive.catalog import label_rows, latest_label_set, open_catalog
-from tasks.archive.deidentify import Pseudonymiser
 from tasks.archive.intake import ingest
 from tasks.archive.mapping import parse_mapping_table
 from tasks.archive.picture import read_picture
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import FileRef, resolve_source
 from tasks.archive.vault import open_vault, project_key
-from tasks.cohort.select import CohortConfig, select
+from tasks.cohort.config import CohortConfig
+from tasks.cohort.select import select
 from tasks.labels import grazpedwri, mura, rsna_pneumonia
 from tasks.labels.attach import attach_labels
 from tasks.labels.case_mask import read_labels as read_labels_of

@@ -9,7 +9,8 @@ import numpy as np
 
 from tasks.learn.boxes import boxes_of_instances, world_of
 from tasks.learn.dataset import ArrayCases, TrainingCase
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 
 PICTURE, VOLUME = (1, 64, 64), (24, 32, 32)
 

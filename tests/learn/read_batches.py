@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tasks.learn.dataset import StoreCases, TrainingCase
 from tasks.learn.loader import Loader
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.samples import Batch, Samples
 from tests.learn import small_fold
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from tasks.hashing import digest_json
 from tasks.learn.dataset import ArrayCases, TrainingCase
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.store.write import Prepared, write_part
 
 SIZE = 24

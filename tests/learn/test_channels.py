@@ -9,8 +9,9 @@ from tasks.learn.augment_batch import apply
 from tasks.learn.channels import without_missing
 from tasks.learn.dataset import ArrayCases
 from tasks.learn.infer import classify, features, heatmap, segment
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.samples import Samples
 
 SHAPE = (1, 16, 16)

@@ -6,8 +6,9 @@ import torch
 
 from tasks.learn.dataset import ArrayCases
 from tasks.learn.infer import heatmap
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network, to_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.train import train_fold
 from tests.learn import small_fold
 

@@ -9,7 +9,8 @@ import torch
 from tasks.errors import StoreError
 from tasks.hashing import digest_json
 from tasks.learn.dataset import ArrayCases, StoreCases, TrainingCase, preload
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.samples import PAD_VALUE, Samples
 from tasks.learn.train import train_fold
 from tests.learn import small_fold

@@ -19,7 +19,8 @@ from tasks.learn.boxes import boxes_on, rows_of
 from tasks.learn.checkpoint import read_tensors
 from tasks.learn.detect import detect
 from tasks.learn.detectors import Found
-from tasks.learn.model import ModelSpec, load_model, save_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec, save_model
 from tasks.learn.networks import build_network
 from tasks.learn.train import CHECKPOINT, train_fold
 from tests.learn.drawn_boxes import AFFINE, PICTURE, VOLUME, detector_plan, drawn_cases

@@ -8,7 +8,8 @@ import pytest
 
 from tasks.learn.boxes import boxes_of_instances
 from tasks.learn.dataset import ArrayCases
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.train import train_fold
 from tasks.phantom.chest import draw_chest
 from tasks.phantom.radiograph import VIEWS, expose

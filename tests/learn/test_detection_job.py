@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tasks.learn.boxes import boxes_on, rows_of
+from tasks.learn.crossval import fit_fold
 from tasks.learn.detector_plan import box_sizes
-from tasks.learn.job import JobCase, TrainingJob, fit_fold, load_job
+from tasks.learn.job import JobCase, TrainingJob, load_job
 from tests.learn.drawn_boxes import AFFINE, PICTURE, drawn_cases
 from tests.learn.small_fold import write_store
 

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from tasks.learn.augment import PRESETS
 from tasks.learn.detector_plan import fit_anchors
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.planned import plan_in_words, plan_params
 
 

@@ -23,9 +23,11 @@ from tasks.learn.explain import (
     ruined,
 )
 from tasks.learn.looking import look_at
-from tasks.learn.model import Model, ModelSpec
+from tasks.learn.model import Model
+from tasks.learn.model_file import ModelSpec
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tests.learn.small_fold import SIZE, bright_square_cases, classifier_plan
 
 CPU = torch.device("cpu")

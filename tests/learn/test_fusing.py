@@ -9,13 +9,15 @@ from tasks.errors import ModelRefused, ScenarioError
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.metrics import auroc
 from tasks.learn.candidate import TabularCandidate
+from tasks.learn.crossval import FoldRecord, fit_fold, out_of_fold
 from tasks.learn.fused import FusedModel
 from tasks.learn.fusing import fuse, fusions, needed, pairs
 from tasks.learn.fusion import FusionCandidate
-from tasks.learn.job import FoldRecord, JobCase, TrainingJob, fit_fold, out_of_fold
+from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.model import load_model
-from tasks.learn.plan import NetworkCandidate
-from tasks.serve.outcome import build_model, sum_up
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.serve.challenger import build_model
+from tasks.serve.outcome import sum_up
 from tests.learn import small_fold
 
 BODIES = tuple(

@@ -17,8 +17,9 @@ from tasks.learn.infer import (
     segment,
     slabs_of,
 )
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tests.learn import small_fold
 
 CPU = torch.device("cpu")

@@ -10,9 +10,11 @@ from tasks.archive.sources import FileRef
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
 from tasks.learn.judge import judge_image, judge_images
-from tasks.learn.model import Model, ModelSpec
+from tasks.learn.model import Model
+from tasks.learn.model_file import ModelSpec
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.phantom.ct import write_ct_series
 
 PATCH = (8, 8, 8)

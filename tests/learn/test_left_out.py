@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
-from tasks.evaluate.predictions import Predictions
-from tasks.learn.job import JobCase, TrainingJob, fit_fold, out_of_fold
+from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.left_out import OTHERS, leave_each_out
 
 
@@ -26,18 +24,6 @@ def job() -> TrainingJob:
     return TrainingJob(
         "made", "classification", ("well", "ill"), "ill", "auroc", (body,), (*cases,)
     )
-
-
-@pytest.fixture
-def trained(tmp_path):
-    jobs = []
-
-    def fit(one: TrainingJob) -> Predictions:
-        jobs.append(one)
-        place = one.save(tmp_path)
-        return out_of_fold(one, [fit_fold(place, "", "it", fold) for fold in one.folds])
-
-    return fit, jobs
 
 
 def test_a_vendor_unlike_the_others_fails_when_it_is_left_out(trained):

@@ -10,14 +10,12 @@ import torch
 from tasks.errors import ModelRefused
 from tasks.learn.fold import read_weights
 from tasks.learn.infer import classify
-from tasks.learn.model import (
+from tasks.learn.model import TabularModel, load_model
+from tasks.learn.model_file import (
     SKOPS_FILE,
     SPEC_FILE,
     WEIGHTS_FILE,
     ModelSpec,
-    TabularModel,
-    load_model,
-    predict_cases,
     read_spec,
     save_model,
 )
@@ -67,7 +65,7 @@ def test_a_loaded_model_says_what_its_folds_said(trained, folder):
         network.load_state_dict(read_weights(result.weights_path)[0])
         networks.append(network)
     images = {case.case_id: source.image(case.case_id) for case in cases[:4]}
-    said = predict_cases(model, images)
+    said = dict(zip(images, model.predict_many(list(images.values())), strict=True))
     expected = classify(networks, plan, np.stack(list(images.values())), torch.device("cpu"))
     np.testing.assert_allclose(np.stack(list(said.values())), expected, atol=1e-6)
     assert said[cases[0].case_id].shape == (2,)
@@ -85,7 +83,8 @@ def test_the_folder_holds_tensors_and_json_only(folder):
 def test_noise_of_another_kind_is_unlike_the_training_cases_and_these_are_not(trained, folder):
     source, cases, plan, _ = trained
     model = load_model(folder, "cpu")
-    known = [model.is_unlike(source.image(case.case_id)) for case in cases]
+    limit = model.spec.ood_threshold
+    known = [model.ood_score(source.image(case.case_id)) > limit for case in cases]
     assert np.mean(known) < 0.1
     ramp = np.linspace(-3, 3, 24, dtype=np.float32)
     strange = [
@@ -93,7 +92,7 @@ def test_noise_of_another_kind_is_unlike_the_training_cases_and_these_are_not(tr
         np.zeros(plan.patch, np.float32),
         5 * source.image(cases[0].case_id),
     ]
-    assert all(model.is_unlike(image) for image in strange)
+    assert all(model.ood_score(image) > limit for image in strange)
 
 
 def test_a_flipped_bit_in_the_weights_is_refused(folder):
@@ -139,7 +138,8 @@ def test_a_foreign_network_named_by_the_file_is_never_imported(folder, tmp_path,
 
 
 def test_a_saved_segmentation_gives_maps_on_the_image_s_own_grid(tmp_path):
-    from tasks.learn.plan import NetworkCandidate, plan_network
+    from tasks.learn.network_candidate import NetworkCandidate
+    from tasks.learn.plan import plan_network
 
     source, cases = small_fold.ball_cases(4, (12, 16, 10))
     ids = [case.case_id for case in cases]

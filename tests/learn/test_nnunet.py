@@ -106,8 +106,9 @@ def test_the_estimate_counts_what_the_network_s_convolutions_make(dims, residual
     import torch
     from torch import nn
 
+    from tasks.learn.network_candidate import NetworkCandidate
     from tasks.learn.networks import build_network, to_network
-    from tasks.learn.plan import NetworkCandidate, plan_network
+    from tasks.learn.plan import plan_network
 
     name = f"{'resenc' if residual else 'nnunet'}{dims}d"
     shape, spacing = (1, 48, 32) if dims == 2 else (8, 32, 16), (4.0, 1.0, 1.0)

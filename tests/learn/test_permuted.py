@@ -9,8 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from tasks.errors import LeakageError
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.metrics import auroc
-from tasks.evaluate.predictions import Predictions
-from tasks.learn.job import JobCase, TrainingJob, fit_fold, out_of_fold
+from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.permuted import TABLE_REPEATS, random_labels
 
 BITS = 7
@@ -56,19 +55,6 @@ def job_with(estimator: str, **more) -> TrainingJob:
     return TrainingJob(
         "made", "classification", ("well", "ill"), "ill", "auroc", (body,), (*cases,)
     )
-
-
-@pytest.fixture
-def trained(tmp_path):
-    """Fit folds as a worker does, and keep the jobs."""
-    jobs = []
-
-    def fit(job: TrainingJob) -> Predictions:
-        jobs.append(job)
-        place = job.save(tmp_path)
-        return out_of_fold(job, [fit_fold(place, "", "it", fold) for fold in job.folds])
-
-    return fit, jobs
 
 
 def test_an_honest_candidate_stays_at_chance(trained):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.learn.plan import NetworkCandidate, NetworkPlan, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.topology import MIN_BATCH, feature_values, plan_batch, plan_unet, pooling
 
 NNUNET_FEATURES = (32, 64, 128, 256, 320, 320)

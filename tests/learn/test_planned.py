@@ -1,6 +1,7 @@
 """A plan is said in one line and recorded under names that MLflow's table knows."""
 
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.planned import plan_in_words, plan_params
 from tasks.serve.names import load_names
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from tasks.learn.checkpoint import read_tensors
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.ranks import Rank, share_of, train_together
 from tasks.learn.samples import Samples
 from tasks.learn.train import CHECKPOINT, train_fold

@@ -14,8 +14,10 @@ from tasks.learn.infer import label_map, outline, segment
 from tasks.learn.job import JobCase, TrainingJob, load_job
 from tasks.learn.judge import source_mask
 from tasks.learn.loss import region_loss, supervised_loss
-from tasks.learn.model import ModelSpec, load_model, save_model
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec, save_model
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.train import train_fold
 from tasks.learn.validate import validate
 from tests.learn import small_fold

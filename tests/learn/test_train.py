@@ -15,7 +15,8 @@ from torch import nn
 
 from tasks.learn import training as training_module
 from tasks.learn.checkpoint import read_tensors
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.plan import plan_network
 from tasks.learn.train import CHECKPOINT, train_fold
 from tests.learn import small_fold
 

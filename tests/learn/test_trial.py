@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tasks.errors import ScenarioError
-from tasks.learn.job import JobCase, TrainingJob, fit_fold
+from tasks.learn.crossval import fit_fold
+from tasks.learn.job import JobCase, TrainingJob
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.optimise import Ask
-from tasks.learn.plan import NetworkCandidate
 from tasks.learn.trial import open_search, read_found, run_trial, searched, write_found
 from tests.learn import small_fold
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from tasks.learn.loss import segmentation_loss, supervised_loss
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network, to_network
-from tasks.learn.plan import NetworkCandidate, plan_network
+from tasks.learn.plan import plan_network
 from tasks.learn.train import train_fold
 from tasks.learn.training import Training
 from tasks.learn.zoo import NNUNETS

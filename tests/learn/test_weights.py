@@ -5,9 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.errors import RadloopError
+from tasks.hashing import sha256_file
+from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
-from tasks.learn.plan import NetworkCandidate, plan_network
-from tasks.learn.weights import find_weights, for_channels, load_weights, read_state, sha256_of
+from tasks.learn.plan import plan_network
+from tasks.learn.weights import find_weights, for_channels, load_weights, read_state
 
 
 def network_of(network="resnet18", shape=(1, 64, 64), channels=1, **fields):
@@ -30,7 +32,7 @@ def test_a_published_file_gives_a_grey_image_what_its_own_network_says_of_three_
 ):
     torch.save(published.state_dict(), tmp_path / "resnet18.pth")
     ours = network_of()
-    fit = load_weights(ours, tmp_path / "resnet18.pth", sha256_of(tmp_path / "resnet18.pth"))
+    fit = load_weights(ours, tmp_path / "resnet18.pth", sha256_file(tmp_path / "resnet18.pth"))
     assert fit.matched == fit.wanted == 100
     assert fit.channels == (3, 1)
     assert fit.unused == ("fc.bias", "fc.weight")

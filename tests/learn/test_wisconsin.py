@@ -5,7 +5,7 @@ import csv
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.rows import guess_mapping, map_rows
 from tasks.archive.tablefile import read_table
 from tasks.learn.wisconsin import ID_COLUMN, LABEL_COLUMN, wisconsin_table

@@ -7,9 +7,9 @@ import pytest
 from pydicom import dcmread
 from sklearn.metrics import roc_auc_score
 
-from tasks.archive.nifti import read_nifti
+from tasks.archive.nifti import read_mask, read_nifti
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_volume
 from tasks.labels.boxes import box_of_picture, instance_mask, rows_on
 from tasks.labels.coco import read_coco
 from tasks.learn.boxes import boxes_of_instances, boxes_on

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from tasks.archive.nifti import read_mask
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_volume
 from tasks.phantom.head import SEQUENCES
 from tasks.phantom.write import MARK
 from tasks.phantom.write_brain import write_brain_archive
@@ -25,7 +26,9 @@ def archive(tmp_path_factory):
 
 
 def studies(root):
-    return sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    found = sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    assert found
+    return found
 
 
 def volume_of(folder, sequence):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from tasks.archive.nifti import read_mask
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_volume
 from tasks.phantom.scanner import SCANNERS
 from tasks.phantom.write import MARK
 from tasks.phantom.write_chest import write_chest_archive
@@ -29,7 +30,9 @@ def rows(root, name):
 
 
 def series(root):
-    return sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    found = sorted({path.parent for path in (root / "dicom").rglob("*.dcm")})
+    assert found
+    return found
 
 
 def volume_of(folder):

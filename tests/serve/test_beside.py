@@ -8,8 +8,9 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.table import metric_table
 from tasks.learn.candidate import TabularCandidate
+from tasks.learn.crossval import FoldRecord
 from tasks.learn.fusion import FusionCandidate
-from tasks.learn.job import FoldRecord, TrainingJob
+from tasks.learn.job import TrainingJob
 from tasks.serve.beside import beside_members
 from tasks.serve.card import ReportFacts, write_report
 from tasks.serve.outcome import CandidateOutcome

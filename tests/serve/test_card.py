@@ -128,3 +128,15 @@ def test_intervals_of_every_shape_read_alike():
     assert show_interval(None) == show_interval(float("inf")) == "not measured"
     with pytest.raises(ValueError, match="2 numbers"):
         as_interval((0.1, 0.2))
+
+
+def test_who_was_not_scored_has_no_column(tmp_path):
+    alone = _facts()
+    both = _facts(test={"challenger": {"auroc": 0.9}, "champion": {"auroc": 0.8}})
+    for facts, expected in ((alone, False), (both, True)):
+        page = write_report(tmp_path / "r.html", facts).read_text()
+        card = write_card(tmp_path, facts)[0].read_text()
+        assert ("Champion so far" in page) == expected
+        assert ("champion so far" in card) == expected
+    assert "| AUROC | 0.900 | 0.800 |\n" in card
+    assert "| metric | challenger | champion so far |\n|---|---|---|\n| AUROC" in card

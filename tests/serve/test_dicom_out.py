@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from tasks.archive.deidentify import Pseudonymiser
+from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.standin import stand_ins
 from tasks.serve.dicom_out import Maker, write_dicom
 from tests.serve.dicom_cases import (
@@ -224,3 +224,16 @@ def test_a_mask_on_another_grid_is_no_segmentation(axial, tmp_path):
     assert made.seg is None
     assert made.why_no_seg == "the mask has 4 slices and the series 5 images"
     assert made.sr.exists()
+
+
+def test_a_number_stands_in_the_report_with_its_unit(axial, tmp_path):
+    facts = replace(CLASSIFICATION, task="regression", classes=(), threshold=None, unit="mo")
+    row = replace(axial.answer(), label=None, score=None, probabilities={})
+    row = replace(row, measures={"bone_age (mo)": 123.456789})
+    made = write_dicom(tmp_path, row, axial.images, axial.maker(facts))
+    report = highdicom.sr.srread(made.sr)
+    (group,) = report.content.get_image_measurement_groups()
+    (number,) = group.get_measurements()
+    assert (number.name.meaning, number.value) == ("bone_age", 123.457)
+    assert (number.unit.value, number.unit.scheme_designator) == ("mo", "UCUM")
+    assert not errors_of(made.sr)

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from tasks.evaluate.intervals import Interval
+from tasks.evaluate.known import METRICS
 from tasks.serve.names import load_names, metric_name
 from tasks.serve.outcome import figure_rows, named
 
@@ -16,6 +17,11 @@ NAMES = load_names()
 )
 def test_a_name_of_the_table_passes(name):
     assert NAMES.check_metric(name) == name
+
+
+def test_every_figure_has_a_name_and_the_same_better():
+    for name, info in METRICS.items():
+        assert NAMES.better(f"test/{name}") == info.direction
 
 
 @pytest.mark.parametrize(

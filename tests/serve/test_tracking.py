@@ -118,9 +118,6 @@ def test_test_editions_are_never_mixed(tracker):
     assert len(comparing.comparable_runs(tracker, "limb", 1)) == 2
     with pytest.raises(EditionMismatch, match="1, 2"):
         comparing.comparable_runs(tracker, "limb")
-    runs = tracking.search(tracker, "tags.kind = 'training'")
-    with pytest.raises(EditionMismatch):
-        comparing.runs_by_id(tracker, [run.info.run_id for run in runs])
 
 
 def test_splits_are_never_mixed_and_running_or_fold_runs_stay_out(tracker):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tasks.errors import RadloopError
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
+from tasks.store.needs import CaseNeed
 from tasks.store.outlook import (
     BEST_COMPRESSION,
     PART_SECONDS,
@@ -18,7 +19,7 @@ from tasks.store.outlook import (
     refuse_what_cannot_fit,
     wall_seconds,
 )
-from tasks.store.plan import WAVE, CaseNeed, PartPlan, plan_parts
+from tasks.store.plan import WAVE, PartPlan, plan_parts
 
 PLAIN = fit(parse_steps([{"step": "normalise"}]), None)
 

@@ -15,17 +15,18 @@ from tasks.imaging.recipe import Image, apply, fit
 from tasks.imaging.step import Parameters, Step, own_name
 from tasks.imaging.steps import STEPS, parse_steps
 from tasks.store import plan
-from tasks.store.plan import (
+from tasks.store.needs import (
+    MEASURED_COPIES,
+    PROCESS_BYTES,
     CaseNeed,
     case_ms,
     masks_of,
     measured_memory,
     output_voxels,
-    plan_parts,
     projected_memory,
     too_large,
-    waves,
 )
+from tasks.store.plan import plan_parts, waves
 from tasks.store.schema import SHARD_BYTES, part_id, recipe_id, shard_cases
 from tasks.store.sources import OF_KIND, OF_SYNTAX, SLOWEST, voxels_ms
 
@@ -129,7 +130,7 @@ def test_what_is_read_fast_is_planned_for_less_time_and_shares_larger_parts():
 
 def test_memory_of_a_case_is_the_sum_of_its_copies():
     need = CaseNeed("a", 7, 11)
-    base = plan.PROCESS_BYTES
+    base = PROCESS_BYTES
     assert projected_memory(need, PLAIN) == base + 7 + 3 * 4 * 11 + 3 * 4 * 11
     assert projected_memory(need, FREE) == base + 7 + 3 * 4 * 11 + 3 * 4 * 44
     packed = 3 * 4 * 96 * 96 + 2 * SHARD_BYTES
@@ -138,7 +139,7 @@ def test_memory_of_a_case_is_the_sum_of_its_copies():
 
 def test_measuring_is_part_of_the_memory_and_of_the_time():
     need = CaseNeed("a", 7, 9_000)
-    more = 4 * plan.MEASURED_COPIES * 9_000
+    more = 4 * MEASURED_COPIES * 9_000
     assert projected_memory(need, MEASURED) == projected_memory(need, PLAIN) + more
     assert case_ms(need, MEASURED) == case_ms(need, PLAIN) + 6
 
@@ -169,7 +170,7 @@ def test_masks_count_in_memory_and_bytes(monkeypatch):
     masked = fit(parse_steps(steps), None)
     assert masks_of(masked) == 2
     need = CaseNeed("a", 7, 11)
-    wanted = plan.PROCESS_BYTES + 7 + (3 * 4 + 2 * 2) * 11 + 3 * (4 + 2) * 11
+    wanted = PROCESS_BYTES + 7 + (3 * 4 + 2 * 2) * 11 + 3 * (4 + 2) * 11
     assert projected_memory(need, masked) == wanted
     (part,) = plan_parts([need], masked, "r")
     assert part.output_bytes == (4 + 2) * 11

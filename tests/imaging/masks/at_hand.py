@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.archive.nifti import read_mask
 from tasks.archive.sources import FileRef
-from tasks.archive.volume import read_mask, read_volume
+from tasks.archive.volume import read_volume
 from tasks.imaging.recipe import apply, fit
 from tasks.imaging.step import Image
 from tasks.imaging.steps import parse_steps

@@ -1,6 +1,6 @@
 """What `radloop check` tells of a cohort before anything is started."""
 
-from flows.cohorts import several_volumes
+from flows.forecast import several_volumes
 from tasks.archive.quarantine import QuarantineRow
 
 

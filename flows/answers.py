@@ -1,0 +1,161 @@
+"""A judgement as a row of the results, with its pictures and masks, and as a line of the ledger."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks.archive.nifti import write_nifti
+from tasks.errors import BadCase
+from tasks.evaluate.estimates import quantity_words
+from tasks.learn.judge import (
+    POSITIVE,
+    Judgement,
+    called,
+    missing_channels,
+)
+from tasks.serve.findings_picture import findings_png
+from tasks.serve.findings_table import finding_rows, measures_of
+from tasks.serve.ledger import LedgerEntry
+from tasks.serve.overlays import overlay_png
+from tasks.serve.planes import mask_png
+from tasks.serve.registry import ModelVersionInfo
+from tasks.serve.results import (
+    HEADER_UNLIKE,
+    UNLIKE_TRAINING,
+    PredictionRow,
+)
+
+
+def answer_row(
+    model: Any, one: Judgement, seen: str | None, strange: tuple[str, ...], body: Any, out: Path
+) -> PredictionRow:
+    """Return a judgement's row; its pictures and masks are written below ``out``.
+
+    Parameters
+    ----------
+    model : Model or TabularModel
+    one : Judgement
+    seen : str or None
+        Flag of a patient the model was trained on.
+    strange : tuple of str
+        Header fields that lie outside those of the training side.
+    body : Scenario
+    out : Path
+        The batch's folder.
+    """
+    spec = model.spec
+    flags = [seen] if seen else []
+    flags += [f"without_{name}" for name in missing_channels(spec, one)]
+    if one.unlike:
+        flags.append(UNLIKE_TRAINING)
+    if strange:
+        flags.append(HEADER_UNLIKE)
+    row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance, header=strange)
+    if one.mask is not None:
+        return _mask_row(row, spec, one, body, out)
+    if one.findings is not None:
+        return _findings_row(row, spec, one, body, out)
+    if one.value is not None:
+        overlay = _overlay(model, one, 0, body, out)
+        measures = {quantity_words(*spec.classes, spec.unit): one.value}
+        return replace(row, measures=measures, overlay=overlay)
+    positive = None if spec.positive is None else spec.classes.index(spec.positive)
+    shown = int(one.probability.argmax()) if positive is None else positive
+    overlay = _overlay(model, one, shown, body, out)
+    said = one.answer
+    row = replace(
+        row,
+        label=called(spec, said),
+        score=float(said.max() if positive is None else said[positive]),
+        probabilities={name: float(p) for name, p in zip(spec.classes, said, strict=True)},
+        overlay=overlay,
+    )
+    if one.study is None:
+        return row
+    own = one.probability[said.argmax() if positive is None else positive]
+    return replace(row, study=one.study, views=one.views, view_score=float(own))
+
+
+def _overlay(model: Any, one: Judgement, shown: int, body: Any, out: Path) -> str | None:
+    """Draw where the model saw a class, or what raised its number; nothing of a table's row."""
+    if one.prepared is None or not body.outputs.overlays:
+        return None
+    overlay = f"overlays/{one.case_id}.png"
+    draw_overlay(out / overlay, model, one, shown)
+    return overlay
+
+
+def draw_overlay(path: Path, model: Any, one: Judgement, shown: int) -> None:
+    """Draw the middle slice, and over it where the model saw a class, or what raised its number."""
+    heat = model.heatmap(one.prepared, shown)
+    middle = one.shown.shape[0] // 2
+    overlay_png(path, one.shown[middle], heat=None if heat is None else heat[middle])
+
+
+def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:
+    import numpy as np
+
+    voxel_ml = abs(np.linalg.det(one.affine[:3, :3])) / 1000
+    counts = np.bincount(one.mask.ravel(), minlength=len(spec.classes))
+    parts = dict(spec.measured) | {name: (i,) for i, name in enumerate(spec.classes) if i}
+    volumes = {
+        f"{name} ml": float(counts[list(values)].sum() * voxel_ml) for name, values in parts.items()
+    }
+    mask = overlay = None
+    if body.outputs.masks:
+        mask = f"masks/{row.case_id}.nii.gz"
+        (out / "masks").mkdir(exist_ok=True)
+        write_nifti(out / mask, one.mask, one.affine)
+    if body.outputs.overlays:
+        overlay = f"overlays/{row.case_id}.png"
+        mask_png(out / overlay, one.image, one.mask, one.affine)
+    return replace(row, measures=volumes, mask=mask, overlay=overlay)
+
+
+def _findings_row(
+    row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path
+) -> PredictionRow:
+    threshold = spec.thresholds.get(POSITIVE)
+    found = finding_rows(row.case_id, one.findings, one.affine, spec.classes, threshold)
+    overlay = None
+    if body.outputs.overlays:
+        overlay = f"overlays/{row.case_id}.png"
+        shown = one.findings.take(one.findings.score >= (threshold or 0.0))
+        findings_png(out / overlay, one.image, one.affine, shown, spec.classes)
+    measures = measures_of(found, spec.classes)
+    affine = tuple(map(tuple, one.affine.tolist()))
+    return replace(row, findings=tuple(found), affine=affine, measures=measures, overlay=overlay)
+
+
+def ledger_entry(
+    scenario: str,
+    champion: ModelVersionInfo,
+    model: Any,
+    one: Judgement | BadCase,
+    row: PredictionRow,
+    batch: str,
+) -> LedgerEntry:
+    """Return what the ledger keeps of an answer, or of a case that had none."""
+    outcome: dict[str, Any] = {
+        "case_id": row.case_id,
+        "status": row.status,
+        "flags": list(row.flags),
+    }
+    if row.reason is not None:
+        outcome["reason"] = row.reason
+    if row.label is not None:
+        outcome |= {"label": row.label, "score": row.score}
+    if row.study is not None:
+        outcome |= {"study": row.study, "views": row.views, "view_score": row.view_score}
+    if row.measures:
+        outcome |= dict(row.measures)
+    return LedgerEntry(
+        input_hash=row.case_id if isinstance(one, BadCase) else one.input_hash,
+        scenario=scenario,
+        model_name=champion.name,
+        model_version=champion.version,
+        model_digest=champion.digest,
+        thresholds=dict(model.spec.thresholds),
+        outcome=outcome,
+        batch=batch,
+    )
