@@ -42,10 +42,9 @@ def covered(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures: 
     for one in found:
         at = int(one.masks[ITS_BOX].sum((1, 2)).argmax()) if ITS_BOX in one.masks else 0
         hit = "in a true box" if TRUE_BOX in one.masks else "in no true box"
-        left = one.base * (1 - float(one.fall.max()))
         caption = (
             f"{model.spec.classes[one.label]} {one.score:.2f}, {hit}\n"
-            f"one network {one.base:.2f}, covered {left:.2f}"
+            f"one network {one.base:.2f}, at least {one.least:.2f}"
         )
         box = one.masks.get(ITS_BOX)
         maps = {"covering": one.fall[at]}

@@ -52,6 +52,8 @@ class Covered:
         The model's.
     base : float
         That of the network that was asked, without a mirroring.
+    least : float
+        What the cover that hides most of it leaves of ``base``.
     image : (z, y, x) array
         The part around the finding, after the recipe.
     fall : (z, y, x) array
@@ -65,6 +67,7 @@ class Covered:
     label: int
     score: float
     base: float
+    least: float
     image: np.ndarray
     fall: np.ndarray
     masks: Mapping[str, np.ndarray]
@@ -73,7 +76,7 @@ class Covered:
         """Return whether the fall is in the boxes."""
         return Pointed(
             self.case_id,
-            float(self.fall.max()),
+            1 - self.least / self.base,
             {
                 name: (points_into(self.fall, mask), energy_in(self.fall, mask), float(mask.mean()))
                 for name, mask in self.masks.items()
@@ -159,8 +162,11 @@ def cover(
     edges = [_edges(there[:, axis], int(limits[axis]), plan.dims) for axis in range(3)]
     lost, times = np.zeros(size), np.zeros(size)
     covers = list(itertools.product(*(_covers(one) for one in edges)))
+    least = np.inf
     for place, said in _asked(model.networks[first], tile, covers, edges, plan):
-        lost[place] += 1 - score_of(said) / bases[first]
+        left = score_of(said)
+        least = min(least, left)
+        lost[place] += 1 - left / bases[first]
         times[place] += 1
     part = tuple(slice(one[0], one[-1]) for one in edges)
     masks = {ITS_BOX: _inside(there, size)[part]}
@@ -175,6 +181,7 @@ def cover(
         label=label,
         score=float(finding.score[0]),
         base=bases[first],
+        least=least,
         image=shown[around],
         fall=(lost / np.maximum(times, 1))[part],
         masks={name: mask for name, mask in masks.items() if 0 < mask.mean() < 1},

@@ -1,6 +1,7 @@
 """An archive of synthetic breast ultrasound as DICOM, with classes, descriptors and masks."""
 
 import csv
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,8 +50,9 @@ def write_breast_archive(
     Parameters
     ----------
     root : Path
-        Gets ``dicom/YYYY/MM/ACCESSION/US0000.dcm``, and in ``truth/`` ``labels.csv`` and
-        ``masks/ACCESSION.nii.gz`` (1 is mass; normal pictures have an empty one).
+        Gets ``dicom/YYYY/MM/ACCESSION/US0000.dcm``, and in ``truth/`` ``labels.csv``,
+        ``masks/ACCESSION.nii.gz`` (1 is mass; normal pictures have an empty one) and
+        ``outlines.json``, COCO's polygons around the same masks.
     patients : int
         More patients leave the first ones as they are.
     seed : int
@@ -72,6 +74,7 @@ def write_breast_archive(
     masks = root / "truth" / "masks"
     masks.mkdir(parents=True, exist_ok=True)
     labels = root / "truth" / "labels.csv"
+    outlines = {"images": [], "categories": [{"id": 1, "name": "mass"}], "annotations": []}
     with labels.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["accession_number", "patient_id", "target", "diameter_mm", *_WORDS])
@@ -91,12 +94,41 @@ def write_breast_archive(
             affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = 1, own[0], own[1], 1
             mask = drawn.mask[None].astype(np.uint8)
             write_nifti(masks / f"{visit.accession}.nii.gz", mask, affine)
+            _outline(outlines, visit.accession, drawn.mask)
             words: list[object] = [""] * (1 + len(_WORDS))
             if drawn.mass is not None:
                 told = asdict(drawn.mass)
                 words = [f"{2 * drawn.mass.radius:.1f}", *(told[word] for word in _WORDS)]
             writer.writerow([visit.accession, visit.patient_id, drawn.target, *words])
+    text = json.dumps(outlines, separators=(",", ":"))
+    (root / "truth" / "outlines.json").write_text(text + "\n", encoding="utf-8")
     return labels
+
+
+def _outline(coco: dict[str, list], accession: str, mask: np.ndarray) -> None:
+    """List a picture, and the polygon around its mass: pixel i reaches from i to i + 1."""
+    from skimage.measure import find_contours
+
+    number = len(coco["images"]) + 1
+    rows, columns = mask.shape
+    image = {"id": number, "file_name": f"{accession}.dcm", "height": rows, "width": columns}
+    coco["images"].append(image)
+    if not mask.any():
+        return
+    rings = [ring - 0.5 for ring in find_contours(np.pad(mask.astype(float), 1), 0.5)]
+    there = np.argwhere(mask)
+    (top, left), (bottom, right) = there.min(0).tolist(), (there.max(0) + 1).tolist()
+    coco["annotations"].append(
+        {
+            "id": len(coco["annotations"]) + 1,
+            "image_id": number,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": int(mask.sum()),
+            "bbox": [left, top, right - left, bottom - top],
+            "segmentation": [ring[:-1, ::-1].ravel().tolist() for ring in rings],
+        }
+    )
 
 
 def _dataset(

@@ -7,9 +7,12 @@ import pytest
 from pydicom import dcmread
 from sklearn.metrics import roc_auc_score
 
-from tasks.archive.nifti import read_mask
+from tasks.archive.nifti import read_mask, read_nifti
 from tasks.archive.sources import FileRef
 from tasks.archive.volume import read_volume
+from tasks.labels.boxes import box_of_picture, instance_mask, rows_on
+from tasks.labels.coco import read_coco
+from tasks.learn.boxes import boxes_of_instances, boxes_on
 from tasks.phantom.breast import CLASSES, draw_breast
 from tasks.phantom.ultrasound import SNR_RAYLEIGH, speckle
 from tasks.phantom.write import MARK
@@ -133,3 +136,23 @@ def test_the_archive_is_dicom_with_masks_on_its_grid(tmp_path):
     write_breast_archive(again, patients=3, seed=2, **SMALL)
     for path in again.rglob("*.dcm"):
         assert path.read_bytes() == (tmp_path / path.relative_to(again)).read_bytes()
+
+
+def test_outlines_are_drawn_around_the_masks_and_every_picture_is_listed(tmp_path):
+    write_breast_archive(tmp_path, patients=12, seed=2, **SMALL)
+    content = read_coco((tmp_path / "truth" / "outlines.json").read_bytes())
+    assert content.problems == ()
+    without = 0
+    for name, told in content.images.items():
+        path = tmp_path / "truth" / "masks" / f"{name.removesuffix('.dcm')}.nii.gz"
+        mask = read_nifti(FileRef(str(path), None, "", 0)).array
+        boxes = [box_of_picture(box) for box, _ in told]
+        rows = rows_on(boxes, ("mass",), mask.shape, np.eye(4))
+        drawn = instance_mask(boxes, rows, mask.shape, np.eye(4))
+        np.testing.assert_array_equal(drawn, mask)
+        np.testing.assert_array_equal(
+            boxes_on(rows, np.eye(4)), boxes_of_instances(mask)[1].reshape(-1, 2, 3)
+        )
+        without += not told
+    assert len(content.images) == 12
+    assert 0 < without < 12
