@@ -135,7 +135,7 @@ def test_a_moved_box_is_another_truth_and_another_order_is_not():
     assert before.truth_differs(after((0, moved, False), two[1])) == 1
     assert before.truth_differs(after((0, BOX, True), two[1])) == 1
     assert before.truth_differs(after(two[0])) == 1
-    with pytest.raises(ValueError, match="1 cases have other true boxes"):
+    with pytest.raises(ValueError, match="1 cases have other truths"):
         align(before, after((0, moved, False), two[1]))
 
 

@@ -145,7 +145,7 @@ def test_outlines_are_drawn_around_the_masks_and_every_picture_is_listed(tmp_pat
     without = 0
     for name, told in content.images.items():
         path = tmp_path / "truth" / "masks" / f"{name.removesuffix('.dcm')}.nii.gz"
-        mask = read_nifti(FileRef(str(path), None, "", 0)).array
+        mask = read_nifti(FileRef(str(path), None, "", path.stat().st_size)).array
         boxes = [box_of_picture(box) for box, _ in told]
         rows = rows_on(boxes, ("mass",), mask.shape, np.eye(4))
         drawn = instance_mask(boxes, rows, mask.shape, np.eye(4))
