@@ -246,13 +246,13 @@ def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
     prefix = "" if spec.task == "regression" else "p/"
     names = [(f"{prefix}{name}", "double") for name in spec.classes]
+    if spec.task == "detection":
+        box = {"dtype": "float64", "shape": [-1, 2, 3]}
+        return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, box
     if spec.plan is None:
         words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
         return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]
-    if spec.task == "detection":
-        box = {"dtype": "float64", "shape": [-1, 2, 3]}
-        return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, box
     if spec.task == "segmentation":
         out = {"dtype": "float32", "shape": [-1, spec.plan.n_classes, -1, -1, -1]}
         return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out

@@ -73,7 +73,7 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
     if POSITIVE not in spec.thresholds:
         return None
     if spec.task == "detection":
-        how = ready.scenario.evaluate.findings.settled(spec.plan.dims == 2)
+        how = ready.scenario.evaluate.findings.settled(spec.of_pictures)
         return {
             "findings are shown from": spec.thresholds[POSITIVE],
             "rule": how.rule,
