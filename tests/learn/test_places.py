@@ -7,7 +7,8 @@ from tasks.errors import ModelRefused
 from tasks.learn.boxes import boxes_on, rows_of
 from tasks.learn.candidate import PLACE_COLUMNS, TabularCandidate
 from tasks.learn.dataset import ArrayCases
-from tasks.learn.model import ModelSpec, load_model, save_model
+from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec, save_model
 from tasks.learn.place_detector import (
     PlaceModel,
     find_places,
