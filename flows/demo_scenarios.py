@@ -13,6 +13,7 @@ from tasks.learn.wisconsin import wisconsin_table
 from tasks.phantom.write import write_limb_archive
 from tasks.phantom.write_brain import write_brain_archive
 from tasks.phantom.write_breast import write_breast_archive
+from tasks.phantom.write_chest import write_chest_archive
 from tasks.phantom.write_wrist import write_wrist_archive
 
 SEED = 7
@@ -94,6 +95,7 @@ _LIMB = Part(
 )
 _TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
 _BRAIN = Part("demo-brain", Drawn(write_brain_archive, 40, 4), "brain")
+_CHEST = Part("demo-lung", Drawn(write_chest_archive, 40, 4), "chest")
 _WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")
 _BREASTS = Drawn(write_breast_archive, 320, 8)
 _BREAST = Part("demo-ultrasound", _BREASTS, "breast")
@@ -107,6 +109,7 @@ DEMOS: Mapping[str, tuple[Part, ...]] = MappingProxyType(
         "brain-tumour": (_BRAIN,),
         "breast-cancer": (_TABLE, _BREAST),
         "fracture": (_WRIST,),
+        "lung-nodule": (_CHEST,),
         "breast-outline": (_OUTLINE,),
         "demo-limb": (_LIMB,),
     }

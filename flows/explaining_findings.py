@@ -26,7 +26,7 @@ def covered(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures: 
         return Probe()
     model = load_model(folder, trusted=ready.scenario.networks)
     if model.spec.kind != "network":
-        say("  not explained: a classical detector says what it measured, and no network is asked")
+        say(f"  not explained: {model.spec.candidate} is no network; covers ask networks")
         return Probe()
     sample = sample_cases(job.on("test"), wanted)
     truth = {case.case_id: case.boxes for case in sample}

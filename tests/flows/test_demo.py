@@ -8,9 +8,13 @@ from flows.data import data_folder
 from flows.demo_scenarios import DEMOS, TOUR, Drawn, parts_of
 from tasks.errors import RadloopError
 from tasks.phantom.write_brain import write_brain_archive
+from tasks.phantom.write_chest import write_chest_archive
 from tasks.scenario import load_scenario
 
-SMALL = {write_brain_archive: {"shape": (16, 24, 24), "spacing": (9.6, 8.0, 8.0)}}
+SMALL = {
+    write_brain_archive: {"shape": (16, 24, 24), "spacing": (9.6, 8.0, 8.0)},
+    write_chest_archive: {"shape": (12, 40, 40), "spacing": (8.0, 8.0, 8.0)},
+}
 """Coarser drawings where those of the demo take long."""
 
 PARTS = {part.scenario: part for parts in DEMOS.values() for part in parts}
@@ -65,5 +69,5 @@ def test_a_drawing_that_was_stopped_is_drawn_again(tmp_path):
 
 def test_an_unknown_demo_names_those_there_are():
     assert parts_of(None) == TOUR
-    with pytest.raises(RadloopError, match=r"brain-tumour, .*fracture, .*demo-limb, not lung"):
-        parts_of("lung")
+    with pytest.raises(RadloopError, match=r"brain-tumour, .*lung-nodule, .*demo-limb, not knee"):
+        parts_of("knee")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from flows.answers import answer_row
+from flows.explaining_findings import covered
 from flows.foreign import keep_foreign, kept_scores
 from flows.guarding import Guarded
 from flows.jobs import write_job
@@ -35,6 +36,7 @@ from tasks.serve.challenger import build_model
 from tasks.serve.drawn import draw
 from tasks.serve.gate import decide
 from tasks.serve.outcome import sum_up
+from tasks.serve.probes import Probe
 from tasks.serve.registry import get_alias, set_alias
 from tasks.serve.results import ModelFacts, write_predictions
 from tasks.serve.tracking import Tracker
@@ -133,6 +135,9 @@ def test_a_classical_detector_is_fitted_in_the_same_folds_compared_and_kept(trai
     )
     assert set(scores.case_ids) == {case.case_id for case in job.on("test")}
     assert all(width_of(one["path"]) > 100 for one in shown)
+    # Covers ask a network; a forest is not asked, and the training ends all the same.
+    explained = covered(made.home, ready, both, tmp_path / "model", tmp_path / "pictures")
+    assert explained == Probe()
 
 
 def test_the_gate_weighs_it_against_itself(judged):
