@@ -37,14 +37,14 @@ def write_ages(path, n=150):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_a_table_of_numbers_becomes_a_model_that_is_compared_with_another_tool(tmp_path):
     place = Place(tmp_path)
     table, scenario = write_ages(tmp_path / "ages.csv"), tmp_path / "small-age.yaml"
     scenario.write_text(SCENARIO)
     out = tmp_path / "judged"
     try:
-        told = place.radloop("retrain", scenario, "--source", table, timeout=600).ok()
+        told = place.radloop("retrain", scenario, "--source", table, timeout=1200).ok()
         assert "ridge on the test edition" in told.out
         assert "beyond" in told.out
         place.radloop("predict", "small-age", table, "--out", out, timeout=400).ok()
