@@ -26,7 +26,8 @@ from sqlalchemy import Engine, text
 from tasks.archive.catalog import InstanceRow, SeriesRow, open_catalog, upsert_series
 from tasks.archive.intake_run import BATCH_FILES
 from tasks.archive.sources import Source
-from tasks.archive.vault import FileSeen, finish_files, open_vault, put_files, put_source
+from tasks.archive.vault import open_vault, put_source
+from tasks.archive.vault_files import FileSeen, finish_files, put_files
 from tasks.archive.work import pending_cases, put_recipe, want_cases
 
 SLICES = 120

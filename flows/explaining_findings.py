@@ -25,6 +25,9 @@ def covered(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures: 
     if not wanted:
         return Probe()
     model = load_model(folder, trusted=ready.scenario.networks)
+    if model.spec.kind != "network":
+        say("  not explained: a classical detector says what it measured, and no network is asked")
+        return Probe()
     sample = sample_cases(job.on("test"), wanted)
     truth = {case.case_id: case.boxes for case in sample}
     orders = orders_of_cases(home, ready, sample)

@@ -26,7 +26,8 @@ from tasks.archive.catalog import locators_of
 from tasks.archive.decathlon import NIFTI_SUFFIXES
 from tasks.archive.nifti import read_mask, read_nifti, write_nifti
 from tasks.archive.sources import FileRef, digest_of
-from tasks.archive.vault import file_refs, get_source, recall
+from tasks.archive.vault import get_source, recall
+from tasks.archive.vault_files import file_refs
 from tasks.errors import BadCase, RadloopError
 from tasks.evaluate.estimates import Estimates, quantity_words
 from tasks.evaluate.finding_scores import FindingScores

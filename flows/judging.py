@@ -170,7 +170,7 @@ def _judge_boxes(
         model.spec.classes,
         [rows for _, rows in judged],
         {case.case_id: case.boxes for case in kept},
-        scenario.evaluate.findings.settled(model.plan.dims == 2).iou,
+        scenario.evaluate.findings.settled(model.spec.of_pictures).iou,
     )
     threshold = model.spec.thresholds.get(POSITIVE, 0.0)
     errors = wrong_a_case(scores, threshold)

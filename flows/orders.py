@@ -5,7 +5,7 @@ from typing import Any
 
 from tasks.archive.catalog import Case, files_of
 from tasks.archive.orders import OrderCase, OrderSeries
-from tasks.archive.vault import file_refs
+from tasks.archive.vault_files import file_refs
 
 LOOKED_UP_TOGETHER = 1000
 """Cases whose files are looked up in one go: bounds memory, whatever the archive."""

@@ -25,7 +25,8 @@ from tasks.archive.intake import ingest as take_in
 from tasks.archive.pseudonyms import is_placeholder
 from tasks.archive.sources import Source
 from tasks.archive.table_intake import row_lines
-from tasks.archive.vault import file_refs, get_source, keys_behind, recall
+from tasks.archive.vault import get_source, keys_behind, recall
+from tasks.archive.vault_files import file_refs
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.header_range import outside

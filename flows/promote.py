@@ -17,6 +17,7 @@ from flows.report_facts import (
     groups_of_test,
     judged_as,
     next_steps,
+    not_done,
     operating_point,
     scenario_facts,
     start_of,
@@ -241,32 +242,17 @@ def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | 
     )
 
 
-def not_done(spec: ModelSpec) -> tuple[str, ...]:
-    """Say what of a report there is not yet for a detection or a regression."""
-    if spec.task == "regression":
-        return (
-            "Explanations are not measured for a regression, and random labels are not tried: "
-            "look at the pictures of single cases.",
-        )
-    if spec.task != "detection":
-        return ()
-    return (
-        "Missing sequences are not measured for a detection. Scores are not calibrated "
-        "probabilities.",
-    )
-
-
 def signature(spec: ModelSpec, job: TrainingJob) -> tuple[Any, Any]:
     """Return inputs and outputs for MLflow's pages."""
     prefix = "" if spec.task == "regression" else "p/"
     names = [(f"{prefix}{name}", "double") for name in spec.classes]
+    if spec.task == "detection":
+        box = {"dtype": "float64", "shape": [-1, 2, 3]}
+        return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, box
     if spec.plan is None:
         words = {name for case in job.cases for name, v in case.facts.items() if isinstance(v, str)}
         return [(name, "string" if name in words else "double") for name in spec.features], names
     shape = [-1, 1, *spec.plan.patch]
-    if spec.task == "detection":
-        box = {"dtype": "float64", "shape": [-1, 2, 3]}
-        return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, box
     if spec.task == "segmentation":
         out = {"dtype": "float32", "shape": [-1, spec.plan.n_classes, -1, -1, -1]}
         return {"dtype": "float32", "shape": [-1, 1, -1, -1, -1]}, out

@@ -73,7 +73,7 @@ def operating_point(ready: Ready, spec: ModelSpec) -> dict[str, Any] | None:
     if POSITIVE not in spec.thresholds:
         return None
     if spec.task == "detection":
-        how = ready.scenario.evaluate.findings.settled(spec.plan.dims == 2)
+        how = ready.scenario.evaluate.findings.settled(spec.of_pictures)
         return {
             "findings are shown from": spec.thresholds[POSITIVE],
             "rule": how.rule,
@@ -108,6 +108,21 @@ def judged_as(spec: ModelSpec) -> str | None:
     """Return what every figure is of, where it is not of single cases."""
     ways = {"mean": "mean", "max": "highest probability"}
     return f"studies, by the {ways[spec.views]} of their views" if spec.views else None
+
+
+def not_done(spec: ModelSpec) -> tuple[str, ...]:
+    """Say what of a report there is not yet for a detection or a regression."""
+    if spec.task == "regression":
+        return (
+            "Explanations are not measured for a regression, and random labels are not tried: "
+            "look at the pictures of single cases.",
+        )
+    if spec.task != "detection":
+        return ()
+    return (
+        "Missing sequences are not measured for a detection. Scores are not calibrated "
+        "probabilities.",
+    )
 
 
 def next_steps(verdict: Verdict, scenario: str) -> tuple[str, ...]:

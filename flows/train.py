@@ -262,7 +262,7 @@ def conclude(
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         folder, pictures = Path(scratch) / "model", Path(scratch) / "figures"
         hashes = ready.hashes | {"recipe_hash": recipe_hash(job), "code_hash": code_hash()}
-        spec = build_model(job, place, chosen, folder, hashes, outcomes)
+        spec = build_model(job, place, chosen, folder, hashes, outcomes, home.settings.store_root)
         uses = use_edition(home.catalog, ready.split, ready.edition, run_id, "training")
         scores, shown = judge_side(home, ready, job.on("test"), folder, pictures)
         test = metric_table(

@@ -270,6 +270,11 @@ def test_a_detection_needs_boxes_a_class_and_a_detector():
         ("[fracture]", "[fracture], positive: fracture", "at least one class to be found"),
         ("retinanet2d", "small_cnn", "has network small_cnn; a detection needs one of retinanet3d"),
         ("kind: network, network: retinanet2d", "kind: header, estimator: logistic", "not detect"),
+        (
+            "kind: network, network: retinanet2d",
+            "kind: tabular, estimator: forest, features: [contrasts]",
+            "names 'contrasts', which is not measured at places; nearest is 'contrast'",
+        ),
     ):
         assert old in DETECTION
         with pytest.raises(ScenarioError, match=message):
@@ -278,6 +283,15 @@ def test_a_detection_needs_boxes_a_class_and_a_detector():
                     ", normals: /wards/well.csv", "" if "format" in old else ", normals: rest"
                 )
             )
+
+
+def test_a_classical_detector_is_the_baseline_of_a_network():
+    both = DETECTION.replace(
+        "retinanet2d}]",
+        "retinanet2d}, {name: places, kind: tabular, estimator: forest, features: [contrast]}]\n"
+        "gate: {beat_baseline: true}",
+    ).replace("/wards/well.csv", "rest")
+    assert parse_scenario(both).candidate("places").features == ("contrast",)
 
 
 def test_a_candidate_is_found_by_name():

@@ -92,7 +92,7 @@ def _to_nifti(home: Home, out: Path) -> tuple[Callable, Callable]:
 def _to_nnunet(home: Home, out: Path) -> tuple[Callable, Callable]:
     from tasks.archive.nnunet import NnunetFolder
     from tasks.archive.sidecar import file_stem
-    from tasks.archive.vault import file_refs
+    from tasks.archive.vault_files import file_refs
     from tasks.errors import BadCase
     from tasks.labels.case_mask import read_labels
 

@@ -23,10 +23,8 @@ from tasks.archive.rows import TableMapping
 from tasks.archive.sources import Source, is_there
 from tasks.archive.table_intake import ingest_table
 from tasks.archive.textform import normalise
-from tasks.archive.vault import (
-    known_files,
-    put_source,
-)
+from tasks.archive.vault import put_source
+from tasks.archive.vault_files import known_files
 from tasks.archive.walk import Entry
 from tasks.errors import BadCase
 from tasks.hashing import digest_json

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tasks.archive.catalog import InstanceRow, SeriesRow
-from tasks.archive.vault import KnownFile
+from tasks.archive.vault_files import KnownFile
 from tasks.archive.walk import Entry
 from tasks.errors import BadCase
 

@@ -29,15 +29,8 @@ from tasks.archive.report import IntakeReport
 from tasks.archive.scan import Scanner
 from tasks.archive.sources import MAPPING_NAME, Source
 from tasks.archive.tables import series as series_table
-from tasks.archive.vault import (
-    FileSeen,
-    KnownFile,
-    finish_files,
-    list_sources,
-    put_files,
-    recall,
-    remember,
-)
+from tasks.archive.vault import list_sources, recall, remember
+from tasks.archive.vault_files import FileSeen, KnownFile, finish_files, put_files
 from tasks.archive.walk import Entry, WalkNotes, walk
 from tasks.errors import BadCase
 

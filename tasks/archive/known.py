@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, LargeBinary, bindparam, func, select, type_coerce
 
 from tasks.archive.database import LOOKUP_ROWS, chunks
-from tasks.archive.vault import OUTCOMES, FileSeen, KnownFile
+from tasks.archive.vault_files import KNOWN_COLUMNS, OUTCOMES, FileSeen, KnownFile
 from tasks.archive.vault_tables import files, folders, sources
 
 if TYPE_CHECKING:
@@ -33,19 +33,7 @@ _SETTLED = (
     )
 )
 
-_ALL = (
-    select(
-        files.c.name,
-        files.c.member,
-        files.c.id,
-        files.c.size,
-        files.c.mtime_ns,
-        files.c.outcome,
-        files.c.digest,
-    )
-    .join_from(files, folders)
-    .where(*_OF_FOLDER)
-)
+_ALL = select(*KNOWN_COLUMNS).join_from(files, folders).where(*_OF_FOLDER)
 
 
 class KnownFiles:

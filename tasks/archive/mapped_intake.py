@@ -25,7 +25,7 @@ from tasks.archive.pseudonyms import is_placeholder
 from tasks.archive.sources import MAPPING_NAME, Source, digest_of, read_named
 from tasks.archive.tables import instances, series
 from tasks.archive.textform import normalise
-from tasks.archive.vault import FileSeen, KnownFile, known_files, put_files
+from tasks.archive.vault_files import FileSeen, KnownFile, known_files, put_files
 from tasks.archive.walk import MAPPED, Entry, storable
 from tasks.errors import BadCase
 

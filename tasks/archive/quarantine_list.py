@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from tasks.archive.catalog import locators_of
 from tasks.archive.quarantine import quarantine
 from tasks.archive.reasons import remedy
-from tasks.archive.vault import file_refs
+from tasks.archive.vault_files import file_refs
 
 COLUMNS = ("id", "stage", "reason", "detail", "to_do", "source", "file")
 """Of the list; inside an archive a file is ``archive!member``."""

@@ -23,7 +23,8 @@ from tasks.archive.rows import (
 from tasks.archive.sources import Source, digest_of
 from tasks.archive.tablefile import read_table
 from tasks.archive.tables import table_rows
-from tasks.archive.vault import FileSeen, put_files, remember
+from tasks.archive.vault import remember
+from tasks.archive.vault_files import FileSeen, put_files
 from tasks.hashing import digest_json
 
 LISTED_LINES = 20

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from tasks.archive.catalog import LabelRow
 from tasks.archive.mapping import KINDS, kind_suffix
 from tasks.archive.sources import Source, digest_of
-from tasks.archive.vault import FileSeen, put_files, put_source
+from tasks.archive.vault import put_source
+from tasks.archive.vault_files import FileSeen, put_files
 from tasks.labels.lidc import parse_lidc
 
 if TYPE_CHECKING:

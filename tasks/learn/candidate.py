@@ -12,6 +12,13 @@ from tasks.learn.space import Span
 Score = Literal["auroc", "average_precision", "balanced_accuracy", "accuracy", "brier", "log_loss"]
 """What a search may optimise; the same names as in the table of metrics."""
 
+PLACE_COLUMNS = (
+    "side", "response", "response_finer", "response_coarser", "ball_first", "ball_second",
+    "mean", "deviation", "darkest", "brightest", "around", "around_deviation", "contrast",
+    "part_volume", "part_longest", "part_filled", "part_leaves", "at_z", "at_y", "at_x",
+)  # fmt: skip
+"""What a classical detector measures at each place it looks at, see `tasks.learn.places`."""
+
 
 def search_score(primary: str) -> Score:
     """Return what a search optimises for a primary metric.

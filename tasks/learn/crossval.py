@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,8 @@ def fit_fold(
         record = _fit_network(job, candidate, place, store_root, fold, out, on_epoch, home)
         params = {**found["params"], **record.params}
         record = replace(record, params=params, trials=tuple(found["trials"]))
+    elif job.task == "detection":
+        record = _fit_places(job, candidate, store_root, fold)
     else:
         record = _fit_table(job, candidate, fold)
     return replace(record, without=without)
@@ -138,6 +141,28 @@ def _fit_network(
         device=result.device,
         resumed=result.resumed,
         findings=tuple(_rows(one) for one in result.val_findings or ()),
+    )
+
+
+def _fit_places(
+    job: TrainingJob, candidate: TabularCandidate, store_root: str, fold: int
+) -> FoldRecord:
+    from tasks.learn.dataset import StoreCases
+    from tasks.learn.place_detector import fold_findings
+
+    training, began = job.on("train"), perf_counter()
+    cases = training_cases(training)
+    held = tuple(case.case_id for case in training if case.fold == fold)
+    source = StoreCases(store_root, cases)
+    fitted, rows = fold_findings(candidate, source, cases, held, job.seed, len(job.classes))
+    return FoldRecord(
+        candidate=candidate.name,
+        fold=fold,
+        case_ids=held,
+        values=(),
+        params=dict(fitted.params),
+        seconds=perf_counter() - began,
+        findings=tuple(_rows(one) for one in rows),
     )
 
 

@@ -13,11 +13,15 @@ from tasks.learn.box_targets import box_of_index
 from tasks.learn.boxes import Findings
 from tasks.learn.detectors import Found
 from tasks.learn.fuse_boxes import View, fuse
-from tasks.learn.infer import WHOLE_IMAGE_FACTOR, as_input, mirrorings
+from tasks.learn.infer import as_input, mirrorings
 from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.samples import PAD_VALUE
 from tasks.learn.sliding import positions
+
+WHOLE_FACTOR = 8.0
+"""A volume of up to this many patches is asked for whole. Tiles at half overlap look at each voxel
+eight times; and training holds every map of a patch, where asking holds a few at a time."""
 
 OUTLINED = 0.5
 """Probability from which a pixel belongs to a finding."""
@@ -28,7 +32,7 @@ def detect(
 ) -> Findings:
     """Return what networks find in an image, at most ``plan.detector.max_findings``.
 
-    A picture is asked for whole, a volume when it is at most `WHOLE_IMAGE_FACTOR` patches large,
+    A picture is asked for whole, a volume when it is at most `WHOLE_FACTOR` patches large,
     else in tiles at half overlap; tiles, mirrorings and networks are fused
     (`tasks.learn.fuse_boxes`).
 
@@ -54,7 +58,7 @@ def _views(
     networks: Sequence[nn.Module], plan: NetworkPlan, x: Tensor, device: torch.device
 ) -> Iterator[View]:
     shape = tuple(x.shape[1:])
-    whole = plan.dims == 2 or math.prod(shape) <= WHOLE_IMAGE_FACTOR * math.prod(plan.patch)
+    whole = plan.dims == 2 or math.prod(shape) <= WHOLE_FACTOR * math.prod(plan.patch)
     x = padded(x, plan)
     size = list(x.shape[1:])
     tile = size if whole else list(plan.patch)

@@ -44,6 +44,9 @@ class VolumeRetinaNet(Detector):
             feature_extractor=Pyramid(plan),
             size_divisible=plan.divisor,
         )
+        for head in (network.classification_head, network.regression_head):
+            # Each convolution has its normalisation and its rectifier; MONAI makes four.
+            head.conv = head.conv[: 3 * chosen.head_convs]
         self.detector = _WithIgnored(network, anchors)
         self.detector.set_atss_matcher(ATSS_CANDIDATES, center_in_gt=False)
         self.detector.set_hard_negative_sampler(**SAMPLER)

@@ -131,7 +131,10 @@ def build_estimator(
         chosen["hidden_layer_sizes"] = tuple(chosen["hidden_layer_sizes"])
     if row.seeded:
         chosen["random_state"] = seed
-    return load_place(row.regressor if numbers else row.place)(**chosen)
+    place = row.regressor if numbers else row.place
+    if not place:
+        raise ValueError(f"{name} {'tells classes' if numbers else 'estimates numbers'} alone")
+    return load_place(place)(**chosen)
 
 
 def _refuse_fitted(name: str, model: Any) -> None:

@@ -55,6 +55,10 @@ def load_model(
     if spec.kind == "sklearn":
         from tasks.learn.skops_file import load_skops
 
+        if spec.task == "detection":
+            from tasks.learn.place_detector import PlaceModel
+
+            return PlaceModel(spec, load_skops(numbers))
         return TabularModel(spec, load_skops(numbers))
     return _load_ensemble(spec, numbers, device, trusted)
 

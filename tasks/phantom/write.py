@@ -7,7 +7,7 @@ with PHANTOM, so that a search finds each place where one has leaked to.
 
 import csv
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -143,14 +143,6 @@ def write_limb_archive(root: Path, *, patients: int, seed: int, broken: int = 0)
         writer.writerow(["accession_number", "patient_id", "target"])
         writer.writerows([s.accession, s.patient_id, s.target] for s in studies)
     return labels
-
-
-def write_tables(folder: Path, tables: Mapping[str, Sequence[Sequence[object]]]) -> None:
-    """Write tables as ``NAME.csv`` into a folder that is made; first rows name the columns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
 
 
 def draw_studies(seed: int, patient: int) -> list[Study]:

@@ -7,8 +7,8 @@ import numpy as np
 from tasks.phantom.chest import SHAPE, SPACING, Chest, draw_chest
 from tasks.phantom.scanner import DOSES, SCANNERS, SYNTAXES, scan
 from tasks.phantom.stack import axial_affine, write_stack, write_truth
+from tasks.phantom.truth import write_tables
 from tasks.phantom.visits import Visit, draw_visit, header
-from tasks.phantom.write import write_tables
 
 AGREED = 3
 """Readers of four from which on LUNA16 counts a nodule; the others are excluded, not negative."""

@@ -8,9 +8,10 @@ from pydicom import Dataset
 from tasks.phantom.encode import encode_pixels, write_dataset
 from tasks.phantom.radiograph import BITS, SHAPE, SPACING, VIEWS, Film, expose
 from tasks.phantom.scanner import SYNTAXES
+from tasks.phantom.truth import write_tables
 from tasks.phantom.visits import Visit, draw_visit, header
 from tasks.phantom.wrist import Wrist, draw_wrist
-from tasks.phantom.write import CLASSES, VENDORS, Vendor, write_tables
+from tasks.phantom.write import CLASSES, VENDORS, Vendor
 
 _CR = "1.2.840.10008.5.1.4.1.1.1"
 _DX = "1.2.840.10008.5.1.4.1.1.1.1"

@@ -16,7 +16,7 @@ from tasks.imaging.columns import columns_of
 from tasks.imaging.standard import standard
 from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
 from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
-from tasks.learn.candidate import TabularCandidate
+from tasks.learn.candidate import PLACE_COLUMNS, TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.zoo import DETECTORS
@@ -209,6 +209,8 @@ def _misfit(
         fits = (candidate.network in DETECTORS) == (task == "detection")
         hint = "a detection needs one of " if task == "detection" else "find boxes: "
         return "" if fits else f"has network {candidate.network}; {hint}{', '.join(DETECTORS)}"
+    if task == "detection" and candidate.kind == "tabular" and not rows:
+        return _unmeasured(candidate.features, PLACE_COLUMNS, "is not measured at places")
     if task in ("segmentation", "detection"):
         return f"is of kind {candidate.kind}, which cannot {_VERBS[task]}; use kind network"
     if candidate.kind == "header":
@@ -220,12 +222,16 @@ def _misfit(
             "is tabular and the cohort has images; add the step features to the recipe, or use "
             "kind network or header"
         )
-    missing = [name for name in candidate.features if name not in columns]
+    return _unmeasured(candidate.features, columns, "no step of the recipe measures")
+
+
+def _unmeasured(wanted: Sequence[str], columns: Sequence[str], why: str) -> str:
+    missing = [name for name in wanted if name not in columns]
     if not missing:
         return ""
     near = difflib.get_close_matches(missing[0], columns, 1, 0.3)
     hint = f"; nearest is {near[0]!r}" if near else ""
-    return f"names {missing[0]!r}, which no step of the recipe measures{hint}"
+    return f"names {missing[0]!r}, which {why}{hint}"
 
 
 _VERBS = {"segmentation": "segment", "detection": "detect", "regression": "estimate a number"}

@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.learn.candidate import search_score
 from tasks.learn.header_range import seen_headers
-from tasks.learn.job import TrainingJob, frame
+from tasks.learn.job import TrainingJob, frame, training_cases
 from tasks.learn.judge import POSITIVE
 from tasks.learn.model_file import ModelSpec, save_model
 from tasks.serve.outcome import CandidateOutcome
@@ -21,9 +21,11 @@ def build_model(
     folder: Path,
     hashes: Mapping[str, str],
     outcomes: Sequence[CandidateOutcome] = (),
+    store_root: str = "",
 ) -> ModelSpec:
     """Write the challenger: the folds of a network, a table's model refitted on all of them, or
-    the members of a fusion, which are among ``outcomes``, with the model over them.
+    the members of a fusion, which are among ``outcomes``, with the model over them. A classical
+    detector is refitted on the images in ``store_root``.
     """
     thresholds = {} if outcome.threshold is None else {POSITIVE: outcome.threshold}
     spec = ModelSpec(
@@ -53,6 +55,8 @@ def build_model(
         return save_model(folder, spec, folds=[place / r.weights for r in outcome.records])
     if outcome.kind == "fusion":
         return _join(job, place, outcome, folder, spec, outcomes)
+    if job.task == "detection":
+        return _refit_places(job, outcome, folder, spec, store_root)
     return _refit_table(job, outcome, folder, spec)
 
 
@@ -112,3 +116,23 @@ def _refit_table(
         save_skops(model, path)
         spec = spec.model_copy(update={"features": tuple(table.columns)})
         return save_model(folder, spec, skops=path)
+
+
+def _refit_places(
+    job: TrainingJob, outcome: CandidateOutcome, folder: Path, spec: ModelSpec, store_root: str
+) -> ModelSpec:
+    from tasks.learn.dataset import StoreCases
+    from tasks.learn.place_detector import finder_said, fit_places
+    from tasks.learn.tabular import save_skops
+
+    cases = training_cases(job.on("train"))
+    source = StoreCases(store_root, cases)
+    fitted = fit_places(job.candidate(outcome.name), source, cases, job.seed)
+    said = {
+        "features": tuple(fitted.pipeline.feature_names_in_),
+        "places": finder_said(fitted.finder),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.skops"
+        save_skops(fitted.pipeline, path)
+        return save_model(folder, spec.model_copy(update=said), skops=path)

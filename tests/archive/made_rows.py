@@ -2,7 +2,7 @@
 
 import hashlib
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect, text
 
 from tasks.archive.catalog import (
     InstanceRow,
@@ -46,3 +46,13 @@ def number(*words: object) -> int:
 def only(catalog: Engine, **conditions: object):
     (case,) = cases(catalog, kind="dicom", **conditions)
     return case
+
+
+def dumped(engine: Engine) -> str:
+    """Return all rows of all tables as text, to look for what must not be there."""
+    with engine.connect() as connection:
+        tables = inspect(connection).get_table_names()
+        found = [connection.execute(text(f'SELECT * FROM "{name}"')).all() for name in tables]
+    values = [list(row) for rows in found for row in rows]
+    # PostgreSQL gives bytes as views, whose repr is an address.
+    return repr([[bytes(v) if isinstance(v, memoryview) else v for v in row] for row in values])

@@ -31,7 +31,8 @@ from tasks.archive.catalog import (
     upsert_table_rows,
 )
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
-from tasks.archive.vault import FileSeen, open_vault, put_files, put_source, remember
+from tasks.archive.vault import open_vault, put_source, remember
+from tasks.archive.vault_files import FileSeen, put_files
 from tests.archive.made_rows import a_series, key, only
 
 BYTES_PER_INSTANCE = 400

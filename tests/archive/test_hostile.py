@@ -14,17 +14,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import inspect, text
 
 from tasks.archive.catalog import cases, locators_of, open_catalog, quarantine, status
 from tasks.archive.intake import ingest
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reasons import remedy
 from tasks.archive.sources import FileRef, read_bytes, resolve_source
-from tasks.archive.vault import file_refs, known_files, open_vault, project_key
+from tasks.archive.vault import open_vault, project_key
+from tasks.archive.vault_files import file_refs, known_files
 from tasks.archive.volume import read_volume
 from tasks.errors import BadCase
 from tests.archive.made_dicom import ROOT, deflated, encode, header, nested, slice_file
+from tests.archive.made_rows import dumped
 
 
 class Home:
@@ -66,13 +67,6 @@ class Home:
             if ".db" not in path.name and not path.is_symlink()
         }
 
-    def dump(self) -> str:
-        rows = []
-        with self.catalog.connect() as connection:
-            for table in inspect(connection).get_table_names():
-                rows += connection.execute(text(f'SELECT * FROM "{table}"')).all()
-        return repr([tuple(row) for row in rows])
-
 
 @pytest.fixture
 def home(prepared_sqlite, tmp_path):
@@ -91,15 +85,15 @@ def test_names_with_markup_are_names_and_nothing_else(home):
     (case,) = cases(home.catalog, kind="dicom")
     refs = file_refs(home.vault, locators_of(home.catalog, case.case_id))
     assert [len(read_bytes(ref)) for ref in refs.values()] == [len(slice_file(1))] * 2
-    assert "onerror" not in home.dump()
+    assert "onerror" not in dumped(home.catalog)
 
 
 def test_markup_in_a_header_stays_in_the_vault(home):
     words = {"PatientName": MARKUP[:60], "AccessionNumber": "<b>1</b>", "StudyDescription": "<i>"}
     home.put({"1": slice_file(1, patient="<script>", **words)})
     assert home.take().instances == 1
-    assert "script" not in home.dump()
-    assert "<b>" not in home.dump()
+    assert "script" not in dumped(home.catalog)
+    assert "<b>" not in dumped(home.catalog)
 
 
 @pytest.mark.parametrize(

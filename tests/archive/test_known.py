@@ -7,7 +7,8 @@ import pytest
 
 from tasks.archive.known import FOLDERS_KEPT, KnownFiles, files_of
 from tasks.archive.sources import Source
-from tasks.archive.vault import FileSeen, put_files, put_source
+from tasks.archive.vault import put_source
+from tasks.archive.vault_files import FileSeen, put_files
 
 DIGEST = bytes(range(16))
 

@@ -16,7 +16,8 @@ from tasks.archive.commits import (
     want_cases,
 )
 from tasks.archive.trace import trace
-from tasks.archive.vault import file_refs, open_vault
+from tasks.archive.vault import open_vault
+from tasks.archive.vault_files import file_refs
 from tasks.archive.volume import read_volume
 from tasks.errors import BadCase
 from tasks.phantom.ct import write_ct_series

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import inspect, text
 
 from tasks.archive.catalog import cases, locators_of, quarantine, status
 from tasks.archive.intake import ingest
@@ -14,11 +13,13 @@ from tasks.archive.mapping import MAPPING_NAME, members, parse_mapping_table
 from tasks.archive.nifti import write_nifti
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
-from tasks.archive.vault import file_refs, open_vault, project_key, recall
+from tasks.archive.vault import open_vault, project_key, recall
+from tasks.archive.vault_files import file_refs
 from tasks.archive.volume import read_volume
 from tasks.labels.attach import attach_labels
 from tasks.labels.config import LabelConfig
 from tests.archive.made_dicom import slice_file
+from tests.archive.made_rows import dumped
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -75,13 +76,6 @@ class Loop:
                 found[Path(refs[locators[0]].path).name] = (case, volume)
         return found
 
-    def dump(self) -> str:
-        rows = []
-        with self.catalog.connect() as connection:
-            for table in inspect(connection).get_table_names():
-                rows += connection.execute(text(f'SELECT * FROM "{table}"')).all()
-        return repr([tuple(row) for row in rows])
-
 
 @pytest.fixture
 def loop(sqlite_catalog, prepared_sqlite, tmp_path):
@@ -129,7 +123,7 @@ def test_no_name_of_the_mapping_is_in_the_catalog(loop):
         "Zyxwv_Quentin.png,MRN998877,STUDY4711,ACC4711,DX,call Quentin",
     )
     loop.take()
-    dump = loop.dump().lower()
+    dump = dumped(loop.catalog).lower()
     for token in ("zyxwv", "quentin", "mrn998877", "study4711", "acc4711"):
         assert token not in dump
     (case,) = cases(loop.catalog, kind="picture")
@@ -140,9 +134,9 @@ def test_no_name_of_the_mapping_is_in_the_catalog(loop):
 def test_again_reads_nothing_and_changes_nothing(loop, monkeypatch):
     loop.put({"1.png": png(1), "2.png": png(2)}, "file,patient", "1.png,P1", "2.png,P2")
     loop.take()
-    before = loop.dump()
+    before = dumped(loop.catalog)
     monkeypatch.setattr("tasks.archive.contents.digest_of", lambda _: pytest.fail("read again"))
-    assert (loop.take().unchanged, loop.dump()) == (4, before)
+    assert (loop.take().unchanged, dumped(loop.catalog)) == (4, before)
 
 
 def test_a_corrected_line_makes_its_case_new_and_leaves_the_others(loop):

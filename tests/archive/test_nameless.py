@@ -5,7 +5,8 @@ import shutil
 from tasks.archive.catalog import cases, locators_of
 from tasks.archive.headers import read_header
 from tasks.archive.nameless import with_uids
-from tasks.archive.vault import file_refs, open_vault
+from tasks.archive.vault import open_vault
+from tasks.archive.vault_files import file_refs
 from tasks.archive.volume import read_volume
 from tasks.archive.walk import Entry
 from tests.archive.made_dicom import encode, header

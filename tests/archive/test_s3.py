@@ -16,7 +16,8 @@ from tasks.archive.intake import ingest
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import FileRef, digest_of, is_there, read_bytes, read_named
 from tasks.archive.sources import resolve_source as resolve
-from tasks.archive.vault import file_refs, open_vault, project_key
+from tasks.archive.vault import open_vault, project_key
+from tasks.archive.vault_files import file_refs
 from tasks.archive.volume import read_volume
 from tasks.archive.walk import walk
 from tasks.errors import BadCase

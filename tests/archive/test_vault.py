@@ -12,18 +12,15 @@ from sqlalchemy import Engine, func, select
 from tasks.archive import database
 from tasks.archive.sources import FileRef, Source
 from tasks.archive.vault import (
-    FileSeen,
-    file_refs,
     get_source,
-    known_files,
     list_sources,
     open_vault,
     project_key,
-    put_files,
     put_source,
     recall,
     remember,
 )
+from tasks.archive.vault_files import FileSeen, file_refs, known_files, put_files
 from tasks.archive.vault_tables import files, folders
 
 

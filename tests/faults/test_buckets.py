@@ -13,7 +13,8 @@ from tasks.archive.catalog import cases, locators_of, open_catalog
 from tasks.archive.intake import ingest
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import resolve_source
-from tasks.archive.vault import file_refs, open_vault, project_key
+from tasks.archive.vault import open_vault, project_key
+from tasks.archive.vault_files import file_refs
 from tasks.archive.volume import read_volume
 from tasks.errors import BadCase, StoreError
 from tasks.store.places import Bucket

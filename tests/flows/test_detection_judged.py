@@ -16,7 +16,7 @@ from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.orders import orders_of
 from flows.probing import stressed
-from flows.promote import champion_scores
+from flows.promote import champion_scores, signature
 from flows.train import conclude, recorded
 from tasks.errors import RadloopError
 from tasks.evaluate.compare import paired_metric
@@ -30,6 +30,7 @@ from tasks.learn.judge import judge_files
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
 from tasks.phantom.write_wrist import write_wrist_archive
+from tasks.serve.baseline import beside_baseline
 from tasks.serve.challenger import build_model
 from tasks.serve.drawn import draw
 from tasks.serve.gate import decide
@@ -108,6 +109,30 @@ def test_the_test_edition_is_judged_on_the_source_grid(trained, judged, tmp_path
     table = metric_table(scores, outcome.threshold)
     (figure,) = draw(tmp_path, "test", scores, outcome.threshold, "finder", table)
     assert width_of(figure["path"]) > 500
+
+
+def test_a_classical_detector_is_fitted_in_the_same_folds_compared_and_kept(trained, tmp_path):
+    made, job, kept, outcome = trained
+    ready = made.ready()
+    body = {"name": "places", "kind": "tabular", "estimator": "tree"}
+    both = replace(job, candidates=(*job.candidates, body))
+    place = both.save(tmp_path / "trainings")
+    records = [fit_fold(place, made.root, "places", fold) for fold in both.folds]
+    classical = sum_up(both, "places", records, ready.scenario.evaluate)
+    assert classical.scores.case_ids == outcome.scores.case_ids
+    found = beside_baseline([outcome, classical], "finder", ready.scenario.evaluate)
+    assert "the classical baseline places: ap" in found.sentence
+    itself = beside_baseline([outcome, classical], "places", ready.scenario.evaluate)
+    assert "places was chosen itself" in itself.sentence
+    spec = build_model(both, place, classical, tmp_path / "model", {}, store_root=made.root)
+    assert spec.of_pictures
+    network = build_model(job, kept, outcome, tmp_path / "network", {})
+    assert signature(spec, both) == signature(network, job)
+    scores, shown = judge_side(
+        made.home, ready, both.on("test"), tmp_path / "model", tmp_path / "pictures"
+    )
+    assert set(scores.case_ids) == {case.case_id for case in job.on("test")}
+    assert all(width_of(one["path"]) > 100 for one in shown)
 
 
 def test_the_gate_weighs_it_against_itself(judged):

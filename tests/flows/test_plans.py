@@ -128,7 +128,7 @@ def test_parts_that_were_cut_by_other_figures_are_taken_up_as_they_are(home, mon
     recipe = fit(parse_steps([{"step": "resize", "shape": [1, 64, 64]}]), None)
     found = cases(home.catalog, kind="nifti")
     first = plan_images(home, "lesions", RECIPE, recipe, found)
-    monkeypatch.setattr(planning, "CASE_MS", 10**6)
+    monkeypatch.setattr("tasks.store.needs.CASE_MS", 10**6)
     alone = planning.plan_parts([need_of(case) for case in found], recipe, RECIPE)
     assert len(alone) == len(found) > len(first), "the figures do not matter here"
     assert plan_images(home, "lesions", RECIPE, recipe, found) == first
