@@ -6,6 +6,7 @@ Everything lives under one home; each piece can be pointed elsewhere with a ``RA
 import os
 import secrets
 import shutil
+import sys
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -205,6 +206,9 @@ _USERS_CHOICE = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_HOME"}
 def point_to_prefect(api_url: str) -> None:
     """Let this process and its children use a Prefect server."""
     os.environ["PREFECT_API_URL"] = api_url
+    # Prefect reads its settings once, at import; a command that looked at the job first has them.
+    if (context := sys.modules.get("prefect.context")) is not None:
+        context.refresh_global_settings_context()
 
 
 def console_level(level: str) -> dict[str, str]:

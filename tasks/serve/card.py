@@ -61,6 +61,9 @@ SHOWN = {
     "lesion_dice": "Dice, lesion by lesion",
     "lesion_hd95": "HD95, lesion by lesion (mm)",
     "n_empty": "empty masks",
+    "cpm": "CPM",
+    "ap": "AP",
+    "false_alarms": "false alarms a scan",
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R2",
@@ -243,9 +246,13 @@ def _render(template: str, facts: ReportFacts) -> str:
 
 def show_metric(name: str) -> str:
     """Return a metric's name for people: ``average precision``, ``AUROC``, ``Dice, anterior``."""
-    short, _, of_class = name.partition("/")
+    short, _, of = name.partition("/")
+    if of and short == "froc":
+        return f"sensitivity at {of} false alarms a scan"
+    if of and short == "ap":
+        return "AP, centre hit" if of == "centre" else f"AP at overlap {of}"
     shown = SHOWN.get(short, short.replace("_", " "))
-    return f"{shown}, {of_class}" if of_class else shown
+    return f"{shown}, {of}" if of else shown
 
 
 def _columns(facts: ReportFacts) -> list[str]:

@@ -89,7 +89,9 @@ def measures_of(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[
     the highest score (0 without any) and the longest side of those shown in mm.
     """
     shown = [row for row in rows if row["shown"]]
-    found = {f"{name} findings": float(sum(r["class"] == name for r in shown)) for name in classes}
+    found: dict[str, float] = {
+        f"{name} findings": sum(r["class"] == name for r in shown) for name in classes
+    }
     found["highest score"] = max((row["score"] for row in rows), default=0.0)
     found["longest mm"] = max((row["longest_mm"] for row in shown), default=0.0)
     return found

@@ -185,3 +185,13 @@ def test_workers_share_the_memory_of_the_machine(tmp_path):
     assert one.worker_memory == pytest.approx(4 * four.worker_memory, rel=1e-6)
     assert one.worker_memory < psutil.virtual_memory().total
     assert 1 <= Settings(home=tmp_path).n_workers <= 8
+
+
+def test_a_server_that_is_started_late_is_used_all_the_same():
+    code = (
+        "import prefect.context, flows.settings; from prefect.settings import get_current_settings;"
+        "flows.settings.point_to_prefect('http://127.0.0.1:9/api');"
+        "print(get_current_settings().api.url)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["http://127.0.0.1:9/api"]

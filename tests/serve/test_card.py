@@ -4,7 +4,14 @@ import re
 import numpy as np
 import pytest
 
-from tasks.serve.card import SYNTHETIC_BANNER, ReportFacts, card_facts, write_card, write_report
+from tasks.serve.card import (
+    SYNTHETIC_BANNER,
+    ReportFacts,
+    card_facts,
+    show_metric,
+    write_card,
+    write_report,
+)
 from tasks.serve.numbers import as_interval, show_interval
 
 
@@ -140,3 +147,17 @@ def test_who_was_not_scored_has_no_column(tmp_path):
         assert ("champion so far" in card) == expected
     assert "| AUROC | 0.900 | 0.800 |\n" in card
     assert "| metric | challenger | champion so far |\n|---|---|---|\n| AUROC" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("froc/0.125", "sensitivity at 0.125 false alarms a scan"),
+        ("ap/0.5", "AP at overlap 0.5"),
+        ("ap/centre", "AP, centre hit"),
+        ("dice/anterior", "Dice, anterior"),
+        ("balanced_accuracy", "balanced accuracy"),
+    ],
+)
+def test_metrics_have_words(name, words):
+    assert show_metric(name) == words
