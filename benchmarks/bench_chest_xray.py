@@ -199,9 +199,10 @@ def main() -> int:
     met = judged(rows, np.isin(rows["fold"], folds), network, forest, "out of fold")
     if folds == there:
         judged(rows, rows["fold"] < 0, network, forest, "test edition")
-    else:
-        print(f"of folds {asked.folds} alone; the bars are of all {len(there)}")
     minutes = (time.process_time() - began) / 60
+    if folds != there:
+        print(f"folds {asked.folds} of {len(there)}: no bar; {minutes:.1f} core minutes of this run")
+        return 0
     print(
         f"bars: out of fold AUROC {BAR} over all images, better than the forest with p below "
         f"{LEVEL}: {'met' if met else 'MISSED'}; {minutes:.1f} core minutes of this run"
