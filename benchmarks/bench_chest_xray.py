@@ -201,7 +201,7 @@ def main() -> int:
         judged(rows, rows["fold"] < 0, network, forest, "test edition")
     minutes = (time.process_time() - began) / 60
     if folds != there:
-        print(f"folds {asked.folds} of {len(there)}: no bar; {minutes:.1f} core minutes of this run")
+        print(f"folds {asked.folds} of {len(there)}: no bar; {minutes:.1f} core minutes here")
         return 0
     print(
         f"bars: out of fold AUROC {BAR} over all images, better than the forest with p below "
