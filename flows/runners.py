@@ -48,6 +48,9 @@ DASK_CONFIG = {
     "distributed.admin.tick.interval": "1s",
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.work-stealing-interval": "1s",
+    # After 15 s, as it is, a local cluster lets go of a worker for good, though its nanny is about
+    # to bring it back: on a busy machine, or killed twice, none would be left and a run would hang.
+    "distributed.deploy.lost-worker-timeout": "7 days",
 }
 """Also in ``infra/dask/radloop.yaml``, for schedulers and workers that are started elsewhere."""
 

@@ -26,7 +26,9 @@ def draw_robustness(path: str | Path, found: Robustness, *, title: str = "") -> 
     names = list(dict.fromkeys(p.corruption for p in found.points if p.corruption != CLEAN))
     columns = min(COLUMNS, len(names))
     rows = ceil(len(names) / columns)
-    figure = Figure(figsize=(2.7 * columns, 2.35 * rows + 0.9), layout="constrained")
+    # One panel alone is wider: the title has to fit above it.
+    width = max(5.4, 2.7 * columns)
+    figure = Figure(figsize=(width, 2.35 * rows + 0.9), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()

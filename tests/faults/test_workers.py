@@ -31,6 +31,9 @@ CASE_SECONDS = 0.25
 
 WAIT = 120
 
+GIVEN_UP = 35
+"""Seconds of killing; Dask by itself gives a worker up 15 s after one of its deaths."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -80,6 +83,24 @@ def test_parts_whose_workers_are_killed_every_five_seconds_are_all_made_once(tmp
     # cut that short: a lock may be left, which nobody holds, and no case.
     left = {path.name for path in (torn / "staging").rglob("*") if path.is_file()}
     assert left <= {"lock"}
+
+
+def test_a_worker_that_is_killed_as_often_as_it_comes_back_is_never_given_up(tmp_path):
+    settings = Settings(home=tmp_path / "home", workers=1, gpus=0)
+    with (
+        dask.config.set(DASK_CONFIG),
+        local_cluster(settings, gpus=[]) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(1, timeout=WAIT)
+        killed, stop = 0, time.monotonic() + GIVEN_UP
+        while time.monotonic() < stop:
+            for pid in client.run(os.getpid, on_error="ignore").values():
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+            time.sleep(0.2)
+        assert killed >= 2
+        assert client.submit(os.getpid, pure=False).result(timeout=WAIT) > 1
 
 
 def _until_done(client: Client, root: str) -> list[str]:
