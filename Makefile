@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 help:
 	@echo "make install    virtual environment in $(VENV) with pip (about 8 GB, 3 to 6 minutes)"
 	@echo "make demo       the whole loop on data the package brings (5 to 8 minutes on two cores)"
-	@echo "make test       the tests (about 14 minutes on two cores after installation)"
+	@echo "make test       the tests (about 11 minutes on two idle cores after installation)"
 	@echo "make test-slow  the heavy tests: kills, simulations, real trainings"
 	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix, strace, SLURM, openssl and dciodvfy from the system's packages; needs root"
 	@echo "make lint       ruff, formatting and the law of the layers"
