@@ -7,12 +7,8 @@ from typing import Any
 from tasks.archive.nifti import write_nifti
 from tasks.errors import BadCase
 from tasks.evaluate.estimates import quantity_words
-from tasks.learn.judge import (
-    POSITIVE,
-    Judgement,
-    called,
-    missing_channels,
-)
+from tasks.learn.answer import POSITIVE, called
+from tasks.learn.judge import Judgement, missing_channels
 from tasks.serve.findings_picture import findings_png
 from tasks.serve.findings_table import finding_rows, measures_of
 from tasks.serve.ledger import LedgerEntry

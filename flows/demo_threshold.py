@@ -16,7 +16,8 @@ from tasks.archive.nifti import write_nifti
 from tasks.errors import BadCase
 from tasks.imaging.otsu_mass import otsu_mass
 from tasks.imaging.recipe import FittedRecipe
-from tasks.learn.judge import prepared_case, source_mask
+from tasks.learn.answer import source_mask
+from tasks.learn.judge import prepared_case
 
 
 def beside_threshold(home: Home, scenario: str, source: str) -> str:

@@ -29,8 +29,8 @@ from tasks.evaluate.intervals import Interval
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import rows_of
 from tasks.evaluate.table import metric_table
+from tasks.learn.answer import POSITIVE
 from tasks.learn.job import TrainingJob
-from tasks.learn.judge import POSITIVE
 from tasks.learn.model_file import read_spec
 from tasks.serve import runlog, tracking
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report

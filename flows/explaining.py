@@ -13,9 +13,9 @@ from flows.probing import orders_of_cases, unasked
 from tasks.evaluate.config import EXPLAINED_IMAGES, EXPLAINED_ROWS
 from tasks.evaluate.explanation_figure import LookPanel, draw_looks, draw_ruin, draw_shapley
 from tasks.evaluate.saliency import YES, Looked, summary
+from tasks.learn.answer import called
 from tasks.learn.importance import feature_importance
 from tasks.learn.job import JobCase, TrainingJob, frame
-from tasks.learn.judge import called
 from tasks.learn.model import load_model
 from tasks.learn.stressed import sample_cases
 from tasks.serve.probes import Probe

@@ -22,20 +22,12 @@ from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
 from tasks.labels.case_mask import case_mask
 from tasks.labels.regions import values_of
+from tasks.learn.answer import POSITIVE, calibrated_studies, called
 from tasks.learn.box_scores import finding_scores
 from tasks.learn.boxes import rows_of, rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import (
-    POSITIVE,
-    Judgement,
-    calibrated_studies,
-    called,
-    judge_files,
-    judge_image,
-    judge_rows,
-    needs_files,
-)
+from tasks.learn.judge import Judgement, judge_files, judge_image, judge_rows, needs_files
 from tasks.learn.model import load_model
 from tasks.learn.model_file import ModelSpec
 from tasks.scenario import Scenario

@@ -29,14 +29,9 @@ from tasks.archive.vault import get_source, keys_behind, recall
 from tasks.archive.vault_files import file_refs
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
+from tasks.learn.answer import POSITIVE
 from tasks.learn.header_range import outside
-from tasks.learn.judge import (
-    POSITIVE,
-    Judgement,
-    judge_files,
-    judge_rows,
-    needs_files,
-)
+from tasks.learn.judge import Judgement, judge_files, judge_rows, needs_files
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.registry import ModelVersionInfo, fetch, get_alias

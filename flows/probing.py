@@ -18,10 +18,11 @@ from tasks.evaluate.segmentation import mask_scores
 from tasks.evaluate.stress import CORRUPTIONS, SEVERITIES, Corruption, kind_of
 from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.source import read_source
+from tasks.learn.answer import POSITIVE
 from tasks.learn.box_scores import finding_scores
 from tasks.learn.boxes import rows_of
 from tasks.learn.job import JobCase, TrainingJob
-from tasks.learn.judge import POSITIVE, needs_files
+from tasks.learn.judge import needs_files
 from tasks.learn.model import load_model
 from tasks.learn.model_file import ModelSpec
 from tasks.learn.stressed import judge_corrupted, sample_cases

@@ -29,8 +29,8 @@ from tasks.evaluate.estimates import quantity_words
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.subgroups import Group, rows_of
 from tasks.evaluate.table import metric_table
+from tasks.learn.answer import POSITIVE
 from tasks.learn.job import TrainingJob
-from tasks.learn.judge import POSITIVE
 from tasks.learn.model_file import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking

@@ -6,8 +6,8 @@ from typing import Any
 
 from flows.cohorts import Ready
 from tasks.evaluate.subgroups import FACTS, Group, subgroups
+from tasks.learn.answer import POSITIVE
 from tasks.learn.job import TrainingJob
-from tasks.learn.judge import POSITIVE
 from tasks.learn.model_file import ModelSpec
 from tasks.serve.gate import Verdict
 from tasks.serve.outcome import Scores

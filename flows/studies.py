@@ -9,7 +9,8 @@ import numpy as np
 
 from tasks.archive.catalog import Case
 from tasks.errors import BadCase
-from tasks.learn.judge import Judgement, study_probability
+from tasks.learn.answer import study_probability
+from tasks.learn.judge import Judgement
 from tasks.learn.model_file import ModelSpec
 
 

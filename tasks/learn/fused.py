@@ -118,7 +118,8 @@ def judge_fused(
     model: FusedModel, cases: Iterable[OrderCase]
 ) -> Iterator[tuple[OrderCase, "Judgement | BadCase"]]:
     """Judge images as `tasks.learn.judge.judge_images` does: each is read and prepared once."""
-    from tasks.learn.judge import IMAGES_TOGETHER, Judgement, calibrated, prepared_case, recipe_of
+    from tasks.learn.answer import calibrated
+    from tasks.learn.judge import IMAGES_TOGETHER, Judgement, prepared_case, recipe_of
 
     recipe = recipe_of(model.spec)
     limit = model.spec.ood_threshold

@@ -6,35 +6,27 @@ applied: read, obey the model's own fitted recipe, ask, calibrate, bring masks b
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tasks.archive.orders import OrderCase
 from tasks.errors import BadCase
-from tasks.evaluate.calibrate import apply_calibration
-from tasks.evaluate.predictions import Predictions
-from tasks.evaluate.studies import join_views, of_studies
 from tasks.hashing import digest_json
 from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
-from tasks.imaging.recipe import FittedRecipe, fixed_shape, invert
-from tasks.labels.regions import INSIDE, Sets, written
+from tasks.imaging.recipe import FittedRecipe, fixed_shape
+from tasks.learn.answer import calibrated, model_mask
 from tasks.learn.box_scores import on_source
 from tasks.learn.boxes import Findings
-from tasks.learn.dataset import spacing_of
 from tasks.learn.header import HEADER_COLUMNS, header_frame
 from tasks.learn.model import Model, TabularModel
 from tasks.learn.model_file import ModelSpec
-from tasks.learn.postprocess import cleaned
 from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 IMAGES_TOGETHER = 16
 """Images a classifier is asked about at once: batches are several times faster, and small."""
-
-POSITIVE = "positive"
-"""Name of the operating point among a model's thresholds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,16 +163,25 @@ def _judgement(
     prepared: PreparedCase,
     answer: np.ndarray | Findings,
 ) -> Judgement:
-    volume, image, traces = prepared.volume, prepared.image, prepared.traces
+    volume, image = prepared.volume, prepared.image
     distance = model.ood_score(image.array)
     limit = model.spec.ood_threshold
-    task, said = model.spec.task, {}
+    task = model.spec.task
     if task in OF_WHOLE_IMAGES:
-        said |= said_of(model.spec, answer)
+        said = said_of(model.spec, answer)
     elif task == "segmentation":
-        said["mask"] = model_mask(model.spec, recipe, traces, answer, volume.affine)
+        said = {"mask": model_mask(model.spec, recipe, prepared.traces, answer, volume.affine)}
     else:
-        said["findings"] = on_source(answer, image, volume.affine, volume.array.shape)
+        said = {"findings": on_source(answer, image, volume.affine, volume.array.shape)}
+    unlike = None if distance is None or limit is None else distance > limit
+    return _of_image(recipe, case, prepared, **said, distance=distance, unlike=unlike)
+
+
+def _of_image(
+    recipe: FittedRecipe, case: OrderCase, prepared: PreparedCase, **said: Any
+) -> Judgement:
+    """Return what is said of an image, with the image as it is and as the model saw it."""
+    volume, image = prepared.volume, prepared.image
     return Judgement(
         case_id=case.case_id,
         input_hash=digest_json([ref.digest for ref in case.all_files]),
@@ -190,9 +191,7 @@ def _judgement(
         prepared=image.array,
         shown=reference_plane(image.array, recipe),
         present=prepared.present,
-        traces=traces,
-        distance=distance,
-        unlike=None if distance is None or limit is None else distance > limit,
+        traces=prepared.traces,
     )
 
 
@@ -259,22 +258,8 @@ def judge_measured(
         if isinstance(ready, BadCase):
             yield case, ready
             continue
-        volume, image, traces = ready.volume, ready.image, ready.traces
-        (answer,) = model.predict(table_frame([numbers_of(traces)]))
-        yield (
-            case,
-            Judgement(
-                case_id=case.case_id,
-                input_hash=digest_json([ref.digest for ref in case.all_files]),
-                **said_of(model.spec, answer),
-                image=volume.array,
-                affine=volume.affine,
-                prepared=image.array,
-                shown=reference_plane(image.array, recipe),
-                present=ready.present,
-                traces=traces,
-            ),
-        )
+        (answer,) = model.predict(table_frame([numbers_of(ready.traces)]))
+        yield case, _of_image(recipe, case, ready, **said_of(model.spec, answer))
 
 
 def is_header_model(spec: ModelSpec) -> bool:
@@ -288,110 +273,7 @@ def needs_files(spec: ModelSpec) -> bool:
     return spec.kind == "network" or (spec.recipe is not None and not is_header_model(spec))
 
 
-def calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, k) of cases after the calibration frozen in the model.
-
-    Where studies are judged it was fitted on studies: a view's own are left as they are.
-    """
-    return probability if spec.views else _calibrated(spec, probability)
-
-
-def study_probability(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
-    """Return a study's probabilities (k,), calibrated, from those of its views (n, k)."""
-    positive = spec.classes.index(spec.positive or spec.classes[-1])
-    return _calibrated(spec, join_views(probability, spec.views, positive)[None])[0]
-
-
-def calibrated_studies(
-    spec: ModelSpec, views: Predictions, study_of: Mapping[str, str]
-) -> Predictions:
-    """Return predictions of studies, calibrated, from those of their views.
-
-    Of a model that was made for single cases the mean of the views is taken.
-    """
-    found = of_studies(views, study_of, spec.views or "mean")
-    if spec.views is None:
-        return found
-    return replace(found, probability=_calibrated(spec, found.probability))
-
-
-def _calibrated(spec: ModelSpec, probability: np.ndarray) -> np.ndarray:
-    return apply_calibration(spec.calibration or {"method": "none"}, probability)
-
-
-def model_mask(
-    spec: ModelSpec,
-    recipe: FittedRecipe,
-    traces: Sequence[Mapping[str, Any]],
-    maps: np.ndarray,
-    affine: np.ndarray,
-) -> np.ndarray:
-    """Return what a model outlines on the source grid, after the rules it was registered with.
-
-    Parameters
-    ----------
-    spec : ModelSpec
-    recipe, traces, maps
-        As `source_mask`.
-    affine : array (4, 4)
-        Of the source grid: rules count in mm^3.
-    """
-    said = source_mask(recipe, traces, maps, spec.regions_out)
-    return cleaned(said, spec.postprocess, spacing_of(affine))
-
-
-def source_mask(
-    recipe: FittedRecipe,
-    traces: Sequence[Mapping[str, Any]],
-    maps: np.ndarray,
-    regions: Sets = (),
-) -> np.ndarray:
-    """Return the most probable class on the source grid, or what its regions write there.
-
-    Each class's map is brought back alone and only the best so far is kept: all classes of a large
-    volume at once would need many times its memory.
-
-    Parameters
-    ----------
-    recipe : FittedRecipe
-    traces : sequence of mapping
-    maps : (k, z, y, x) float32 or float16
-        On the grid after the recipe; background first.
-    regions : Sets
-        Label values of each map, where they are maps of regions.
-
-    Returns
-    -------
-    (z, y, x) uint8
-    """
-    if regions:
-        return written([_on_source(recipe, traces, one) > INSIDE for one in maps], regions)
-    best = _on_source(recipe, traces, maps[0])
-    found = np.zeros(best.shape, np.uint8)
-    for number, probability in enumerate(maps[1:], start=1):
-        here = _on_source(recipe, traces, probability)
-        better = here > best
-        found[better] = number
-        best[better] = here[better]
-    return found
-
-
-def _on_source(
-    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], one: np.ndarray
-) -> np.ndarray:
-    return invert(recipe, traces, np.asarray(one, np.float32), kind="probability")
-
-
 def missing_channels(spec: ModelSpec, one: Judgement) -> list[str]:
     """Return the names of the channels that a case was judged without."""
     names = spec.recipe["channels"]["names"] if one.present else []
     return [name for name, held in zip(names, one.present, strict=True) if not held]
-
-
-def called(spec: ModelSpec, probability: np.ndarray) -> str:
-    """Return the class at the model's operating point."""
-    threshold = spec.thresholds.get(POSITIVE)
-    if threshold is None or spec.positive is None or len(spec.classes) != 2:
-        return spec.classes[int(probability.argmax())]
-    positive = spec.classes.index(spec.positive)
-    return spec.classes[positive if probability[positive] >= threshold else 1 - positive]

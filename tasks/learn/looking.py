@@ -20,9 +20,9 @@ from tasks.imaging.channels import prepare, reference_plane
 from tasks.imaging.recipe import FittedRecipe, replay
 from tasks.imaging.step import Image
 from tasks.labels.case_mask import case_mask
+from tasks.learn.answer import calibrated
 from tasks.learn.explain import METHODS, explain, ruined
 from tasks.learn.infer import as_input
-from tasks.learn.judge import calibrated
 from tasks.learn.model import Model
 from tasks.learn.networks import to_network
 

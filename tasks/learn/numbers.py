@@ -7,11 +7,15 @@ with its weights, are of its fold alone, and cannot be forgotten when it is aske
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss, smooth_l1_loss
+
+if TYPE_CHECKING:
+    from tasks.learn.plan import NetworkPlan
 
 CENTRE, SCALE = "number_centre", "number_scale"
 """Names of the buffers, of a network with one output."""
@@ -68,7 +72,7 @@ def in_units(network: nn.Module, output: Tensor) -> Tensor:
 
 def estimate(
     networks: Sequence[nn.Module],
-    plan: "NetworkPlan",  # noqa: F821
+    plan: "NetworkPlan",
     images: Sequence[np.ndarray],
     device: torch.device,
 ) -> np.ndarray:

@@ -24,11 +24,12 @@ from tasks.imaging.columns import numbers_of
 from tasks.imaging.recipe import FittedRecipe
 from tasks.labels.case_mask import case_mask
 from tasks.labels.regions import values_of
+from tasks.learn.answer import calibrated, model_mask
 from tasks.learn.box_scores import on_source
 from tasks.learn.boxes import rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import IMAGES_TOGETHER, calibrated, model_mask
+from tasks.learn.judge import IMAGES_TOGETHER
 from tasks.learn.model import Model, TabularModel
 from tasks.learn.model_file import ModelSpec
 from tasks.learn.zoo import OF_WHOLE_IMAGES

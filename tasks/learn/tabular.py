@@ -235,6 +235,17 @@ def _score_split(
     return score(primary, y[held], predict_table(model, X.iloc[held], k))
 
 
+def fold_sides(groups: np.ndarray, folds: np.ndarray, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows outside a fold and those inside; LeakageError when they share a patient."""
+    train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+    if shared := set(groups[train]) & set(groups[held]):
+        raise LeakageError(
+            f"{len(shared)} patients stand both in fold {fold} and outside it: assign folds by "
+            "patient"
+        )
+    return train, held
+
+
 def fit_fold(
     candidate: TabularCandidate,
     X: "pd.DataFrame",
@@ -250,13 +261,7 @@ def fit_fold(
 ) -> FoldOutcome:
     """Tune and fit without one outer fold and predict it; arguments as `cross_validate`."""
     started = perf_counter()
-    train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-    shared = set(groups[train]) & set(groups[held])
-    if shared:
-        raise LeakageError(
-            f"{len(shared)} patients stand both in fold {fold} and outside it: assign folds by "
-            "patient"
-        )
+    train, held = fold_sides(groups, folds, fold)
     k = n_classes or int(y.max()) + 1
     found = tune(candidate, X.iloc[train], y[train], groups[train], seed, run_trials, primary)
     params = dict(found.best) if found else {}

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.errors import LeakageError
 from tasks.learn.candidate import TabularCandidate
 from tasks.learn.estimators import build_pipeline
 from tasks.learn.scoring import number_score
 from tasks.learn.search import MIN_FOLDS, SearchResult, grid, propose, search
 from tasks.learn.space import has_span
-from tasks.learn.tabular import FoldOutcome, in_order
+from tasks.learn.tabular import FoldOutcome, fold_sides, in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,12 +62,7 @@ def fit_fold_numbers(
         Its ``probability`` (m, 1) holds the estimates.
     """
     started = perf_counter()
-    train, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-    if shared := set(groups[train]) & set(groups[held]):
-        raise LeakageError(
-            f"{len(shared)} patients stand both in fold {fold} and outside it: assign folds by "
-            "patient"
-        )
+    train, held = fold_sides(groups, folds, fold)
     found = _tune(candidate, X.iloc[train], y[train], groups[train], seed, primary)
     params = dict(found.best) if found else {}
     model = _fit(candidate, params, X.iloc[train], y[train], seed)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.learn.answer import POSITIVE
 from tasks.learn.candidate import search_score
 from tasks.learn.header_range import seen_headers
 from tasks.learn.job import TrainingJob, frame, training_cases
-from tasks.learn.judge import POSITIVE
 from tasks.learn.model_file import ModelSpec, save_model
 from tasks.serve.outcome import CandidateOutcome
 

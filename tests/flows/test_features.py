@@ -20,10 +20,11 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.imaging.columns import columns_of
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import parse_steps
+from tasks.learn.answer import calibrated
 from tasks.learn.crossval import fit_fold
 from tasks.learn.header import HEADER_COLUMNS
 from tasks.learn.job import JobCase, TrainingJob
-from tasks.learn.judge import calibrated, is_header_model, judge_files, needs_files
+from tasks.learn.judge import is_header_model, judge_files, needs_files
 from tasks.learn.model import load_model
 from tasks.learn.tabular import predict_table, table_frame
 from tasks.phantom.write import write_limb_archive

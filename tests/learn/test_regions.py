@@ -9,10 +9,10 @@ from torch.nn.functional import sigmoid
 from tasks.evaluate.config import MaskConfig
 from tasks.hashing import digest_json
 from tasks.imaging.recipe import FittedRecipe
+from tasks.learn.answer import source_mask
 from tasks.learn.dataset import ArrayCases
 from tasks.learn.infer import label_map, outline, segment
 from tasks.learn.job import JobCase, TrainingJob, load_job
-from tasks.learn.judge import source_mask
 from tasks.learn.loss import region_loss, supervised_loss
 from tasks.learn.model import load_model
 from tasks.learn.model_file import ModelSpec, save_model
