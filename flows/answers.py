@@ -1,16 +1,18 @@
 """A judgement as a row of the results, with its pictures and masks, and as a line of the ledger."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.archive.nifti import write_nifti
 from tasks.errors import BadCase
 from tasks.evaluate.estimates import quantity_words
 from tasks.learn.answer import POSITIVE, called
 from tasks.learn.judge import Judgement, missing_channels
+from tasks.learn.outlines import class_map
 from tasks.serve.findings_picture import findings_png
-from tasks.serve.findings_table import finding_rows, measures_of
+from tasks.serve.findings_table import finding_rows, measures_of, segments_of
 from tasks.serve.ledger import LedgerEntry
 from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
@@ -20,6 +22,9 @@ from tasks.serve.results import (
     UNLIKE_TRAINING,
     PredictionRow,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def answer_row(
@@ -97,30 +102,63 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
     volumes = {
         f"{name} ml": float(counts[list(values)].sum() * voxel_ml) for name, values in parts.items()
     }
-    mask = overlay = None
-    if body.outputs.masks:
-        mask = f"masks/{row.case_id}.nii.gz"
-        (out / "masks").mkdir(exist_ok=True)
-        write_nifti(out / mask, one.mask, one.affine)
+    mask, overlay = _kept_mask(row, one.mask, one, body, out), None
     if body.outputs.overlays:
         overlay = f"overlays/{row.case_id}.png"
         mask_png(out / overlay, one.image, one.mask, one.affine)
     return replace(row, measures=volumes, mask=mask, overlay=overlay)
 
 
+def _kept_mask(
+    row: PredictionRow, mask: "np.ndarray", one: Judgement, body: Any, out: Path
+) -> str | None:
+    if not body.outputs.masks:
+        return None
+    place = f"masks/{row.case_id}.nii.gz"
+    (out / "masks").mkdir(exist_ok=True)
+    write_nifti(out / place, mask, one.affine)
+    return place
+
+
+def segments(row: PredictionRow, one: Judgement) -> "np.ndarray | None":
+    """Return what of a judgement becomes a DICOM segmentation.
+
+    Returns
+    -------
+    (z, y, x) classes, (z, y, x, s) the outlines of findings, or None
+    """
+    return segments_of(one.findings, row.findings) if row.findings else one.mask
+
+
 def _findings_row(
     row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path
 ) -> PredictionRow:
     threshold = spec.thresholds.get(POSITIVE)
-    found = finding_rows(row.case_id, one.findings, one.affine, spec.classes, threshold)
-    overlay = None
+    found = finding_rows(
+        row.case_id, one.findings, one.affine, spec.classes, threshold, sized=one.sized
+    )
+    shown = one.findings.take(one.findings.score >= (threshold or 0.0))
+    measures = measures_of(found, spec.classes)
+    mask = overlay = outline = None
+    if spec.outlines:
+        outline = class_map(shown, one.image.shape)
+        mask = _kept_mask(row, outline, one, body, out)
+        measures |= _areas(found, spec) if one.sized else {}
     if body.outputs.overlays:
         overlay = f"overlays/{row.case_id}.png"
-        shown = one.findings.take(one.findings.score >= (threshold or 0.0))
-        findings_png(out / overlay, one.image, one.affine, shown, spec.classes)
-    measures = measures_of(found, spec.classes)
+        findings_png(out / overlay, one.image, one.affine, shown, spec.classes, outline=outline)
     affine = tuple(map(tuple, one.affine.tolist()))
-    return replace(row, findings=tuple(found), affine=affine, measures=measures, overlay=overlay)
+    return replace(
+        row, findings=tuple(found), affine=affine, measures=measures, mask=mask, overlay=overlay
+    )
+
+
+def _areas(found: Sequence[dict[str, Any]], spec: Any) -> dict[str, float]:
+    """Return of each class the area of all that is outlined and shown."""
+    return {
+        f"{name} mm2": sum(row["area_mm2"] or 0.0 for row in found if row["class"] == name)
+        for name in spec.classes
+    }
 
 
 def ledger_entry(

@@ -1,6 +1,7 @@
 """Judging cases with a model: the way to the files is the coordinator's, the answer the model's."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from flows.cohorts import Ready
 from flows.console import progress, say
 from flows.home import Home
 from flows.orders import orders_of
+from flows.outlining import outline_figures, outline_scores
 from tasks.archive.orders import OrderCase
 from tasks.errors import BadCase
 from tasks.evaluate.estimates import Estimates
@@ -30,6 +32,7 @@ from tasks.learn.job import JobCase
 from tasks.learn.judge import Judgement, judge_files, judge_image, judge_rows, needs_files
 from tasks.learn.model import load_model
 from tasks.learn.model_file import ModelSpec
+from tasks.learn.outlines import class_map
 from tasks.scenario import Scenario
 from tasks.serve.findings_picture import findings_png
 from tasks.serve.planes import mask_png
@@ -56,7 +59,8 @@ def judge_side(
     by_id = {case.case_id: case for case in ready.cohort.cases}
     chosen = [by_id[case.case_id] for case in cases]
     labels = ready.scenario.labels
-    orders = orders_of(home, chosen, dict(ready.cohort.masks), labels.numbers)
+    told = (ready.cohort.masks, labels.numbers, ready.cohort.boxes, labels.classes)
+    orders = orders_of(home, chosen, *told)
     truth = {case.case_id: case for case in cases}
     if model.spec.task == "segmentation":
         return _judge_masks(model, orders, truth, pictures, ready.scenario)
@@ -151,10 +155,11 @@ def _judge_boxes(
     pictures: Path,
     scenario: Scenario,
 ) -> tuple[FindingScores, list[dict[str, str]]]:
-    orders = list(orders)
-    judged = [
-        (order, rows_of_findings(one.findings, one.affine)) for order, one in _judged(model, orders)
-    ]
+    orders, judged, outlined = list(orders), [], []
+    for order, one in _judged(model, orders):
+        judged.append((order, rows_of_findings(one.findings, one.affine)))
+        if model.spec.outlines:
+            outlined.append(outline_figures(model.spec, order, one, scenario.evaluate))
     kept = [truth[order.case_id] for order, _ in judged]
     scores = finding_scores(
         [case.case_id for case in kept],
@@ -164,6 +169,7 @@ def _judge_boxes(
         {case.case_id: case.boxes for case in kept},
         scenario.evaluate.findings.settled(model.spec.of_pictures).iou,
     )
+    scores = replace(scores, outlines=outline_scores(scores, outlined))
     threshold = model.spec.thresholds.get(POSITIVE, 0.0)
     errors = wrong_a_case(scores, threshold)
     ranked = [(-float(n), order) for n, (order, _) in zip(errors, judged, strict=True)]
@@ -173,7 +179,8 @@ def _judge_boxes(
         shown = one.findings.take(one.findings.score >= threshold)
         boxes = truth[order.case_id].boxes
         path = pictures / f"case-{order.case_id[:12]}.png"
-        findings_png(path, one.image, one.affine, shown, model.spec.classes, boxes)
+        outline = class_map(shown, one.image.shape) if model.spec.outlines else None
+        findings_png(path, one.image, one.affine, shown, model.spec.classes, boxes, outline)
         caption = (
             f"{int((rows_of(boxes)[:, 13] == 0).sum())} true boxes (blue, dashed), {len(shown)} "
             f"findings from the threshold on (orange, with score); {-wrong:g} missed or made up"

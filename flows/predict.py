@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 
 from flows import reports
-from flows.answers import answer_row, ledger_entry
+from flows.answers import answer_row, ledger_entry, segments
 from flows.console import progress, say
 from flows.desk import Desk
 from flows.dicom import DicomDesk, dicom_desk
@@ -176,7 +176,7 @@ def _answers(
             else:
                 strange = outside(model.spec.headers, facts[case_id])
                 row = answer_row(model, one, seen.get(case_id), strange, body, out)
-                row = dicom.written(row, one.mask, out)
+                row = dicom.written(row, segments(row, one), out)
             kept.append(ledger_entry(body.name, champion, model, one, row, out.name))
             if len(kept) >= LEDGER_CASES:
                 append_entries(ledger, kept)

@@ -4,8 +4,8 @@ Figures over several classes are means over those that have a lesion.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tasks.evaluate.case_findings import CaseFindings
 from tasks.evaluate.detections import Detections
 from tasks.evaluate.froc import FALSE_ALARMS, Marks, match_marks, sensitivities
 from tasks.evaluate.known import OF_FINDINGS_CALLED
+from tasks.evaluate.masks import MaskScores
 from tasks.evaluate.predictions import ScoredCases, check_classes
 
 WEIGHTS_HELD = 4_000_000
@@ -40,11 +41,15 @@ class FindingScores(ScoredCases):
     cases : tuple of CaseFindings, length n
     overlap : float
         Intersection over union from which a box counts as found, of `ap`.
+    outlines : MaskScores, optional
+        Of the same cases, where what is found is outlined and the labels hold outlines: all that is
+        shown of a class against all there is of it, as masks are measured.
     """
 
     classes: tuple[str, ...]
     cases: tuple[CaseFindings, ...]
     overlap: float
+    outlines: MaskScores | None = None
 
     _by_case = (*ScoredCases._by_case, "cases")
 
@@ -57,10 +62,18 @@ class FindingScores(ScoredCases):
             raise ValueError(f"{len(self.case_ids)} case ids but findings of {len(self.cases)}")
         if not 0 < self.overlap <= 1:
             raise ValueError(f"overlap is {self.overlap:g}; it must lie above 0 and be at most 1")
+        if self.outlines is not None and self.outlines.case_ids != self.case_ids:
+            raise ValueError("the outlines are not of the same cases in the same order")
         for one in self.cases:
             numbers = np.r_[one.label, one.true_label]
             if len(numbers) and not (numbers.min() >= 0 and numbers.max() < len(self.classes)):
                 raise ValueError(f"a box has a class outside 0..{len(self.classes) - 1}")
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Self:
+        """Return the chosen cases, with their outlines."""
+        kept = None if self.outlines is None else self.outlines.take(index)
+        alone = replace(self, outlines=None)
+        return replace(ScoredCases.take(alone, index), outlines=kept)
 
     def truth_differs(self, other: "FindingScores") -> int:
         """Return in how many of the same cases other boxes are true: of class, place or worth."""
@@ -104,7 +117,9 @@ class FindingScores(ScoredCases):
                 row[f"findings/{name}"] = len(score)
                 row[f"highest/{name}"] = float(score.max()) if len(score) else 0.0
             found.append(row)
-        return found
+        if self.outlines is None:
+            return found
+        return [row | more for row, more in zip(found, self.outlines.to_table(), strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

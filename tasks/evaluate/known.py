@@ -108,6 +108,9 @@ DETECTION_FIGURES = (*RANKING_FINDINGS, "froc", *OF_FINDINGS_CALLED)
 NUMBER_FIGURES = ("mae", "rmse", "r2", "spearman", "bias", "loa_lower", "loa_upper")
 """Figures of a regression."""
 
+OUTLINE_FIGURES = ("dice", "nsd", "hd95")
+"""Figures of the outlines of a detection, all that is shown of a class together."""
+
 LESION_FIGURES = ("lesion_dice", "lesion_hd95")
 """Figures of masks lesion by lesion, where a scenario asks for them."""
 

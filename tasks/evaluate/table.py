@@ -214,6 +214,9 @@ def _findings_table(scores, threshold, replicates, seed, level) -> dict[str, Int
         found = Interval(value, lo, hi, "patient bootstrap", n)
         share = METRICS[name.partition("/")[0]].range == (0, 1)
         table[name] = _unseen(found, trials, level) if share else found
+    if scores.outlines is not None:
+        of_masks = _mask_table(scores.outlines, replicates, seed, level)
+        table |= {name: one for name, one in of_masks.items() if name != "n_empty"}
     return table
 
 

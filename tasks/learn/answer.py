@@ -107,6 +107,16 @@ def source_mask(
     return found
 
 
+def source_outline(
+    recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], outline: np.ndarray
+) -> np.ndarray:
+    """Return an outline (z, y, x) bool of the grid after the recipe on the source grid.
+
+    Between voxels it runs where a half is reached, so that a coarse grid leaves no steps.
+    """
+    return _on_source(recipe, traces, outline) > INSIDE
+
+
 def _on_source(
     recipe: FittedRecipe, traces: Sequence[Mapping[str, Any]], one: np.ndarray
 ) -> np.ndarray:

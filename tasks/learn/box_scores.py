@@ -1,6 +1,6 @@
 """Findings and true boxes in the patient, brought onto one case's own axes to be measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -70,7 +70,12 @@ def finding_scores(
 
 
 def on_source(
-    found: Findings, prepared: Image, affine: np.ndarray, shape: Sequence[int]
+    found: Findings,
+    prepared: Image,
+    affine: np.ndarray,
+    shape: Sequence[int],
+    back: Callable[[np.ndarray], np.ndarray] | None = None,
+    least: float = 0.0,
 ) -> Findings:
     """Return findings of a prepared image on the grid of its source.
 
@@ -83,13 +88,24 @@ def on_source(
         Of the source grid.
     shape : (z, y, x)
         Of the source grid: boxes are cut at its border, and what lies all outside is left out.
+    back : callable (mask on the prepared grid) -> mask on the source grid, optional
+        Without it masks stay behind.
+    least : float
+        Score from which a mask is brought back: a hundred masks of a large radiograph would take a
+        gigabyte, and few of them are shown.
 
     Returns
     -------
     Findings
-        Without masks, which stay on the prepared grid.
     """
     box = box_on(*world_of(found.box, prepared.affine), affine)
     box = np.clip(box, -0.5, np.asarray(shape) - 0.5)
     kept = (box[:, 1] > box[:, 0]).all(1)
-    return Findings(found.label[kept], found.score[kept], box[kept])
+    mask = None
+    if found.mask is not None and back is not None:
+        wanted = kept & (found.score >= least)
+        mask = tuple(
+            back(one) if is_wanted else None
+            for one, is_wanted in zip(found.mask, wanted, strict=True)
+        )
+    return Findings(found.label, found.score, box, mask).take(kept)

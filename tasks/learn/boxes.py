@@ -35,8 +35,9 @@ class Findings:
     """(b,) float64 in 0..1."""
     box: np.ndarray
     """(b, 2, 3) float64, lowest and highest corner (z, y, x), in index coordinates."""
-    mask: tuple[np.ndarray, ...] | None = None
-    """Of each, (z, y, x) bool on the grid, where the network outlines what it finds."""
+    mask: tuple[np.ndarray | None, ...] | None = None
+    """Of each, (z, y, x) bool on the grid, where the network outlines what it finds; on the grid of
+    the source None of one that is not shown."""
 
     def __post_init__(self) -> None:
         kinds = {"label": np.int64, "score": np.float64, "box": np.float64}

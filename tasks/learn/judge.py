@@ -7,17 +7,19 @@ applied: read, obey the model's own fitted recipe, ask, calibrate, bring masks b
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tasks.archive.orders import OrderCase
+from tasks.archive.volume import UNKNOWN_SPACING
 from tasks.errors import BadCase
 from tasks.hashing import digest_json
 from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape
-from tasks.learn.answer import calibrated, model_mask
+from tasks.learn.answer import POSITIVE, calibrated, model_mask, source_outline
 from tasks.learn.box_scores import on_source
 from tasks.learn.boxes import Findings
 from tasks.learn.header import HEADER_COLUMNS, header_frame
@@ -43,10 +45,12 @@ class Judgement:
     mask: np.ndarray | None = None
     """(z, y, x) uint8 on the source's own grid, of a segmentation."""
     findings: Findings | None = None
-    """On the source's own grid, the best first, of a detection."""
+    """On the source's own grid, the best first, of a detection; outlined where they are shown."""
     image: np.ndarray | None = None
     """(z, y, x) the source in real units."""
     affine: np.ndarray | None = None
+    sized: bool = True
+    """Whether the source says how large its pixels are; else they count as 1 mm."""
     prepared: np.ndarray | None = None
     """([c,] z, y, x) what the model saw."""
     shown: np.ndarray | None = None
@@ -172,7 +176,10 @@ def _judgement(
     elif task == "segmentation":
         said = {"mask": model_mask(model.spec, recipe, prepared.traces, answer, volume.affine)}
     else:
-        said = {"findings": on_source(answer, image, volume.affine, volume.array.shape)}
+        back = partial(source_outline, recipe, prepared.traces)
+        least = model.spec.thresholds.get(POSITIVE, 0.0)
+        found = on_source(answer, image, volume.affine, volume.array.shape, back, least)
+        said = {"findings": found}
     unlike = None if distance is None or limit is None else distance > limit
     return _of_image(recipe, case, prepared, **said, distance=distance, unlike=unlike)
 
@@ -188,6 +195,7 @@ def _of_image(
         **said,
         image=volume.array,
         affine=volume.affine,
+        sized=volume.facts.get("spacing") != UNKNOWN_SPACING,
         prepared=image.array,
         shown=reference_plane(image.array, recipe),
         present=prepared.present,

@@ -14,6 +14,7 @@ from tasks.hashing import says_nothing, sha256_file
 from tasks.labels.regions import Regions, Sets
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.postprocess import Rule
+from tasks.learn.zoo import OUTLINING
 
 MODEL_FORMAT = 2
 """Version of model.json and of the names in the tensor file."""
@@ -84,6 +85,11 @@ class ModelSpec(BaseModel):
         if self.plan is not None:
             return self.plan.dims == 2
         return all(size[0] <= 1 for size in (self.places or {}).get("sizes", ()))
+
+    @property
+    def outlines(self) -> bool:
+        """Whether a detector outlines what it finds."""
+        return self.plan is not None and self.plan.network in OUTLINING
 
     @property
     def measured(self) -> Regions:

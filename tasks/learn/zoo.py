@@ -23,6 +23,9 @@ SEGMENTERS = ("unet2d", "unet3d", *NNUNETS)
 DETECTORS = ("retinanet3d", "retinanet2d", "fasterrcnn", "maskrcnn")
 """Networks that answer with boxes: MONAI's RetinaNet in volumes, torchvision's in pictures."""
 
+OUTLINING = ("maskrcnn",)
+"""Detectors that also outline what they find."""
+
 NETWORKS = (*CLASSIFIERS, *SEGMENTERS, *DETECTORS)
 
 OF_WHOLE_IMAGES = ("classification", "regression")

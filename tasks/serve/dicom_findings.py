@@ -9,11 +9,13 @@ from highdicom.sr import (
     Measurement,
     MeasurementsAndQualitativeEvaluations,
     PlanarROIMeasurementsAndQualitativeEvaluations,
+    ReferencedSegment,
     SourceImageForRegion,
     SourceImageForSegmentation,
     VolumeSurface,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
+from pydicom import Dataset
 from pydicom.sr.codedict import Code
 
 from tasks.archive.standin import StandIns
@@ -22,6 +24,8 @@ from tasks.serve.dicom_out import Maker, coded
 from tasks.serve.results import PREDICTED, PredictionRow
 
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
+AREA = Code("42798000", "SCT", "Area")
+SQUARE_MILLIMETRE = Code("mm2", "UCUM", "square millimeter")
 
 CORNERS = ("z0", "y0", "x0", "z1", "y1", "x1")
 
@@ -40,12 +44,13 @@ def in_space(row: PredictionRow, images: StandIns) -> bool:
 
 
 def finding_groups(
-    row: PredictionRow, images: StandIns, maker: Maker
+    row: PredictionRow, images: StandIns, maker: Maker, segments: Dataset | None = None
 ) -> list[MeasurementsAndQualitativeEvaluations]:
     """Return a group of the case, so that none found is told too, and one for each shown finding.
 
     Of a volume a finding is the surface of its box in the frame of reference (TID 1411), of a
-    picture a closed line on it (TID 1410); where there is neither it is told in numbers alone.
+    picture its segment where it is outlined, else the closed line of its box (TID 1410); where
+    there is neither it is told in numbers alone.
     """
     found = [_case(row, images, maker)] if row.status == PREDICTED else []
     spatial = in_space(row, images)
@@ -57,6 +62,10 @@ def finding_groups(
         if spatial:
             made = VolumetricROIMeasurementsAndQualitativeEvaluations(
                 referenced_volume_surface=_surface(row, one, images), **told
+            )
+        elif segments is not None and one["segment"]:
+            made = VolumetricROIMeasurementsAndQualitativeEvaluations(
+                referenced_segment=_segment(one, images, segments), **told
             )
         elif outline is not None:
             made = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=outline, **told)
@@ -79,6 +88,11 @@ def _told(row: PredictionRow, one: Mapping[str, Any], maker: Maker) -> dict[str,
         + [
             Measurement(name=coded(what), value=number(value), unit=MILLIMETRE)
             for what, value in lengths.items()
+        ]
+        + [
+            Measurement(name=AREA, value=number(value), unit=SQUARE_MILLIMETRE)
+            for value in [one["area_mm2"]]
+            if value is not None
         ],
         "qualitative_evaluations": flags(row),
     }
@@ -88,7 +102,9 @@ def _case(
     row: PredictionRow, images: StandIns, maker: Maker
 ) -> MeasurementsAndQualitativeEvaluations:
     """Return how many findings a case has and from which score they are shown."""
-    numbers = {name: value for name, value in row.measures.items() if name != "longest mm"}
+    # What has a unit stands in the groups of the findings.
+    sized = (" mm", " mm2")
+    numbers = {name: value for name, value in row.measures.items() if not name.endswith(sized)}
     if maker.model.threshold is not None:
         numbers["Shown from score"] = maker.model.threshold
     return MeasurementsAndQualitativeEvaluations(
@@ -163,4 +179,16 @@ def _outline(one: Mapping[str, Any], images: StandIns) -> ImageRegion | None:
         graphic_type="POLYLINE",
         graphic_data=np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]),
         source_image=SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+    )
+
+
+def _segment(one: Mapping[str, Any], images: StandIns, segments: Dataset) -> ReferencedSegment:
+    """Return a finding's segment, and the image it lies on."""
+    image = images.datasets[one["slice"]]
+    # Not by its frame: that and the segment's number exclude each other (PS3.3 10.3).
+    return ReferencedSegment(
+        sop_class_uid=segments.SOPClassUID,
+        sop_instance_uid=segments.SOPInstanceUID,
+        segment_number=one["segment"],
+        source_images=[SourceImageForSegmentation(image.SOPClassUID, image.SOPInstanceUID)],
     )

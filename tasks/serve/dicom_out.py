@@ -93,8 +93,9 @@ def write_dicom(
     images : StandIns
         Of the case's images.
     maker : Maker
-    mask : array, shape (z, y, x), optional
-        Classes on the grid of the images: number k is class k of the model; 0 is background.
+    mask : array, shape (z, y, x) or (z, y, x, s), optional
+        Classes on the grid of the images: number k is class k of the model; 0 is background. Of a
+        detection the outlines of findings, see `tasks.serve.dicom_seg.segmentation`.
     seg, sr : bool
         What is wanted.
     now : datetime, optional

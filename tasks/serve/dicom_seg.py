@@ -1,4 +1,4 @@
-"""A mask as DICOM Segmentation: binary, one segment a class, on the images' own grid."""
+"""A mask as DICOM Segmentation: binary, one segment a class or finding, on the images' own grid."""
 
 from collections.abc import Sequence
 
@@ -33,8 +33,8 @@ def why_not(images: StandIns, mask: np.ndarray) -> str:
     if len(images.datasets) != len(mask):
         return f"the mask has {len(mask)} slices and the series {len(images.datasets)} images"
     first = images.datasets[0]
-    if (first.Rows, first.Columns) != mask.shape[1:]:
-        return f"a slice of the mask is {mask.shape[1:]}, its image {first.Rows, first.Columns}"
+    if (first.Rows, first.Columns) != mask.shape[1:3]:
+        return f"a slice of the mask is {mask.shape[1:3]}, its image {first.Rows, first.Columns}"
     return ""
 
 
@@ -49,8 +49,9 @@ def segmentation(
     images : sequence of Dataset
         Stand-ins; image k is what slice k of the mask lies on.
     maker : Maker
-    mask : array of integers, shape (z, y, x)
-        Segment number k is class k of the model.
+    mask : array of integers, shape (z, y, x), or of bool, shape (z, y, x, s)
+        Segment number k is class k of the model; of a detection the finding whose ``segment`` is k:
+        findings may overlap, so each has a plane of its own.
 
     Notes
     -----
@@ -67,15 +68,15 @@ def segmentation(
     segments = [
         SegmentDescription(
             segment_number=number,
-            segment_label=name[:LONGEST_TEXT],
+            segment_label=label[:LONGEST_TEXT],
             segmented_property_category=CATEGORY,
             segmented_property_type=coded(name),
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
-            tracking_uid=maker.uid(row.case_id, f"class {name}"),
-            tracking_id=f"{row.case_id} {name}"[:LONGEST_TEXT],
+            tracking_uid=maker.uid(row.case_id, what),
+            tracking_id=f"{row.case_id} {label}"[:LONGEST_TEXT],
         )
-        for number, name in foreground(maker.model.classes)
+        for number, name, label, what in _segments(row, maker)
     ]
     made = Segmentation(
         source_images=list(images),
@@ -94,3 +95,14 @@ def segmentation(
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     return made
+
+
+def _segments(row: PredictionRow, maker: Maker) -> list[tuple[int, str, str, str]]:
+    """Return number, class, label and what it is tracked by, which a report's group shares."""
+    if maker.model.task != "detection":
+        return [(k, name, name, f"class {name}") for k, name in foreground(maker.model.classes)]
+    return [
+        (one["segment"], one["class"], *[f"finding {one['number']}"] * 2)
+        for one in row.findings
+        if one["segment"]
+    ]

@@ -42,10 +42,10 @@ def report(
     images : StandIns
     maker : Maker
     segments : Dataset, optional
-        The segmentation whose segments the volumes belong to.
+        The segmentation whose segments the volumes or findings belong to.
     """
     if maker.model.task == "detection":
-        findings = finding_groups(row, images, maker)
+        findings = finding_groups(row, images, maker, segments)
     elif maker.model.task == "regression":
         findings = [_estimate(row, images, maker)] if row.measures else []
     else:

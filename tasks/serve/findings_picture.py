@@ -56,6 +56,7 @@ def findings_png(
     found: Findings,
     classes: Sequence[str],
     truth: Sequence[Sequence[float]] | None = None,
+    outline: np.ndarray | None = None,
 ) -> Path:
     """Write planes through what is there and what was found, with a legend.
 
@@ -75,18 +76,30 @@ def findings_png(
     classes : sequence of str
     truth : rows of `tasks.learn.boxes.ROW` numbers, optional
         True boxes: class, centre and edges in LPS mm, irrelevant.
+    outline : integer array (z, y, x), optional
+        1 + class where something is outlined; it is shaded.
     """
-    shown, axes = Image(np.asarray(image), np.asarray(affine, float)), (0,)
+    affine = np.asarray(affine, float)
+    shown, axes = Image(np.asarray(image), affine), (0,)
+    shaded = None if outline is None or not outline.any() else Image(outline, affine)
     if min(image.shape) >= LEAST_SIDE:
-        shown, _ = REORIENT.apply(shown, REORIENT.parameters(orientation=SHOWN_AS))
+        how = REORIENT.parameters(orientation=SHOWN_AS)
+        shown, _ = REORIENT.apply(shown, how)
+        shaded = None if shaded is None else REORIENT.apply(shaded, how)[0]
         axes = (0, 1, 2)
     marks = [*_true(truth, shown.affine, classes), *_found(found, affine, shown.affine, classes)]
     places = _places(marks, shown.array.shape, axes)
     rows = [
-        side_by_side([_plane(shown, axis, place[axis], marks, len(axes) > 1) for axis in axes])
+        side_by_side(
+            [_plane(shown, shaded, axis, place[axis], marks, len(axes) > 1) for axis in axes]
+        )
         for place in places[:MOST_PLACES]
     ]
-    legend = _legend(rows[0].width, marks, len(found), max(0, len(places) - MOST_PLACES))
+    words = [] if shaded is None else ["shaded: outline of what was found"]
+    words += [] if len(found) else ["no finding is shown"]
+    if (more := len(places) - MOST_PLACES) > 0:
+        words.append(f"{more} more places are not shown")
+    legend = _legend(rows[0].width, marks, words)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     stacked([*rows, legend]).save(path)
@@ -125,12 +138,16 @@ def _places(
     return places or [tuple(n // 2 for n in shape)]
 
 
-def _plane(shown: Image, axis: int, at: int, marks: Sequence[Mark], named: bool) -> "Picture":
+def _plane(
+    shown: Image, shaded: Image | None, axis: int, at: int, marks: Sequence[Mark], named: bool
+) -> "Picture":
     from PIL import ImageDraw
 
     kept = [other for other in range(3) if other != axis]
     plane = shown.array.take(at, axis)
-    picture = overlay(plane, spacing=[spacing_of(shown.affine)[other] for other in kept])
+    mask = None if shaded is None else shaded.array.take(at, axis)
+    sides = [spacing_of(shown.affine)[other] for other in kept]
+    picture = overlay(plane, mask=mask, spacing=sides)
     scale = np.array(picture.size[::-1]) / plane.shape
     pen = ImageDraw.Draw(picture)
     if named:
@@ -192,16 +209,13 @@ def _font():
     return ImageFont.load_default(TEXT)
 
 
-def _legend(width: int, marks: Sequence[Mark], found: int, more: int) -> "Picture":
-    """Return what the colours mean, a line each, and what is not shown."""
+def _legend(width: int, marks: Sequence[Mark], words: Sequence[str]) -> "Picture":
+    """Return what the colours mean, and words on what else is shown or not, a line each."""
     from PIL import Image as Pictures
     from PIL import ImageDraw
 
     told = {FOUND: "found, with class and score", TRUE: "true box", NEITHER: "counts for nothing"}
     held = [colour for colour in told if any(mark.colour == colour for mark in marks)]
-    words = ([] if found else ["no finding is shown"]) + (
-        [f"{more} more places are not shown"] if more else []
-    )
     line = TEXT + 6
     legend = Pictures.new("RGB", (width, line * (len(held) + len(words)) + 4))
     pen = ImageDraw.Draw(legend)

@@ -14,12 +14,14 @@ FINDINGS_CSV = "findings.csv"
 COLUMNS = (
     "case_id", "number", "class", "score", "shown",
     "centre_x_mm", "centre_y_mm", "centre_z_mm",
-    "size_x_mm", "size_y_mm", "size_z_mm", "longest_mm",
+    "size_x_mm", "size_y_mm", "size_z_mm", "longest_mm", "area_mm2", "segment",
     "x0", "y0", "z0", "x1", "y1", "z1", "slice",
 )  # fmt: skip
 """``shown`` is 1 from the model's threshold on. Sizes and corners are along the image's columns
 (x), rows (y) and slices (z); corners in index coordinates, where voxel i reaches from i - 1/2 to
-i + 1/2; the slice counts from 0. A case that was looked at and has no finding is a line with its id
+i + 1/2; the slice counts from 0. What is outlined and shown has the outline's area, where the
+image says how large its pixels are, and the number of its segment in the case's DICOM segmentation.
+A case that was looked at and has no finding is a line with its id
 alone; one that was not looked at has none."""
 
 IN_FULL = ("score", "x0", "y0", "z0", "x1", "y1", "z1")
@@ -33,6 +35,8 @@ def finding_rows(
     affine: np.ndarray,
     classes: Sequence[str],
     threshold: float | None,
+    *,
+    sized: bool = True,
 ) -> list[dict[str, Any]]:
     """Return a row of `COLUMNS` for each finding, the best first.
 
@@ -47,21 +51,36 @@ def finding_rows(
     classes : sequence of str
     threshold : float, optional
         Score from which a finding is shown.
+    sized : bool
+        Whether the size of a pixel is known, without which an outline has no area.
     """
     found = found.take(np.argsort(-found.score, kind="stable"))
     centre, _ = world_of(found.box, affine)
     size = np.diff(in_mm(found.box, affine), axis=1)[:, 0]
     # A picture is as deep as its one slice, which is no size of a finding.
     flat = 1 if found.box[:, :, 0].size and np.allclose(np.abs(found.box[:, :, 0]), 0.5) else 0
-    rows = []
+    pixel = float(np.linalg.norm(np.cross(affine[:3, 1], affine[:3, 2])))
+    rows, segments = [], 0
     for number, box in enumerate(found.box):
         low, high = box[:, ::-1]
         told = [case_id, number + 1, classes[found.label[number]], float(found.score[number])]
         told.append(int(threshold is None or found.score[number] >= threshold))
-        told += [*centre[number], *size[number, ::-1], size[number, flat:].max(), *low, *high]
+        told += [*centre[number], *size[number, ::-1], size[number, flat:].max()]
+        outlined = np.count_nonzero(found.mask[number]) if _is_outlined(found, number) else 0
+        segments += bool(outlined)
+        told.append(outlined * pixel if outlined and sized else None)
+        told.append(segments if outlined else None)
+        told += [*low, *high]
         told.append(round(float(box[:, 0].mean())))
         rows.append({name: _plain(name, one) for name, one in zip(COLUMNS, told, strict=True)})
     return rows
+
+
+def segments_of(found: Findings, rows: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    """Return the outlines of those with a segment, (z, y, x, s) bool, or None without any."""
+    found = found.take(np.argsort(-found.score, kind="stable"))
+    kept = [found.mask[row["number"] - 1] for row in rows if row["segment"]]
+    return np.stack(kept, axis=-1) if kept else None
 
 
 def write_findings(
@@ -95,6 +114,10 @@ def measures_of(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[
     found["highest score"] = max((row["score"] for row in rows), default=0.0)
     found["longest mm"] = max((row["longest_mm"] for row in shown), default=0.0)
     return found
+
+
+def _is_outlined(found: Findings, number: int) -> bool:
+    return found.mask is not None and found.mask[number] is not None
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from flows.home import Home
 from flows.orders import orders_of
@@ -119,3 +119,14 @@ def errors_of(path: Path) -> list[str]:
     # It names the object it found; without that it has checked nothing.
     assert {"Segmentation", "ComprehensiveSR", "Comprehensive3DSR"} & set(lines), done.stderr
     return [line for line in lines if line.startswith("Error")]
+
+
+def segments_named(dataset: Dataset) -> list[tuple[str, int]]:
+    """Return the segments a report names, as bare pydicom reads them: instance and number."""
+    found = []
+    for item in dataset.get("ContentSequence", ()):
+        for one in item.get("ReferencedSOPSequence", ()):
+            if "ReferencedSegmentNumber" in one:
+                found.append((one.ReferencedSOPInstanceUID, one.ReferencedSegmentNumber))
+        found += segments_named(item)
+    return found

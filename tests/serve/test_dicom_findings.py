@@ -4,15 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from highdicom.seg import segread
 from highdicom.sr import srread
 from pydicom import dcmread
 
 from tasks.archive.standin import stand_ins
 from tasks.learn.boxes import Findings
 from tasks.serve.dicom_out import write_dicom
-from tasks.serve.findings_table import finding_rows, measures_of
+from tasks.serve.findings_table import finding_rows, measures_of, segments_of
 from tasks.serve.results import ModelFacts, PredictionRow
-from tests.serve.dicom_cases import NAME, ORIENTATIONS, PATIENT, errors_of, judged
+from tests.serve.dicom_cases import (
+    NAME,
+    ORIENTATIONS,
+    PATIENT,
+    SHAPE,
+    errors_of,
+    judged,
+    segments_named,
+)
 
 DETECTION = ModelFacts(
     "small-ct", "Nodules of a ball", "small-ct", "5", "ef" * 32, "detection", "2026-11-01",
@@ -107,6 +116,39 @@ def test_a_box_of_a_single_image_lies_on_it(tmp_path):
     np.testing.assert_allclose(corners, flat.box[0, :, :0:-1])
     named = region.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
     assert named == image.datasets[0].SOPInstanceUID
+
+
+def test_outlines_that_overlap_are_segments_of_their_own_and_the_report_names_them(tmp_path):
+    one = judged(tmp_path, "oblique")
+    masks = np.zeros((2, 1, *SHAPE[1:]), bool)
+    masks[0, 0, 2:6, 3:9] = masks[1, 0, 4:9, 5:13] = True
+    box = [[[-0.5, 1.5, 2.5], [0.5, 5.5, 8.5]], [[-0.5, 3.5, 4.5], [0.5, 8.5, 12.5]]]
+    # Told the worse one first: numbers and segments go by score.
+    found = Findings([0, 1], [0.6, 0.9], box, tuple(masks))
+    row = row_of(one, found)
+    assert [line["segment"] for line in row.findings] == [1, 2]
+    image = replace(one.images, datasets=one.images.datasets[:1])
+    stack = segments_of(found, row.findings)
+    made = write_dicom(tmp_path, row, image, one.maker(DETECTION), mask=stack)
+    assert made.why_no_seg == ""
+    assert errors_of(made.seg) == []
+    assert errors_of(made.sr) == []
+    seg = segread(made.seg)
+    planes = seg.get_pixels_by_source_instance([image.datasets[0].SOPInstanceUID])
+    np.testing.assert_array_equal(planes[0] > 0, np.moveaxis(masks[::-1, 0], 0, -1))
+    assert [s.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for s in seg.SegmentSequence] == [
+        "mass", "nodule",
+    ]  # fmt: skip
+    # The plane's own place, so that pixel (y, x) is where the source's is.
+    place = dcmread(made.seg)
+    position = place.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
+    np.testing.assert_allclose(position.ImagePositionPatient, one.truth.affine[:3, 3], atol=1e-4)
+    groups = in_space(made.sr)
+    assert segments_named(dcmread(made.sr)) == [(place.SOPInstanceUID, n) for n in (1, 2)]
+    pixel = np.linalg.norm(np.cross(*one.truth.affine[:3, 1:3].T))
+    for group, mask, segment in zip(groups, masks[::-1], seg.SegmentSequence, strict=True):
+        assert value(group, "Area") == pytest.approx(mask.sum() * pixel, rel=1e-4)
+        assert group.tracking_uid == segment.TrackingUID
 
 
 def test_slices_in_one_file_have_their_boxes_in_space_as_well(tmp_path):

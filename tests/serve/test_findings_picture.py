@@ -133,3 +133,21 @@ def test_a_picture_is_one_plane_and_says_when_nothing_is_shown(tmp_path):
     below = read(none)[LONG_SIDE // 2 :]
     assert below.max() == 255  # the words
     assert not (read(none) == FOUND).all(2).any()
+
+
+def test_what_is_outlined_is_shaded_and_the_legend_says_so(tmp_path):
+    image = np.zeros((1, 40, 60))
+    found = Findings([0], [0.9], [[[-0.5, 9.5, 19.5], [0.5, 19.5, 44.5]]])
+    outline = np.zeros(image.shape, np.uint8)
+    outline[0, 12:17, 25:40] = 1
+    plain = read(findings_png(tmp_path / "a.png", image, AXIAL, found, ("mass",)))
+    shaded = read(findings_png(tmp_path / "b.png", image, AXIAL, found, ("mass",), outline=outline))
+    scale = LONG_SIDE / 60
+    inside = shaded[int(14.5 * scale), int(32 * scale)]
+    assert inside.tolist() != plain[int(14.5 * scale), int(32 * scale)].tolist()
+    assert shaded[int(10.5 * scale), int(22 * scale)].tolist() == [0, 0, 0]
+    assert len(shaded) > len(plain)
+    empty = findings_png(
+        tmp_path / "c.png", image, AXIAL, found, ("mass",), outline=np.zeros_like(outline)
+    )
+    np.testing.assert_array_equal(read(empty), plain)
