@@ -17,9 +17,12 @@ from tasks.phantom.stack import axial_affine
 from tasks.phantom.wrist import draw_wrist
 from tests.learn.drawn_boxes import labelled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.slow,
+    # A training of minutes, beside other work more.
+    pytest.mark.timeout(3600),
+]
 
 CHEST = {"shape": (32, 96, 112), "spacing": (2.5, 3.0, 3.0)}
 WRIST = {"shape": (128, 96), "spacing": 1.0}
