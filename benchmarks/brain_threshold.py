@@ -6,10 +6,7 @@
     python benchmarks/brain_threshold.py --list cases.csv --brats brats --out otsu
     radloop evaluate demo-brain --predictions otsu
 
-Nothing is learned. The brightest of Otsu's four classes of FLAIR within the brain, its largest
-component, is the whole tumour; what of it is above Otsu's threshold of T1 with contrast there is
-enhancing; what that encloses is necrosis. (Of three classes and four, four gave the better Dice on
-training patients of demo-brain, .58 after .50.) Images are BraTS folders, stripped of the skull:
+Nothing is learned (`tasks.imaging.otsu_glioma`). Images are BraTS folders, stripped of the skull:
 those of the list itself, or with ``--brats`` the same synthetic patients drawn again in that
 layout. So the baseline is given the true brain, which the network has to find.
 """
@@ -18,46 +15,9 @@ import argparse
 import csv
 from pathlib import Path
 
-import numpy as np
-from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, gaussian_filter
-from scipy.ndimage import label as components
-from skimage.filters import threshold_multiotsu, threshold_otsu
-
 from tasks.archive.nifti import read_nifti, write_nifti
 from tasks.archive.sources import FileRef, digest_of
-
-SMOOTHING = 0.7
-"""Voxels of the Gaussian before the threshold: noise would else make specks."""
-
-CLASSES = 4
-
-NECROSIS, OEDEMA, ENHANCING = 1, 2, 3
-
-
-def outline(flair: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """Return a label map of two sequences (z, y, x) on one grid, 0 outside the brain."""
-    brain = flair > 0
-    smooth = gaussian_filter(flair.astype(np.float32), SMOOTHING)
-    bright_on_flair = smooth > threshold_multiotsu(smooth[brain], classes=CLASSES)[-1]
-    whole = _largest(bright_on_flair & brain)
-    whole = binary_fill_holes(binary_closing(whole, iterations=2))
-    bright = gaussian_filter(contrast.astype(np.float32), SMOOTHING)
-    near = binary_dilation(whole, iterations=1) & brain
-    enhancing = near & (bright > threshold_otsu(bright[near])) if near.any() else near
-    core = binary_fill_holes(binary_closing(enhancing, iterations=2))
-    found = np.where(whole, OEDEMA, 0).astype(np.uint8)
-    found[core] = NECROSIS
-    found[enhancing] = ENHANCING
-    return found
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    parts, count = components(mask, np.ones((3, 3, 3)))
-    if not count:
-        return mask
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return parts == sizes.argmax()
+from tasks.imaging.otsu_glioma import otsu_glioma
 
 
 def _read(path: Path):
@@ -89,8 +49,8 @@ def main() -> None:
         contrast = drawn[row["accession"]] if drawn else Path(row["file"])
         flair = contrast.with_name(contrast.name.replace("t1ce", "flair").replace("t1c", "t2f"))
         one, other = _read(contrast), _read(flair)
-        write_nifti(given.out / f"{row['case_id']}.nii.gz", outline(other.array, one.array),
-                    one.affine)  # fmt: skip
+        mask = otsu_glioma(other.array, one.array)
+        write_nifti(given.out / f"{row['case_id']}.nii.gz", mask, one.affine)
     print(f"{len(rows)} masks in {given.out}")
 
 

@@ -10,6 +10,7 @@ from flows.console import heading
 from flows.demo_pairing import fuse_paired
 from flows.demo_scenarios import PAIRED, Part, parts_of
 from flows.demo_threshold import beside_threshold
+from flows.demo_verdict import told_verdict
 from flows.home import Home
 from flows.predict import predict
 from flows.retrain import retrain
@@ -46,6 +47,9 @@ def demo(home: Home, only: str | None) -> int:
 
 def _run(home: Home, part: Part) -> dict[str, Any]:
     """Run the loop for a scenario; return its training, empty when it had its model already."""
+    from flows.evidence import tracker_for
+    from tasks.serve.registry import get_alias
+
     scenario = home.scenario(part.scenario)
     word = "SYNTHETIC data, says nothing about patients" if scenario.synthetic else "real patients"
     heading(f"{scenario.title} ({word})")
@@ -56,22 +60,22 @@ def _run(home: Home, part: Part) -> dict[str, Any]:
     if found["state"] == "nothing new":
         return {}
     tell_training(home, scenario, found["train"])
-    if part.threshold:
-        beside_threshold(home, part.scenario, source)
-    _predict(home, part, folder, found["train"])
+    champion = get_alias(tracker_for(home, part.scenario), part.scenario, "champion")
+    against = None
+    if champion is not None:
+        if part.threshold:
+            against = beside_threshold(home, part.scenario, source, part.threshold)
+        _predict(home, part, folder)
+    heading(f"{scenario.title}: how it ended")
+    for line in told_verdict(found["train"], against):
+        print(line)
+    if champion is None:
+        print("there is no champion, so nothing is applied to new cases")
     return found["train"]
 
 
-def _predict(home: Home, part: Part, folder: Path, trained: dict[str, Any]) -> None:
-    """Apply the champion, if the gate let one pass: to new images, or to its own table again."""
-    from flows.evidence import tracker_for
-    from tasks.serve.registry import get_alias
-
-    name = part.scenario
-    if get_alias(tracker_for(home, name), name, "champion") is None:
-        print(f"refused, because {trained.get('reason', '').partition(': ')[2]}")
-        print("there is no champion, so nothing is applied to new cases")
-        return
+def _predict(home: Home, part: Part, folder: Path) -> None:
+    """Apply the champion to new images, or to its own table again."""
     place = part.source.new_data(folder)
     again = place == part.source.data(folder)
     heading(
@@ -79,7 +83,7 @@ def _predict(home: Home, part: Part, folder: Path, trained: dict[str, Any]) -> N
         if again
         else "the champion on new cases"
     )
-    found = predict(name, home.source(str(place)).alias)
+    found = predict(part.scenario, home.source(str(place)).alias)
     print(f"{found['cases']} cases judged, {found['flagged']} flagged, {found['failed']} failed")
     out = Path(found["folder"])
     print(f"page      {out / 'index.html'}")

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flows.console import say
+from flows.demo_threshold import Outlines, gliomas, masses
 from tasks.errors import RadloopError
 from tasks.learn.wisconsin import wisconsin_table
 from tasks.phantom.write import write_limb_archive
@@ -84,8 +85,8 @@ class Part:
     source: Drawn | Wisconsin
     folder: str
     """Below ``demo`` in the home."""
-    threshold: bool = False
-    """Whether a threshold outlines the test cases too, as the classical baseline of masks."""
+    threshold: Outlines | None = None
+    """How a threshold outlines the test cases too, as the classical baseline of masks."""
 
 
 _LIMB = Part(
@@ -94,12 +95,13 @@ _LIMB = Part(
     "limb",
 )
 _TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
-_BRAIN = Part("demo-brain", Drawn(write_brain_archive, 40, 4), "brain")
+_BRAINS = Drawn(write_brain_archive, 40, 4)
+_BRAIN = Part("demo-brain", _BRAINS, "brain", gliomas(_BRAINS.patients, SEED, _BRAINS.options))
 _CHEST = Part("demo-lung", Drawn(write_chest_archive, 40, 4), "chest")
 _WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")
 _BREASTS = Drawn(write_breast_archive, 320, 8)
 _BREAST = Part("demo-ultrasound", _BREASTS, "breast")
-_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast", threshold=True)
+_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast", masses)
 
 TOUR = (_TABLE, _LIMB)
 """What is shown when nothing is asked for."""

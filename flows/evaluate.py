@@ -75,7 +75,8 @@ def evaluate(
     -------
     dict
         ``test`` figures with intervals, ``edition``, how often it has been used, ``report``; with
-        predictions of another tool ``comparison``, a sentence.
+        predictions of another tool ``comparison``, a sentence, and ``difference`` in the primary
+        figure with its limits, above 0 where the other tool is better.
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
@@ -85,7 +86,7 @@ def evaluate(
     champion = _champion(home, ready, job, tracker, needed=foreign is None)
     first = ours or champion
     uses = use_edition(home.catalog, ready.split, ready.edition, flow_run.id, "evaluate")
-    said = _comparison(ready, ours, champion) if ours else None
+    said, apart = _comparison(ready, ours, champion) if ours else (None, None)
     facts = _facts(ready, job, ours, champion, uses, said)
     with tempfile.TemporaryDirectory() as scratch:
         run_id, report = _record(home, ready, job, tracker, first, facts, Path(scratch))
@@ -100,6 +101,7 @@ def evaluate(
         "uses": uses,
         "test": {name: (i.value, i.lo, i.hi) for name, i in first.figures.items()},
         "comparison": said,
+        "difference": apart and (apart.value, apart.lo, apart.hi),
         "run_id": run_id,
         "report": str(report),
     }
@@ -132,10 +134,12 @@ def _measured(ready: Ready, what: str, scores: Any, threshold: float | None) -> 
     return Measured(what, Scored(scores, str(ready.edition), threshold), table)
 
 
-def _comparison(ready: Ready, ours: Measured, champion: Measured | None) -> str:
-    """Return the paired difference from the champion in a sentence."""
+def _comparison(
+    ready: Ready, ours: Measured, champion: Measured | None
+) -> tuple[str, Difference | None]:
+    """Return the paired difference from the champion in a sentence, and as it is."""
     if champion is None:
-        return "There is no champion to compare with."
+        return "There is no champion to compare with.", None
     theirs, mine = shared_cases(champion.scored, ours.scored)
     config = ready.scenario.evaluate
     thresholds = (mine.threshold or USUAL_THRESHOLD, theirs.threshold or USUAL_THRESHOLD)
@@ -147,7 +151,7 @@ def _comparison(ready: Ready, ours: Measured, champion: Measured | None) -> str:
         replicates=config.bootstrap,
         seed=config.seed,
     )
-    return _in_words(found, config.primary, champion.what)
+    return _in_words(found, config.primary, champion.what), found
 
 
 def _in_words(found: Difference, primary: str, champion: str) -> str:

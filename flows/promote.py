@@ -179,6 +179,7 @@ def decide_and_register(
         "report": str(kept),
         "baseline": baseline and baseline.sentence,
         "beats_baseline": baseline and baseline.beaten,
+        "is_baseline": bool(baseline and baseline.itself),
     }
 
 

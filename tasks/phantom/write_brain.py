@@ -1,6 +1,7 @@
 """An archive of synthetic brain MR: four series a study as DICOM, or the folders of BraTS."""
 
 import csv
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def write_brain_archive(
     seed: int,
     difficulty: str = "standard",
     layout: str = "dicom",
+    only: Collection[str] | None = None,
     shape: tuple[int, int, int] = SHAPE,
     spacing: tuple[float, float, float] = SPACING,
 ) -> Path:
@@ -81,6 +83,8 @@ def write_brain_archive(
         ``easy``, ``standard`` or ``hard``.
     layout : str
         One of :data:`LAYOUTS`.
+    only : collection of str, optional
+        Accession numbers of those that are written; all of them by default.
     shape : tuple of int
         (z, y, x).
     spacing : tuple of float
@@ -102,6 +106,8 @@ def write_brain_archive(
     rows: list[list[object]] = []
     for patient in range(patients):
         visit = draw_visit("B", seed, patient, (20, 85))
+        if only is not None and visit.accession not in only:
+            continue
         rng = np.random.default_rng([seed, patient, 2])
         magnet = MAGNETS[rng.integers(len(MAGNETS))]
         syntax = SYNTAXES[rng.integers(len(SYNTAXES))]

@@ -4,12 +4,12 @@ A network is worth its price only where it beats what measured features and a fo
 same patients.  Both are judged out of fold, so that the test edition is spent on one model alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.config import EvaluateConfig
 from tasks.serve.outcome import CandidateOutcome
 from tasks.serve.verdict import GateConfig, Verdict
@@ -22,6 +22,8 @@ class Baseline:
     sentence: str
     beaten: bool
     """Whether the lower 97.5 % bound of the paired difference lies above 0."""
+    itself: bool = False
+    """Whether the chosen one is a classical one, which need not beat itself."""
     rows: tuple[dict[str, Any], ...] = ()
     """One row a baseline: both figures out of fold, and their difference."""
 
@@ -61,22 +63,11 @@ def beside_baseline(
     by_name = {outcome.name: outcome for outcome in outcomes}
     best = choose_challenger({name: by_name[name].figures for name in names}, metric)
     if chosen in names:
-        told = _words(by_name[chosen].figures[metric], metric)
-        return Baseline(
-            f"The classical baseline {chosen} was chosen itself ({told}): nothing else did better.",
-            beaten=False,
-        )
+        return _itself(by_name, chosen, names, config)
     ours, rows, gaps = by_name[chosen], [], {}
     for name in names:
         theirs = by_name[name]
-        gap = gaps[name] = paired_metric(
-            ours.scores,
-            theirs.scores,
-            metric,
-            thresholds=(ours.threshold, theirs.threshold),
-            replicates=config.bootstrap,
-            seed=config.seed,
-        )
+        gap = gaps[name] = _gap(ours, theirs, config)
         rows.append(
             {
                 "chosen": chosen,
@@ -93,15 +84,58 @@ def beside_baseline(
     sentence = (
         f"Out of fold, {chosen} {verb} the classical baseline {best}: {metric} "
         f"{ours.figures[metric].value:.3f} against {by_name[best].figures[metric].value:.3f}, "
-        f"better by {gap.value:+.3f} (95 % interval {gap.lo:+.3f} to {gap.hi:+.3f}, {gap.test}, "
-        f"p {gap.p_value:.2g}, {gap.n_patients} patients)."
+        f"better by {_told(gap)}."
     )
-    return Baseline(sentence, bool(beaten), tuple(rows))
+    return Baseline(sentence, bool(beaten), rows=tuple(rows))
+
+
+def _itself(
+    by_name: Mapping[str, CandidateOutcome],
+    chosen: str,
+    names: Sequence[str],
+    config: EvaluateConfig,
+) -> Baseline:
+    """Say that a classical one was chosen, and how far the best of the learned ones is from it."""
+    metric, ours = config.primary, by_name[chosen]
+    told = _words(ours.figures[metric], metric)
+    first = f"The classical baseline {chosen} was chosen itself ({told}): nothing else did better."
+    learned = [o for o in by_name.values() if o.name not in names and o.kind != "header"]
+    if not learned:
+        return Baseline(first, beaten=False, itself=True)
+    best = by_name[choose_challenger({o.name: o.figures for o in learned}, metric)]
+    gap = _gap(best, ours, config)
+    second = (
+        f" {best.name} is refused, because it is not shown to beat it: {metric} "
+        f"{best.figures[metric].value:.3f} against {ours.figures[metric].value:.3f} out of fold, "
+        f"difference {_told(gap)}."
+    )
+    return Baseline(first + second, beaten=False, itself=True)
+
+
+def _gap(ours: CandidateOutcome, theirs: CandidateOutcome, config: EvaluateConfig) -> Difference:
+    return paired_metric(
+        ours.scores,
+        theirs.scores,
+        config.primary,
+        thresholds=(ours.threshold, theirs.threshold),
+        replicates=config.bootstrap,
+        seed=config.seed,
+    )
+
+
+def _told(gap: Difference) -> str:
+    return (
+        f"{gap.value:+.3f} (95 % interval {gap.lo:+.3f} to {gap.hi:+.3f}, {gap.test}, "
+        f"p {gap.p_value:.2g}, {gap.n_patients} patients)"
+    )
 
 
 def held_against(verdict: Verdict, config: GateConfig, found: Baseline | None) -> Verdict:
-    """Refuse what is not shown to beat the classical baseline, where the gate asks for that."""
-    if not config.beat_baseline or (found is not None and found.beaten):
+    """Refuse what is not shown to beat the classical baseline, where the gate asks for that.
+
+    A classical one that was chosen itself stays with what the gate said: the network is refused.
+    """
+    if not config.beat_baseline or (found is not None and (found.beaten or found.itself)):
         return verdict
     why = found.sentence if found else "no candidate stands for the classical way."
     return replace(verdict, verdict="refuse", action="refuse", reason=f"Refused: {why}")

@@ -15,6 +15,10 @@ CONFIG = EvaluateConfig(bootstrap=200)
 TRUTH = np.arange(200) % 2
 
 
+def config_of(*named: str) -> EvaluateConfig:
+    return EvaluateConfig(bootstrap=200, baseline=named)
+
+
 def outcome(name: str, kind: str, noise: float) -> CandidateOutcome:
     rng = np.random.default_rng(len(name))
     scores = two(TRUTH, 1 / (1 + np.exp(-(2 * TRUTH - 1 + rng.normal(0, noise, 200)))))
@@ -46,6 +50,15 @@ def test_a_classical_one_that_was_chosen_beats_nothing():
     found = beside_baseline((POOR, *CLASSICAL), "svm-rbf", CONFIG)
     assert not found.beaten
     assert "svm-rbf was chosen itself" in found.sentence
+    assert found.itself
+    # The network is named, with what it lacks: a paired difference that does not lie above 0.
+    assert "cnn is refused, because it is not shown to beat it: auroc" in found.sentence
+    ours, theirs = (one.figures["auroc"].value for one in (POOR, CLASSICAL[1]))
+    assert f"{ours:.3f} against {theirs:.3f} out of fold, difference {ours - theirs:+.3f}" in (
+        found.sentence
+    )
+    alone = beside_baseline((*CLASSICAL, HEADER), "svm-rbf", config_of("svm-rbf", "forest"))
+    assert "refused" not in alone.sentence
 
 
 def test_the_gate_refuses_what_beats_no_baseline_only_where_it_is_asked_to():
@@ -60,6 +73,9 @@ def test_the_gate_refuses_what_beats_no_baseline_only_where_it_is_asked_to():
     assert (refused.verdict, refused.action) == ("refuse", "refuse")
     assert refused.reason == f"Refused: {poor.sentence}"
     assert held_against(passed, asked, None).action == "refuse"
+    # A classical one need not beat itself; what the gate else says stays.
+    itself = beside_baseline((POOR, *CLASSICAL), "svm-rbf", CONFIG)
+    assert held_against(passed, asked, itself) is passed
 
 
 @pytest.mark.parametrize(
@@ -72,7 +88,7 @@ def test_the_gate_refuses_what_beats_no_baseline_only_where_it_is_asked_to():
     ],
 )
 def test_who_stands_for_the_classical_way(outcomes, named, expected):
-    config = EvaluateConfig(bootstrap=200, baseline=named)
+    config = config_of(*named)
     assert baselines(outcomes, config) == expected
     if not expected:
         assert beside_baseline(outcomes, outcomes[0].name, config) is None
