@@ -9,6 +9,8 @@ from hypothesis import settings
 settings.register_profile("radloop", deadline=None)
 settings.load_profile("radloop")
 
+pytest_plugins = ["tests.go_on"]
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
