@@ -1,7 +1,7 @@
 """What of the store can go, and taking it away: references from catalog and MLflow, then deeds."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from flows.console import progress
@@ -10,6 +10,7 @@ from tasks.archive.audit import append
 from tasks.archive.commits import PartRow, all_parts
 from tasks.archive.leases import live_leases
 from tasks.archive.retire import forget_recipe, known_recipes, newest_recipes, replace_parts
+from tasks.archive.work import asked_for
 from tasks.errors import LeaseHeld
 from tasks.store.collect import (
     Removal,
@@ -17,7 +18,7 @@ from tasks.store.collect import (
     stale_staging,
     superseded,
     touch,
-    uncommitted,
+    unnamed,
 )
 from tasks.store.commit import remove
 from tasks.store.compact import Merge, merge_parts, plan_merges
@@ -29,29 +30,33 @@ LEASE = "gc"
 
 @dataclass(frozen=True)
 class Plan:
-    """What can go, and which parts become one."""
+    """What can go, which parts become one, and what stays since another catalog may need it."""
 
     removals: tuple[Removal, ...]
     merges: tuple[Merge, ...]
+    foreign: tuple[Removal, ...] = ()
 
 
 def plan_collection(home: Home, *, compact: bool) -> Plan:
     """Look at the store, the catalog and every run; changes nothing."""
     settings, rows, now = home.settings, all_parts(home.catalog), time.time()
-    gone = superseded(
-        rows,
-        frozenset(newest_recipes(home.catalog).values()),
-        known_recipes(home.catalog),
-        _recipes_of_runs(home),
-    )
+    recipes = known_recipes(home.catalog)
+    newest = frozenset(newest_recipes(home.catalog).values())
+    gone = superseded(rows, newest, recipes, _recipes_of_runs(home))
     going = {removal.recipe_id for removal in gone}
+
+    def ours(recipe_id: str, case_ids: Collection[str]) -> bool:
+        return recipe_id in recipes and asked_for(home.catalog, case_ids)
+
+    lost = unnamed(settings.store_root, frozenset(row.path for row in rows), ours, now)
     return Plan(
         removals=(
             *stale_staging(staging_place(home), now),
-            *uncommitted(settings.store_root, frozenset(row.path for row in rows), now),
+            *(one for one in lost if one.kind == "uncommitted"),
             *gone,
         ),
         merges=plan_merges(row for row in rows if row.recipe_id not in going) if compact else (),
+        foreign=tuple(one for one in lost if one.kind == "foreign"),
     )
 
 
@@ -84,7 +89,7 @@ def collect(home: Home, *, compact: bool) -> Plan:
         merges = merge_all(home) if compact else ()
         plan = plan_collection(home, compact=False)
         removals = _remove_all(home, plan.removals)
-    return Plan(removals, merges)
+    return Plan(removals, merges, plan.foreign)
 
 
 def merge_all(home: Home) -> tuple[Merge, ...]:

@@ -25,6 +25,12 @@ def gc(args: argparse.Namespace) -> int:
         print(f"merge {len(merge.parts)} parts into {merge.part_id[:12]}  {_mb(merge.bytes)}")
     for one in plan.removals:
         print(f"{one.kind:<12} {one.path}  {_mb(one.bytes)}  {one.why}")
+    if plan.foreign:
+        size = _mb(sum(one.bytes for one in plan.foreign))
+        print(
+            f"{len(plan.foreign)} parts of {size} were made for another catalog and stay: should "
+            "it be gone for good, remove them by hand (--json names them)"
+        )
     total = _mb(sum(one.bytes for one in plan.removals))
     if args.yes:
         print(f"{len(plan.merges)} merges done, {len(plan.removals)} removed, {total} freed")
@@ -43,6 +49,7 @@ def _document(plan: Any, *, done: bool) -> dict[str, Any]:
             {"part_id": merge.part_id, "parts": [part.part_id for part in merge.parts]}
             for merge in plan.merges
         ],
+        "foreign": [asdict(one) for one in plan.foreign],
         "bytes": sum(one.bytes for one in plan.removals),
     }
 

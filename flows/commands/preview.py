@@ -98,18 +98,19 @@ def _training(home: Home, scenario: Any, cohort: Any, place: str | None) -> list
 def _sheets(home: Home, cases: Sequence[Any], recipe: Any) -> Iterator[Any]:
     from flows.console import progress
     from flows.orders import orders_of
-    from tasks.imaging.source import read_source, source_image
-    from tasks.serve.preview import CaseSheet, case_sheet
+    from tasks.imaging.channels import lay
+    from tasks.serve.preview import CaseSheet, case_sheet, with_channels
 
     with progress("cases", total=len(cases), unit="cases") as advance:
         for number, order in enumerate(orders_of(home, cases), start=1):
             started = time.perf_counter()
             try:
-                volume = read_source(recipe, order)
+                laid = lay(recipe, order)
             except BadCase as bad:
                 yield CaseSheet(order.case_id, (), {}, {}, str(bad))
             else:
-                seconds = time.perf_counter() - started
-                image = source_image(volume)
-                yield case_sheet(order.case_id, image, recipe, volume.certificate, seconds)
+                seconds, certificate = time.perf_counter() - started, laid.volume.certificate
+                reference = next(iter(laid.images.values()))
+                sheet = case_sheet(order.case_id, reference, recipe, certificate, seconds)
+                yield with_channels(sheet, laid, recipe)
             advance(number, len(cases))

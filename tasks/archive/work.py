@@ -143,6 +143,19 @@ def settled_cases(catalog: Engine, recipe_id: str) -> set[str]:
         return set(connection.scalars(query))
 
 
+def asked_for(catalog: Engine, case_ids: Iterable[str]) -> bool:
+    """Say whether every one of these cases was asked for, under whichever recipe."""
+    wanted = sorted(set(case_ids))
+    with catalog.connect() as connection:
+        found = [
+            connection.scalar(
+                select(func.count(work.c.case_id.distinct())).where(work.c.case_id.in_(chunk))
+            )
+            for chunk in chunks(wanted, LOOKUP_ROWS)
+        ]
+    return sum(found) == len(wanted)
+
+
 def pending_query(recipe_id: str) -> Select:
     """Return the query for the cases not yet processed under a recipe."""
     # A literal, because SQLite uses a partial index only when it can see its condition.

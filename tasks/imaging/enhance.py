@@ -69,6 +69,9 @@ def _clahe(image: Image, params: ClaheParameters) -> tuple[Image, dict]:
     low, high = float(array.min()), float(array.max())
     if low == high:
         raise BadCase("constant_image", f"all voxels are {low:g}: contrast cannot be enhanced")
+    if not np.isfinite(high - low):
+        # Levels are whole numbers: what is none would become one, and nobody could tell.
+        raise BadCase("not_finite", "some voxels are not finite: clahe has no range to work in")
     levels = np.rint((array - low) * (CLAHE_LEVELS / (high - low))).astype(np.uint8)
     clahe = cv2.createCLAHE(params.clip_limit, (params.tiles, params.tiles))
     equal = np.stack([clahe.apply(np.ascontiguousarray(plane)) for plane in levels])

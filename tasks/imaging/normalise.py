@@ -164,6 +164,9 @@ def _store_as(image: Image, params: StoreAsParameters) -> tuple[Image, dict]:
     dtype = np.dtype(params.dtype)
     limits = np.iinfo(dtype) if dtype.kind == "i" else np.finfo(dtype)
     low, high = float(image.array.min()), float(image.array.max())
+    if np.isnan(low) or np.isnan(high):
+        # A whole number would take its place, and nothing after this could tell.
+        raise BadCase("not_finite", f"some voxels are no number and cannot be stored as {dtype}")
     if low < float(limits.min) or high > float(limits.max):
         detail = f"values {low:g} to {high:g} do not fit {dtype}: clip first or store float32"
         raise BadCase("out_of_range", detail)

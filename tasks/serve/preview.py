@@ -5,13 +5,14 @@ import io
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tasks.errors import BadCase
+from tasks.imaging.channels import LaidCase, obey
 from tasks.imaging.recipe import FittedRecipe, Image, walk
 from tasks.serve.overlays import most_of, overlay
 from tasks.serve.pages import page_environment
@@ -97,10 +98,48 @@ def case_sheet(
     try:
         for step, done, seconds in stages:
             views.append(_view(step.name, step.params, done, seconds))
-    except BadCase as bad:
-        stopped = recipe.steps[len(views) - 1].name
-        return CaseSheet(case_id, tuple(views), certificate, image.facts, f"{stopped}: {bad}")
+    except Exception as error:
+        why = f"{recipe.steps[len(views) - 1].name}: {_told(error)}"
+        return CaseSheet(case_id, tuple(views), certificate, image.facts, why)
     return CaseSheet(case_id, tuple(views), certificate, image.facts)
+
+
+def with_channels(sheet: CaseSheet, laid: LaidCase, recipe: FittedRecipe) -> CaseSheet:
+    """Add what each channel of a case is after the recipe; a sheet of one series stays as it is.
+
+    Parameters
+    ----------
+    sheet : CaseSheet
+        Of the reference.
+    laid : LaidCase
+        Of the same case.
+    recipe : FittedRecipe
+    """
+    if recipe.channels is None or sheet.problem:
+        return sheet
+    started = time.perf_counter()
+    try:
+        done = obey(recipe, laid)
+    except Exception as error:
+        return replace(sheet, problem=_told(error))
+    seconds = (time.perf_counter() - started) / sum(done.present)
+    views = list(sheet.views)
+    for name, array, there in zip(
+        recipe.channels["names"], done.image.array, done.present, strict=True
+    ):
+        # A channel that is not there is zeros: nothing to look at.
+        if there:
+            one = Image(array, done.image.affine, done.image.masks)
+            views.append(_view(f"channel {name}", done.aligned.get(name, {}), one, seconds))
+    return replace(sheet, views=tuple(views))
+
+
+def _told(error: Exception) -> str:
+    """Say why a case stopped, in the words that preprocessing would keep of it."""
+    if isinstance(error, BadCase):
+        return str(error)
+    # Its message could hold an identifier, as in `tasks.store.write`.
+    return f"failed:{type(error).__name__}"
 
 
 def _timed(recipe: FittedRecipe, image: Image) -> Iterator[tuple[Any, Image, float]]:

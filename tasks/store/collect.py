@@ -1,11 +1,11 @@
 """What of a store nobody refers to: a plan, made of facts that others gather, and its execution.
 
-Never more than is certain: whatever is young, locked, catalogued under a recipe in use, or of a
-recipe that no scenario ever had, stays.
+Never more than is certain: whatever is young, locked, catalogued under a recipe in use, of a recipe
+that no scenario ever had, or made for another catalog stays.
 """
 
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -28,7 +28,7 @@ class Removal:
     """One thing that can go."""
 
     kind: str
-    """``staging``, ``uncommitted`` or ``superseded``."""
+    """``staging``, ``uncommitted`` or ``superseded``; ``foreign`` for what stays."""
     path: str
     """Relative to the store root, or to the scratch folder for staging."""
     bytes: int
@@ -72,8 +72,16 @@ def _is_locked(path: Path) -> bool:
         return True
 
 
-def uncommitted(root: str, known: Collection[str], now: float) -> tuple[Removal, ...]:
+Ours = Callable[[str, Collection[str]], bool]
+"""Says of a recipe and case ids whether this catalog has ever asked for them."""
+
+
+def unnamed(root: str, known: Collection[str], ours: Ours, now: float) -> tuple[Removal, ...]:
     """Return the whole parts that no row of the catalog names.
+
+    A part whose recipe or cases this catalog never asked for was made for another one: of another
+    home that shares the store, or of the catalog that was here before this one.  Such a part is
+    ``foreign``, and whoever takes ``uncommitted`` ones away lets it stand.
 
     Parameters
     ----------
@@ -81,6 +89,8 @@ def uncommitted(root: str, known: Collection[str], now: float) -> tuple[Removal,
         Store root.
     known : collection of str
         Paths of every part in the catalog.
+    ours : callable (recipe id, case ids) -> bool
+        Whether the catalog asked for all of these cases under some recipe, and knows this one.
     now : float
         Seconds since the epoch.
     """
@@ -90,13 +100,17 @@ def uncommitted(root: str, known: Collection[str], now: float) -> tuple[Removal,
         if path in known or place.age(MANIFEST, now) < YOUNG_SECONDS:
             continue
         try:
-            recipe_id = read_manifest(place)["recipe_id"]
+            manifest = read_manifest(place)
         except StoreError:
             # Damaged, or of another format version: a person must look at it.
             continue
-        size = sum(place.files().values())
-        why = "the catalog does not know it"
-        found.append(Removal("uncommitted", path, size, why, recipe_id))
+        recipe_id, size = manifest["recipe_id"], sum(place.files().values())
+        if ours(recipe_id, manifest["cases"].keys()):
+            why = "the catalog does not know it"
+            found.append(Removal("uncommitted", path, size, why, recipe_id))
+        else:
+            why = "made for another catalog: it stays"
+            found.append(Removal("foreign", path, size, why, recipe_id))
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.__main__ import main
 from flows.cohorts import cases_named, settle
 from flows.forecast import no_cases
 from flows.home import Home
@@ -94,6 +95,18 @@ def test_every_sequence_is_stored_on_one_grid_in_the_order_of_the_scenario(brain
         labels = open_part(home.settings.store_root, case.label_part_path)
         # Of the years in which the enhancing tumour was 4 as of those in which it is 3.
         np.testing.assert_array_equal(labels.read(case.case_id)[where], mask[box])
+
+
+def test_the_preview_shows_every_channel_there_is_after_the_recipe(brains, tmp_path, capsys):
+    home, *_ = brains
+    (tmp_path / "tumour.yaml").write_text(SCENARIO)
+    words = ["preview", str(tmp_path / "tumour.yaml"), "--home", str(home.settings.home)]
+    page = tmp_path / "page.html"
+    assert main([*words, "--cases", "9", "--out", str(page)]) == 0
+    assert f"{PATIENTS - 1} of {PATIENTS - 1} cases, 0 refused" in capsys.readouterr().out
+    shown = {name: page.read_text().count(f'alt="channel {name}"') for name in SEQUENCES}
+    # One patient has no T2, and a channel of zeros is nothing to look at.
+    assert shown == {name: PATIENTS - 1 - (name == "t2w") for name in SEQUENCES}
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,9 @@ def home(tmp_path):
     home.catalog.dispose()
 
 
-def add_part(home, numbers, recipe=RECIPE, *, commit=True, kind="image", **more) -> PartRow:
+def add_part(
+    home, numbers, recipe=RECIPE, *, asked=True, commit=True, kind="image", **more
+) -> PartRow:
     names = [case_name(number) for number in numbers]
     label_set = more.get("label_set_id")
     record = write_part(
@@ -74,8 +76,9 @@ def add_part(home, numbers, recipe=RECIPE, *, commit=True, kind="image", **more)
         digest=record.digest,
         **facts,
     )
-    if commit:
+    if asked:
         want_cases(home.catalog, recipe, record.case_ids)
+    if commit:
         commit_part(home.catalog, row)
     return row
 
@@ -130,6 +133,29 @@ def test_a_part_without_a_row_goes_after_a_day_and_its_twin_with_one_stays(home)
     (gone,) = collect(home, compact=False).removals
     assert gone.path == lost.path
     assert committed_parts(home.settings.store_root) == (kept.path,)
+
+
+def test_parts_that_another_catalog_made_stay_and_are_told(
+    home, tmp_path_factory, monkeypatch, capsys
+):
+    own = add_part(home, (0,))
+    strangers = [
+        # Of a home that shares the store and has the same recipe, but patients of its own.
+        add_part(home, (1, 2), asked=False, commit=False),
+        # Of a catalog that had another fit.
+        add_part(home, (0,), NEWER, asked=False, commit=False),
+    ]
+    for row in (own, *strangers):
+        grow_old(home, row)
+    done = collect(home, compact=False)
+    assert done.removals == ()
+    assert {one.path for one in done.foreign} == {row.path for row in strangers}
+    assert len(committed_parts(home.settings.store_root)) == 3
+    # A catalog that was lost and began anew takes nothing of the store away.
+    monkeypatch.setenv("RADLOOP_STORE", home.settings.store_root)
+    assert main(["gc", "--home", str(tmp_path_factory.mktemp("fresh")), "--yes"]) == 0
+    assert "3 parts of" in capsys.readouterr().out
+    assert len(committed_parts(home.settings.store_root)) == 3
 
 
 def test_nothing_goes_while_a_run_is_at_work(home):

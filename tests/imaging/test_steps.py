@@ -148,3 +148,16 @@ def test_the_fixed_shape_is_known_before_any_image(steps, shape):
     assert fixed_shape(recipe) == shape
     if shape:
         assert out.array.shape == shape
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    "step", [{"step": "store_as", "dtype": "int16"}, {"step": "clahe"}], ids=["store_as", "clahe"]
+)
+def test_a_value_that_is_no_number_never_becomes_one(step, value):
+    image = picture()
+    array = image.array.astype(np.float32)
+    array[2, 3, 4] = value
+    with pytest.raises(BadCase) as refused:
+        run(step, image=Image(array, image.affine))
+    assert refused.value.reason in ("not_finite", "out_of_range")

@@ -3,13 +3,14 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from tasks.imaging.recipe import Image, fit
-from tasks.imaging.steps import parse_steps
+from tasks.imaging.steps import STEPS, parse_steps
 from tasks.serve.preview import bars, case_sheet, write_preview
 
 CERTIFICATE = {
@@ -68,6 +69,15 @@ def test_a_step_that_refuses_ends_the_sheet_with_its_reason():
     assert [view.name for view in sheet.views] == ["as read", "clip"]
     assert sheet.problem.startswith("crop: ")
     assert "50" in sheet.problem
+
+
+def test_a_step_that_breaks_ends_its_sheet_as_it_would_its_case(monkeypatch):
+    def broken(image, params):
+        raise ZeroDivisionError("of patient 4711")
+
+    monkeypatch.setitem(STEPS, "clip", replace(STEPS["clip"], apply=broken))
+    sheet = case_sheet("c" * 32, volume(), recipe_of({"step": "clip", "low": 0, "high": 9}), {})
+    assert sheet.problem == "clip: failed:ZeroDivisionError"
 
 
 def test_the_page_shows_it_all_and_only_its_user_may_read_it(tmp_path):

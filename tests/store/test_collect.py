@@ -14,7 +14,7 @@ from tasks.store.collect import (
     stale_staging,
     superseded,
     touch,
-    uncommitted,
+    unnamed,
 )
 from tasks.store.commit import remove
 from tasks.store.schema import MANIFEST
@@ -22,6 +22,10 @@ from tasks.store.verify import committed_parts
 from tests.store.making import RECIPE, case_name, prepared, write
 
 LATER = YOUNG_SECONDS + 60
+
+
+def ours(recipe_id, case_ids):
+    return True
 
 
 def stop_half_way(root):
@@ -60,29 +64,42 @@ def test_staging_whose_files_vanish_while_it_is_looked_at_is_left(tmp_path):
 
 
 def test_a_part_that_nobody_names_goes_when_it_is_old(tmp_path):
-    named, unnamed = write(tmp_path, 2), write(tmp_path, 3)
+    named, lost = write(tmp_path, 2), write(tmp_path, 3)
     later = time.time() + LATER
-    assert uncommitted(str(tmp_path), {named.path}, time.time()) == ()
-    (found,) = uncommitted(str(tmp_path), {named.path}, later)
-    assert (found.kind, found.path, found.recipe_id) == ("uncommitted", unnamed.path, RECIPE)
+    assert unnamed(str(tmp_path), {named.path}, ours, time.time()) == ()
+    (found,) = unnamed(str(tmp_path), {named.path}, ours, later)
+    assert (found.kind, found.path, found.recipe_id) == ("uncommitted", lost.path, RECIPE)
     remove(str(tmp_path), found.path)
     assert committed_parts(str(tmp_path)) == (named.path,)
     assert not any((tmp_path / "staging").iterdir())
+
+
+def test_a_part_of_another_catalog_is_told_apart_by_its_recipe_and_cases(tmp_path):
+    part = write(tmp_path, 2)
+    asked = []
+
+    def never(recipe_id, case_ids):
+        asked.append((recipe_id, sorted(case_ids)))
+        return False
+
+    (found,) = unnamed(str(tmp_path), (), never, time.time() + LATER)
+    assert (found.kind, found.path) == ("foreign", part.path)
+    assert asked == [(RECIPE, [case_name(0), case_name(1)])]
 
 
 def test_a_part_that_was_replaced_counts_as_young_again(tmp_path):
     record = write(tmp_path, 2)
     old = time.time() - LATER
     os.utime(tmp_path / record.path / MANIFEST, (old, old))
-    assert len(uncommitted(str(tmp_path), (), time.time())) == 1
+    assert len(unnamed(str(tmp_path), (), ours, time.time())) == 1
     touch(str(tmp_path), record.path)
-    assert uncommitted(str(tmp_path), (), time.time()) == ()
+    assert unnamed(str(tmp_path), (), ours, time.time()) == ()
 
 
 def test_a_damaged_part_stays_for_a_person_to_look_at(tmp_path):
     record = write(tmp_path, 2)
     (tmp_path / record.path / MANIFEST).write_text("{")
-    assert uncommitted(str(tmp_path), (), time.time() + LATER) == ()
+    assert unnamed(str(tmp_path), (), ours, time.time() + LATER) == ()
 
 
 def test_an_interrupted_removal_leaves_no_part_and_is_taken_up(tmp_path, monkeypatch):

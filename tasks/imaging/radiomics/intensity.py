@@ -77,7 +77,7 @@ def moments(values: np.ndarray) -> dict[str, float]:
         "range": high - low,
         "mean_absolute_deviation": _distance(ordered, mean),
         "robust_mean_absolute_deviation": _distance(
-            robust, total(robust, np.asarray) / robust.size
+            robust, ratio(total(robust, np.asarray), robust.size)
         ),
         "median_absolute_deviation": _distance(ordered, median),
         "coefficient_of_variation": ratio(math.sqrt(second), mean),
@@ -92,7 +92,8 @@ def total(values: np.ndarray, of: Callable[[np.ndarray], np.ndarray]) -> float:
 
 
 def _distance(values: np.ndarray, middle: float) -> float:
-    return total(values, lambda some: np.abs(some - middle)) / values.size
+    # Of two values none lies between the deciles that are interpolated between them.
+    return ratio(total(values, lambda some: np.abs(some - middle)), values.size)
 
 
 def _quantile(ordered: np.ndarray, share: float) -> float:

@@ -80,6 +80,16 @@ def test_one_voxel_and_one_slice_have_the_numbers_that_exist():
     assert slab["area_density_ellipsoid"] > 0
 
 
+def test_two_voxels_have_every_number_but_that_between_their_deciles():
+    image = Image(np.array([[[10, 30]]], np.int16), np.eye(4))
+    found = intensity(region_of(image))
+    assert (found["mean"], found["percentile_10"], found["interquartile_range"]) == (20, 12, 10)
+    assert math.isnan(found.pop("robust_mean_absolute_deviation"))
+    assert all(map(math.isfinite, found.values()))
+    levels, count = discretise(region_of(image), Binning(number=8))
+    assert math.isnan(histogram(levels, count)["robust_mean_absolute_deviation"])
+
+
 def test_an_image_that_shows_nothing_has_no_number_that_lies():
     region = region_of(Image(np.zeros((2, 4, 4), np.int16), np.eye(4)))
     found = intensity(region)
