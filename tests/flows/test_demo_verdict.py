@@ -1,14 +1,22 @@
 """A demonstration ends in plain words, and the baseline of gliomas is of the very patients."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from flows.demo_threshold import Versus, drawn_again
+from flows.data import data_folder
+from flows.demo_threshold import Versus, drawn_again, gliomas
 from flows.demo_verdict import told_verdict
+from flows.orders import orders_of
 from tasks.archive.nifti import read_nifti
 from tasks.archive.sources import FileRef
 from tasks.imaging.otsu_glioma import otsu_glioma
+from tasks.imaging.recipe import fit
+from tasks.imaging.source import read_source
+from tasks.labels.case_mask import case_mask
 from tasks.phantom.write_brain import write_brain_archive
+from tests.flows.test_box_labels import Made
 
 PASSED = {
     "chosen": "net", "action": "promote", "reason": "Promoted: dice .8 exceeds .6.",
@@ -64,3 +72,29 @@ def test_only_those_asked_for_are_drawn_again_and_are_the_same_patients(tmp_path
     whole, there = found > 0, truth > 0
     # A poor outline, but of the tumour: far above what one of chance would share.
     assert 2 * (whole & there).sum() / (whole.sum() + there.sum()) > 0.3
+
+
+def test_gliomas_are_outlined_on_the_grids_of_the_very_studies(tmp_path):
+    how = {"difficulty": "easy", "shape": (24, 40, 40), "spacing": (6.0, 5.0, 5.0)}
+    write_brain_archive(tmp_path, patients=3, seed=3, **how)
+    scenario = data_folder("deployments") / "scenarios" / "demo-brain.yaml"
+    made = Made(tmp_path, scenario.read_text())
+    try:
+        ready = made.ready()
+        cases = ready.cohort.cases
+        # The test side is whoever the job says; here everybody but the first.
+        job = SimpleNamespace(on=lambda _side: cases[1:])
+        found = {name: rest for name, *rest in gliomas(3, 3, how)(made.home, ready, job)}
+        assert list(found) == [case.case_id for case in cases[1:]]
+        assert len(found) == 2
+        recipe = fit(ready.scenario.recipe, None, channels=ready.scenario.cohort.channel_set)
+        numbers = ready.scenario.labels.numbers
+        for order in orders_of(made.home, cases[1:], ready.cohort.masks, numbers):
+            volume = read_source(recipe, order)
+            mask, affine = found[order.case_id]
+            assert mask.shape == volume.array.shape
+            np.testing.assert_allclose(affine, volume.affine, atol=1e-3)
+            whole, there = mask > 0, case_mask(order, volume) > 0
+            assert 2 * (whole & there).sum() / (whole.sum() + there.sum()) > 0.3
+    finally:
+        made.close()
