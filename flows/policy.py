@@ -14,8 +14,9 @@ store's and the catalog's own records say what is done; a cache beside them coul
 Persisted results would also be files that nobody owns.
 """
 
-PART_TAG = "radloop-part"
 TRAIN_TAG = "radloop-train"
+"""Lets a Prefect server hold back trainings of several runs. Parts bear no tag: Prefect asks for a
+slot before each task that has one, limit or none, and a worker waited 2 s before a part of 15 s."""
 
 ZOMBIE_SECONDS = 90
 """Three heartbeats missed, of 30 s each: a flow run whose process is gone is set to CRASHED."""

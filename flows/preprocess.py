@@ -15,7 +15,7 @@ from flows.live import landed, telling, watching
 from flows.orders import orders_of
 from flows.pending import all_made, nothing_new, take_up
 from flows.plans import LabelPart, kept_plan, plan_images, plan_labels
-from flows.policy import PART_TAG, task
+from flows.policy import task
 from flows.runners import bounded_memory, crew, runner, workers
 from flows.settings import load_settings
 from tasks.archive.audit import append
@@ -59,8 +59,8 @@ def _label_part(
         )
 
 
-make_image_part = task(_image_part, name="image part", tags=[PART_TAG], retries=1)
-make_label_part = task(_label_part, name="label part", tags=[PART_TAG], retries=1)
+make_image_part = task(_image_part, name="image part", retries=1)
+make_label_part = task(_label_part, name="label part", retries=1)
 
 
 @flow(name="preprocess")

@@ -61,6 +61,11 @@ class OrderCase:
         """Every file that the images of the case lie in."""
         return tuple(ref for one in self.series for ref in one.files) or self.files
 
+    @property
+    def every_file(self) -> tuple[FileRef, ...]:
+        """Those of the images, and that of the mask where there is one."""
+        return self.all_files if self.mask is None else (*self.all_files, self.mask)
+
 
 @dataclass(frozen=True)
 class WorkOrder:

@@ -5,9 +5,11 @@ message of this module repeats one.
 """
 
 import hashlib
+import os
 import re
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,9 @@ DIGEST_BYTES = 16
 MAX_FILE_BYTES = 4 << 30
 """Largest single file read into memory; a volume of more is refused further on as well."""
 
+
+MAX_ANNOUNCED_BYTES = 512 << 20
+"""More is not asked to be cached ahead: it could push out what is read now."""
 
 _CHANGED = "size or digest differ from what was taken in: ingest again"
 
@@ -210,6 +215,35 @@ def read_bytes(ref: FileRef, *, check_digest: bool = True) -> bytes:
     if check_digest:
         checked_digest(ref, data)
     return data
+
+
+def announce(files: Iterable[FileRef]) -> None:
+    """Let the system bring files of this machine into its cache, since they are read next.
+
+    Returns at once and holds nothing: what cannot be announced is only read later than it could be
+    (posix_fadvise(2), WILLNEED). Reading a series that is not in the cache waits for the disk as
+    long as it computes.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    left = MAX_ANNOUNCED_BYTES
+    for ref in files:
+        left -= ref.size
+        if left < 0:
+            return
+        if not is_local(ref):
+            continue
+        try:
+            descriptor = os.open(ref.path, os.O_RDONLY)
+        except OSError:
+            # Reading it says why.
+            continue
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
 
 
 def checked_digest(ref: FileRef, data: bytes) -> str:

@@ -3,7 +3,11 @@
 Runs on a worker that opens neither catalog nor vault: everything it may know is in the order.
 """
 
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
 from tasks.archive.orders import OrderCase, WorkOrder
+from tasks.archive.sources import announce
 from tasks.cohort.fingerprint import CaseFingerprint, case_fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.channels import prepare
@@ -76,7 +80,7 @@ def write_image_part(
         "image",
         order.recipe_id,
         tuple(cases),
-        lambda case_id: prepare_case(cases[case_id], recipe),
+        _announcing(cases, lambda case: prepare_case(case, recipe)),
         fixed_shape=fixed_shape(recipe),
         dtype=output_dtype(recipe),
         channels=(recipe.channels or {}).get("names", ()),
@@ -103,13 +107,29 @@ def write_label_part(
         "label",
         order.recipe_id,
         tuple(cases),
-        lambda case_id: prepare_label(cases[case_id], recipe, images.info(case_id).traces),
+        _announcing(
+            cases, lambda case: prepare_label(case, recipe, images.info(case.case_id).traces)
+        ),
         fixed_shape=fixed_shape(recipe),
         dtype=LABEL_DTYPE,
         label_set_id=label_set_id,
         on_case=on_case,
         scratch=scratch,
     )
+
+
+def _announcing(
+    cases: Mapping[str, OrderCase], produce: Callable[[OrderCase], Prepared]
+) -> Callable[[str], Prepared]:
+    """Return what makes a case while the disk already brings the files of the next."""
+    following = dict(pairwise(sorted(cases)))
+
+    def one(case_id: str) -> Prepared:
+        if (after := following.get(case_id)) is not None:
+            announce(cases[after].every_file)
+        return produce(cases[case_id])
+
+    return one
 
 
 def fingerprint_order(order: WorkOrder, entry: FittedRecipe) -> list[CaseFingerprint]:

@@ -1,10 +1,13 @@
 """Sources: every file of the root and none outside it, archives without extracting anything."""
 
 import contextlib
+import ctypes
 import hashlib
 import io
+import mmap
 import os
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -13,7 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.archive import members
-from tasks.archive.sources import FileRef, Source, digest_of, read_bytes, resolve_source
+from tasks.archive.sources import (
+    FileRef,
+    Source,
+    announce,
+    digest_of,
+    read_bytes,
+    resolve_source,
+)
 from tasks.archive.walk import Entry, WalkNotes, walk
 from tasks.errors import BadCase
 
@@ -294,3 +304,32 @@ def test_a_file_that_changed_or_went_away_is_refused(tmp_path):
     place.unlink()
     with pytest.raises(BadCase, match="file_missing"):
         read_bytes(ref)
+
+
+def _cached_pages(path: Path) -> int:
+    """Count the pages of a file that the system holds in memory (mincore(2))."""
+    size = path.stat().st_size
+    found = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with path.open("r+b") as stream, mmap.mmap(stream.fileno(), size) as mapped:
+        place = (ctypes.c_char * size).from_buffer(mapped)
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.mincore(ctypes.byref(place), ctypes.c_size_t(size), found) == 0
+        del place
+    return sum(page & 1 for page in found)
+
+
+def test_what_is_announced_comes_into_memory_before_it_is_read(tmp_path):
+    path = tmp_path / "slice.dcm"
+    path.write_bytes(bytes(4 << 20))
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if _cached_pages(path):
+        pytest.skip("the file system of the temporary folder keeps every file in memory")
+    gone = FileRef(str(tmp_path / "gone.dcm"), None, "", 100)
+    member = FileRef(str(tmp_path / "all.zip"), "slice.dcm", "", 100)
+    announce([gone, member, FileRef(str(path), None, "", 4 << 20)])
+    until = time.monotonic() + 20
+    while _cached_pages(path) < 1024 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert _cached_pages(path) == 1024

@@ -1,6 +1,7 @@
 """Measuring on a worker: an order of training cases in, a few numbers a case out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from tasks.imaging.histogram import LANDMARKS
 from tasks.imaging.recipe import fit
 from tasks.imaging.steps import StepConfig, parse_steps
 from tasks.phantom.ct import write_ct_series
+from tasks.store import fill
 from tasks.store.fill import measure_order
 
 STEPS = parse_steps([{"step": "clip", "low": 200, "high": 1500}, {"step": "histogram_standard"}])
@@ -47,3 +49,22 @@ def test_what_leaves_a_worker_does_not_grow_with_the_image(tmp_path):
         (one,) = measure_order(order, fit(STEPS[:1], None), STEPS[1])
         sizes.append(sum(len(values) for values in one.numbers.values()))
     assert sizes == [len(LANDMARKS)] * 2
+
+
+def test_while_a_case_is_made_the_files_of_the_next_are_announced(tmp_path, monkeypatch):
+    for seed, name in enumerate(("b", "a", "c")):
+        write_ct_series(tmp_path / name, seed=seed)
+    told = []
+    monkeypatch.setattr(fill, "announce", told.append)
+    order = WorkOrder("part", "recipe", tuple(case(tmp_path / name, name) for name in "bac"))
+    made = []
+    record = fill.write_image_part(
+        str(tmp_path / "store"),
+        order,
+        fit(STEPS[:1], None),
+        lambda done: made.append((done.case_id, len(told))),
+    )
+    # Cases are made in the order of their ids; nothing comes after the last.
+    assert made == [("a", 1), ("b", 2), ("c", 2)]
+    assert [{Path(ref.path).parent.name for ref in files} for files in told] == [{"b"}, {"c"}]
+    assert record.failures == ()
