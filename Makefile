@@ -42,13 +42,13 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup
 
-# What passed on this commit is not run again until a pass has ended well.
+# What passed on this code is not run again until a pass has ended well.
 test-slow: test-faults
-	$(BIN)/python -m pytest -p tests.resuming -m slow $(FAULTS:%=--ignore=%)
+	$(BIN)/python -m pytest --go-on -m slow $(FAULTS:%=--ignore=%)
 
 # Kills, torn writes, full disks, lost workers: one pass of docs/faults.md (33 minutes on two idle cores).
 test-faults: install
-	$(BIN)/python -m pytest -p tests.resuming -m slow $(FAULTS) -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest --go-on -m slow $(FAULTS) -n $(JOBS) --dist loadfile
 
 servers:
 	apt-get update

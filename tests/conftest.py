@@ -1,7 +1,10 @@
 """Fixtures every wing uses."""
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -20,6 +23,17 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no ../shared/data beside the checkout: tests on real images are not run")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """End the servers that commands started for homes of the tests: they outlive a command."""
+    yield
+    below = f"{tmp_path_factory.getbasetemp()}/"
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get("RADLOOP_HOME", "").startswith(below):
+                process.kill()
 
 
 LOOPS = ("loop", "table_loop")

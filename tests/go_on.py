@@ -23,17 +23,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("--go-on"):
-        return
-    if getattr(config.option, "numprocesses", None):
-        raise pytest.UsageError("--go-on runs the tests in one process: leave -n away")
-    config.pluginmanager.register(GoOn(config.rootpath), "radloop-go-on")
+    if config.getoption("--go-on"):
+        # Of a parallel run every process writes down what it passed, and the one that started them
+        # says when the pass has ended.
+        ends = not hasattr(config, "workerinput")
+        config.pluginmanager.register(GoOn(config.rootpath, ends), "radloop-go-on")
 
 
 class GoOn:
     """Leaves out what has passed, and writes down what passes."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, ends: bool) -> None:
+        self.ends = ends
         self.path = root / PLACE / digest_of(root)
         # A line that a kill tore is no name of a test: that test runs again.
         self.passed = set(self.path.read_text().splitlines()) if self.path.exists() else set()
@@ -48,7 +49,8 @@ class GoOn:
         if done:
             config.hook.pytest_deselected(items=done)
             report = config.pluginmanager.get_plugin("terminalreporter")
-            report.write_line(f"{len(done)} tests have passed on this code and are not run again")
+            if report is not None:
+                report.write_line(f"{len(done)} tests passed on this code and are not run again")
 
     # Of a test's three reports the last one to come is that of what is taken down after it.
     @pytest.hookimpl(wrapper=True)
@@ -62,11 +64,13 @@ class GoOn:
         return result
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.good.append(report.passed)
+        # The process that started the others hears of their tests, and runs none itself.
+        if hasattr(self, "good"):
+            self.good.append(report.passed)
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         whole = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if exitstatus in whole:
+        if self.ends and exitstatus in whole:
             self.path.unlink(missing_ok=True)
 
 

@@ -86,14 +86,18 @@ def test_what_has_passed_is_not_run_again_until_the_code_changes_or_the_pass_end
     assert run(tmp_path, "--go-on") == (0, everything)
 
 
-def test_it_goes_with_one_process_only(tmp_path):
+def test_several_processes_leave_out_what_any_of_them_passed(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tests.go_on", "--go-on", "-n", "2"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 4
-    assert "leave -n away" in done.stderr
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "test_some.py").write_text(TESTS)
+    (tmp_path / "survives").touch()
+    together = ("--go-on", "-n", "2", "--dist", "loadfile")
+    everything = sorted(f"{PASSED} test_torn_down test_skipped test_killed test_fails".split())
+    code, ran = run(tmp_path, *together)
+    assert (code, sorted(ran.split())) == (1, everything)
+    code, ran = run(tmp_path, *together)
+    assert (code, sorted(ran.split())) == (1, ["test_fails", "test_skipped", "test_torn_down"])
+    (tmp_path / "mended").touch()
+    assert run(tmp_path, *together)[0] == 0
+    code, ran = run(tmp_path, *together)
+    assert (code, sorted(ran.split())) == (0, everything)

@@ -234,7 +234,7 @@ def announce(files: Iterable[FileRef]) -> None:
         if not is_local(ref):
             continue
         try:
-            descriptor = os.open(ref.path, os.O_RDONLY)
+            descriptor = os.open(ref.path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
             # Reading it says why.
             continue
