@@ -43,7 +43,8 @@ test: install
 	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadgroup
 
 # What passed on this code is not run again until a pass has ended well.
-test-slow: test-faults
+test-slow: install
+	$(BIN)/python -m pytest --go-on --more-to-come -m slow $(FAULTS) -n $(JOBS) --dist loadfile
 	$(BIN)/python -m pytest --go-on -m slow $(FAULTS:%=--ignore=%)
 
 # Kills, torn writes, full disks, lost workers: one pass of docs/faults.md (33 minutes on two idle cores).

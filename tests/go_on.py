@@ -20,6 +20,8 @@ PLACE = Path(".pytest_cache") / "go-on"
 def pytest_addoption(parser: pytest.Parser) -> None:
     text = "leave out what has passed on this very code since the last whole pass"
     parser.addoption("--go-on", action="store_true", help=text)
+    text = "with --go-on: this is not all of a pass, so keep what has passed when it ends well"
+    parser.addoption("--more-to-come", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,14 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
         # Of a parallel run every process writes down what it passed, and the one that started them
         # says when the pass has ended.
         ends = not hasattr(config, "workerinput")
-        config.pluginmanager.register(GoOn(config.rootpath, ends), "radloop-go-on")
+        more = config.getoption("--more-to-come")
+        config.pluginmanager.register(GoOn(config.rootpath, ends, more), "radloop-go-on")
 
 
 class GoOn:
     """Leaves out what has passed, and writes down what passes."""
 
-    def __init__(self, root: Path, ends: bool) -> None:
-        self.ends = ends
+    def __init__(self, root: Path, ends: bool, more: bool) -> None:
+        self.ends, self.more = ends, more
         self.path = root / PLACE / digest_of(root)
         # A line that a kill tore is no name of a test: that test runs again.
         self.passed = set(self.path.read_text().splitlines()) if self.path.exists() else set()
@@ -68,9 +71,12 @@ class GoOn:
         if hasattr(self, "good"):
             self.good.append(report.passed)
 
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        whole = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
-        if self.ends and exitstatus in whole:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        nothing_left = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and bool(self.passed)
+        if nothing_left:
+            # All of it has passed before: that is a good end.
+            session.exitstatus = pytest.ExitCode.OK
+        if self.ends and not self.more and (nothing_left or exitstatus == pytest.ExitCode.OK):
             self.path.unlink(missing_ok=True)
 
 

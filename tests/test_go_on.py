@@ -101,3 +101,17 @@ def test_several_processes_leave_out_what_any_of_them_passed(tmp_path):
     assert run(tmp_path, *together)[0] == 0
     code, ran = run(tmp_path, *together)
     assert (code, sorted(ran.split())) == (0, everything)
+
+
+def test_the_first_half_of_a_pass_is_kept_until_the_second_has_ended(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (tmp_path / "checks").mkdir()
+    (tmp_path / "checks" / "test_some.py").write_text(TESTS)
+    first, second = ("--go-on", "--more-to-come", "-k", "passes"), ("--go-on", "-k", "killed")
+    assert run(tmp_path, *first) == (0, PASSED)
+    assert run(tmp_path, *second) == (9, "test_killed")
+    (tmp_path / "survives").touch()
+    # Nothing of it is left to run, and that is a good end.
+    assert run(tmp_path, *first) == (0, "")
+    assert run(tmp_path, *second) == (0, "test_killed")
+    assert run(tmp_path, *first) == (0, PASSED)

@@ -176,9 +176,7 @@ def _planes(image: Image) -> Iterator[Any]:
 
     Slices are drawn as they are stored, planes across them with the head up.
     """
-    labels = np.zeros(image.array.shape, np.uint8)
-    for number, mask in enumerate(image.masks.values(), start=1):
-        labels[(mask > 0) & (labels == 0)] = number
+    labels = _marked(image)
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
     axes = (0,) if image.array.shape[0] == 1 else (0, 1, 2)
     for axis in axes:
@@ -187,6 +185,18 @@ def _planes(image: Image) -> Iterator[Any]:
         up = slice(None, None, -1 if axis and image.affine[2, 0] > 0 else 1)
         mask = marked[at][up] if image.masks else None
         yield overlay(moved[at][up], mask=mask, spacing=np.delete(spacing, axis).tolist())
+
+
+def _marked(image: Image) -> np.ndarray:
+    """Return which mask is seen where, numbered as they were made: the smaller lies above.
+
+    Bone is inside of the body; the other way round nobody would see it.
+    """
+    labels = np.zeros(image.array.shape, np.uint8)
+    inside = [mask > 0 for mask in image.masks.values()]
+    for number in np.argsort([-np.count_nonzero(one) for one in inside], kind="stable").tolist():
+        labels[inside[number]] = number + 1
+    return labels
 
 
 def _data_uri(picture: Any) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.imaging.recipe import Image, fit
 from tasks.imaging.steps import STEPS, parse_steps
+from tasks.serve.overlays import PALETTE
 from tasks.serve.preview import bars, case_sheet, write_preview
 
 CERTIFICATE = {
@@ -58,6 +59,15 @@ def test_a_volume_is_seen_from_three_sides_with_the_head_up():
     # The ball lies in the highest slices, which must be drawn at the top.
     assert coronal[: len(coronal) // 3].sum() > coronal[-(len(coronal) // 3) :].sum()
     assert view.masks == {"ball": pytest.approx(18 / 3600)}
+
+
+def test_the_smaller_of_two_masks_lies_above_whichever_was_made_first():
+    body, bone = np.ones((2, 6, 20, 30), np.uint8)
+    bone[:, :, 15:] = 0
+    for masks in ({"body": body, "bone": bone}, {"bone": bone, "body": body}):
+        (view,) = case_sheet("b" * 32, volume(masks), recipe_of(), CERTIFICATE).views
+        colours = {tuple(colour) for colour in picture(view.pictures[0]).reshape(-1, 3).tolist()}
+        assert set(PALETTE[:2]) <= colours
 
 
 def test_a_step_that_refuses_ends_the_sheet_with_its_reason():
