@@ -124,7 +124,8 @@ def _image_parts(
     plan = plan_images(home, ready.scenario.name, recipe_key, recipe, pending)
     for line in describe(outlook(plan, count)):
         say(f"  {line}")
-    refuse_what_cannot_fit(plan, home.settings.store_free_bytes)
+    settings = home.settings
+    refuse_what_cannot_fit(plan, settings.store_free_bytes, settings.scratch_free_bytes)
     records: list[PartRecord] = []
     planned = {part.part_id: (len(part.case_ids), float(part.seconds)) for part in plan}
     with watching(address, "images", planned):

@@ -77,12 +77,14 @@ class Settings(BaseSettings):
     @property
     def store_free_bytes(self) -> int | None:
         """Free bytes where the parts lie; None for a bucket, which says none."""
-        if "://" in self.store_root:
+        return None if "://" in self.store_root else _free_bytes(Path(self.store_root))
+
+    @property
+    def scratch_free_bytes(self) -> int | None:
+        """Free bytes where local workers make the parts of a bucket; None where nobody can say."""
+        if "://" not in self.store_root or self.dask_address:
             return None
-        place = Path(self.store_root).absolute()
-        while not place.exists():
-            place = place.parent
-        return shutil.disk_usage(place).free
+        return _free_bytes(Path(self.scratch))
 
     @property
     def scratch(self) -> str:
@@ -146,6 +148,13 @@ def find_home(start: Path | None = None) -> Path:
         if (folder / HOME_NAME).is_dir():
             return folder / HOME_NAME
     return Path.home() / HOME_NAME
+
+
+def _free_bytes(place: Path) -> int:
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 def load_settings(home: Path | None = None) -> Settings:

@@ -65,7 +65,7 @@ def plan_in_words(home: Home, scenario: Scenario, new: Sequence[Any]) -> list[st
     if large:
         lines.append(f"  {describe_aside(large, memory)}")
     try:
-        refuse_what_cannot_fit(parts, settings.store_free_bytes)
+        refuse_what_cannot_fit(parts, settings.store_free_bytes, settings.scratch_free_bytes)
     except RadloopError as error:
         lines.append(f"  a run would be refused: {error}")
     return lines

@@ -124,14 +124,18 @@ def memory_detail(needed: int, memory: int) -> str:
     return f"{_gigabytes(needed)} of memory needed, {_gigabytes(memory)} in the smallest worker"
 
 
-def refuse_what_cannot_fit(parts: Sequence[PartPlan], free_bytes: int | None) -> None:
-    """Refuse a plan that the store has no room for, before anything starts.
+def refuse_what_cannot_fit(
+    parts: Sequence[PartPlan], free_bytes: int | None, scratch_bytes: int | None = None
+) -> None:
+    """Refuse a plan that the disk has no room for, before anything starts.
 
     Parameters
     ----------
     parts : sequence of PartPlan
     free_bytes : int or None
         Of the store's file system; None for a bucket.
+    scratch_bytes : int, optional
+        Of the disk on which the parts of a bucket are made.
 
     Raises
     ------
@@ -147,6 +151,11 @@ def refuse_what_cannot_fit(parts: Sequence[PartPlan], free_bytes: int | None) ->
         raise RadloopError(
             f"the plan needs at least {_gigabytes(least)} of disk and the store has "
             f"{_gigabytes(free_bytes)} free: make room, or set RADLOOP_STORE to a larger place"
+        )
+    if scratch_bytes is not None and staging > scratch_bytes:
+        raise RadloopError(
+            f"a part needs {_gigabytes(staging)} of disk until it is in the bucket, and "
+            f"{_gigabytes(scratch_bytes)} are free: make room, or set RADLOOP_HOME elsewhere"
         )
 
 

@@ -195,3 +195,12 @@ def test_a_server_that_is_started_late_is_used_all_the_same():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["http://127.0.0.1:9/api"]
+
+
+def test_the_scratch_disk_is_asked_where_local_workers_fill_a_bucket(tmp_path):
+    bucket = Settings(home=tmp_path, store="s3://bucket/store")
+    assert bucket.scratch_free_bytes > 0
+    assert bucket.store_free_bytes is None
+    assert Settings(home=tmp_path).scratch_free_bytes is None
+    elsewhere = Settings(home=tmp_path, store="s3://bucket/store", dask_address="tcp://host:8786")
+    assert elsewhere.scratch_free_bytes is None

@@ -56,6 +56,13 @@ def test_a_plan_for_a_larger_disk_is_refused():
     refuse_what_cannot_fit((), 0)
 
 
+def test_a_part_of_a_bucket_that_the_scratch_disk_cannot_hold_is_refused():
+    parts = [part(number, 10) for number in range(80)]
+    refuse_what_cannot_fit(parts, None, 100)
+    with pytest.raises(RadloopError, match=r"until it is in the bucket.*RADLOOP_HOME"):
+        refuse_what_cannot_fit(parts, None, 99)
+
+
 def test_the_longest_part_goes_first_and_the_others_fill_up():
     parts = [part(number, seconds) for number, seconds in enumerate((10, 10, 10, 30))]
     fixed = START_SECONDS + WAVE_SECONDS
