@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tasks.learn.tabular import predict_table, score
+from tasks.learn.scoring import score
+from tasks.learn.tabular import predict_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ def feature_importance(
         Class numbers.
     seed : int
     primary : str
-        Figure whose fall is measured, see `tasks.learn.tabular.score`.
+        Figure whose fall is measured, see `tasks.learn.scoring.score`.
     repeats : int
         Shuffles a column.
 

@@ -14,13 +14,7 @@ import numpy as np
 
 from tasks.errors import LeakageError
 from tasks.learn.candidate import TabularCandidate, nearest, search_score
-from tasks.learn.estimators import (
-    ESTIMATORS,
-    build_pipeline,
-    describe,
-    needs_calibration,
-)
-from tasks.learn.header import header_frame
+from tasks.learn.estimators import build_pipeline, describe, needs_calibration
 from tasks.learn.scoring import RANKED, score
 from tasks.learn.search import (
     RunTrials,
@@ -30,7 +24,6 @@ from tasks.learn.search import (
     propose,
     search,
 )
-from tasks.learn.skops_file import load_skops, save_skops
 from tasks.learn.space import has_span
 
 if TYPE_CHECKING:
@@ -38,24 +31,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_FOLDS = 5
 """Patient folds whose held-out decision values fit Platt's sigmoid."""
-
-__all__ = [
-    "ESTIMATORS",
-    "FoldOutcome",
-    "OofResult",
-    "TabularCandidate",
-    "cross_validate",
-    "fit_final",
-    "fit_fold",
-    "header_frame",
-    "load_skops",
-    "merge_folds",
-    "predict_table",
-    "save_skops",
-    "score",
-    "table_frame",
-    "tune",
-]
 
 
 @dataclass(frozen=True)
@@ -68,16 +43,6 @@ class FoldOutcome:
     score: float
     params: Mapping[str, Any]
     trials: SearchResult | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class OofResult:
-    """Out-of-fold probabilities (n, k): no row's patient was seen by the model that predicts it."""
-
-    probability: np.ndarray
-    fold_scores: tuple[float, ...]
-    best_params: tuple[Mapping[str, Any], ...]
     seconds: float
 
 
@@ -259,52 +224,7 @@ def fit_fold(
     primary: str = "auroc",
     n_classes: int | None = None,
 ) -> FoldOutcome:
-    """Tune and fit without one outer fold and predict it; arguments as `cross_validate`."""
-    started = perf_counter()
-    train, held = fold_sides(groups, folds, fold)
-    k = n_classes or int(y.max()) + 1
-    found = tune(candidate, X.iloc[train], y[train], groups[train], seed, run_trials, primary)
-    params = dict(found.best) if found else {}
-    model = fit_pipeline(candidate, params, X.iloc[train], y[train], groups[train], seed)
-    probability = predict_table(model, X.iloc[held], k)
-    value = score(primary, y[held], probability)
-    return FoldOutcome(fold, held, probability, value, params, found, perf_counter() - started)
-
-
-def merge_folds(outcomes: Sequence[FoldOutcome], n_rows: int) -> OofResult:
-    """Put the outcomes of all outer folds together; ValueError when rows are not predicted once."""
-    ordered = sorted(outcomes, key=lambda outcome: outcome.fold)
-    times = np.zeros(n_rows, dtype=int)
-    probability = np.zeros((n_rows, ordered[0].probability.shape[1]))
-    for outcome in ordered:
-        times[outcome.rows] += 1
-        probability[outcome.rows] = outcome.probability
-    if (times != 1).any():
-        raise ValueError(
-            f"{int((times != 1).sum())} of {n_rows} rows were not predicted exactly once: "
-            "run every fold once"
-        )
-    return OofResult(
-        probability,
-        tuple(outcome.score for outcome in ordered),
-        tuple(outcome.params for outcome in ordered),
-        sum(outcome.seconds for outcome in ordered),
-    )
-
-
-def cross_validate(
-    candidate: TabularCandidate,
-    X: "pd.DataFrame",
-    y: np.ndarray,
-    groups: np.ndarray,
-    folds: np.ndarray,
-    seed: int,
-    run_trials: RunTrials | None = None,
-    *,
-    primary: str = "auroc",
-    n_classes: int | None = None,
-) -> OofResult:
-    """Nested cross-validation of a candidate on the training side.
+    """Tune and fit without one outer fold and predict it.
 
     Parameters
     ----------
@@ -315,21 +235,26 @@ def cross_validate(
         Patient of each row; no patient may stand in two folds (LeakageError).
     folds : ndarray (n,) of int
         Outer fold of each row, from the split.
+    fold : int
+        The one left out.
     seed : int
         Of the estimators, the inner folds and the sample of the grid.
     run_trials : callable, optional
         See `tasks.learn.search`.
     primary : str
-        What the inner search optimises and the outer folds report; see `score`.
+        What the inner search optimises and the fold reports; see `score`.
+    n_classes : int, optional
+        By default one more than the highest number.
     """
-    outcomes = [
-        fit_fold(
-            candidate, X, y, groups, folds, int(fold), seed, run_trials,
-            primary=primary, n_classes=n_classes,
-        )
-        for fold in np.unique(folds)
-    ]  # fmt: skip
-    return merge_folds(outcomes, len(y))
+    started = perf_counter()
+    train, held = fold_sides(groups, folds, fold)
+    k = n_classes or int(y.max()) + 1
+    found = tune(candidate, X.iloc[train], y[train], groups[train], seed, run_trials, primary)
+    params = dict(found.best) if found else {}
+    model = fit_pipeline(candidate, params, X.iloc[train], y[train], groups[train], seed)
+    probability = predict_table(model, X.iloc[held], k)
+    value = score(primary, y[held], probability)
+    return FoldOutcome(fold, held, probability, value, params, found, perf_counter() - started)
 
 
 def fit_final(

@@ -97,7 +97,8 @@ def _join(
 def _refit_table(
     job: TrainingJob, outcome: CandidateOutcome, folder: Path, spec: ModelSpec
 ) -> ModelSpec:
-    from tasks.learn.tabular import fit_final, save_skops
+    from tasks.learn.skops_file import save_skops
+    from tasks.learn.tabular import fit_final
     from tasks.learn.tabular_numbers import fit_final_numbers
 
     candidate, cases = job.candidate(outcome.name), job.on("train")
@@ -123,7 +124,7 @@ def _refit_places(
 ) -> ModelSpec:
     from tasks.learn.dataset import StoreCases
     from tasks.learn.place_detector import finder_said, fit_places
-    from tasks.learn.tabular import save_skops
+    from tasks.learn.skops_file import save_skops
 
     cases = training_cases(job.on("train"))
     source = StoreCases(store_root, cases)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from tasks.learn.candidate import TabularCandidate
 from tasks.learn.header import HEADER_COLUMNS, header_frame
-from tasks.learn.tabular import TabularCandidate, cross_validate, fit_final, predict_table
+from tasks.learn.tabular import fit_final, predict_table
+from tests.learn.folding import cross_validate
 
 FACTS = {"manufacturer": "Acme", "rows": 512, "transfer_syntax": "1.2", "view": "PA"}
 

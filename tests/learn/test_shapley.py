@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tasks.learn.candidate import TabularCandidate
 from tasks.learn.shapley import BACKGROUND_ROWS, rows_within, shapley_values
-from tasks.learn.tabular import TabularCandidate, fit_final
+from tasks.learn.tabular import fit_final
 
 
 def table(n=120, seed=0):

@@ -10,22 +10,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer
 
 from tasks.errors import LeakageError, ModelRefused
+from tasks.learn.candidate import TabularCandidate
+from tasks.learn.estimators import ESTIMATORS
 from tasks.learn.importance import feature_importance
+from tasks.learn.scoring import score
 from tasks.learn.search import patient_folds
-from tasks.learn.tabular import (
-    ESTIMATORS,
-    TabularCandidate,
-    cross_validate,
-    fit_final,
-    fit_fold,
-    load_skops,
-    merge_folds,
-    predict_table,
-    save_skops,
-    score,
-    table_frame,
-    tune,
-)
+from tasks.learn.skops_file import load_skops, save_skops
+from tasks.learn.tabular import fit_final, fit_fold, predict_table, table_frame, tune
+from tests.learn.folding import cross_validate
 
 CLASSIFIERS = [name for name, row in ESTIMATORS.items() if row.place]
 
@@ -148,13 +140,9 @@ def test_a_search_by_rank_scores_as_the_calibrated_model_would(estimator, wiscon
 
 
 def test_folds_that_share_a_patient_are_refused():
-    X, y, groups, folds = _mixed()
+    X, y, groups, _ = _mixed()
     with pytest.raises(LeakageError, match="30 patients stand both in fold 0"):
         cross_validate(_candidate("tree"), X, y, groups // 2, np.arange(60) % 2, 0)
-    with pytest.raises(ValueError, match="20 of 60 rows were not predicted exactly once"):
-        merge_folds(
-            [fit_fold(_candidate("tree"), X, y, groups, folds, k, 0) for k in (0, 1)], len(y)
-        )
 
 
 def test_a_stored_model_takes_columns_by_name_and_refuses_what_is_missing():
