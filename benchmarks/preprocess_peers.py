@@ -241,8 +241,9 @@ def read(way: str, asked: dict, out: Path, number: int) -> np.ndarray:
         affine = nibabel.load(next((out / "raw").rglob(f"{name}_0000.nii"))).affine
     elif way == "monai":
         images = sorted((out / "nifti").glob("*.nii"))
-        image = _persistent(asked, images, out)[number]["image"]
-        voxels, affine = image.numpy()[0], image.affine.numpy()
+        # What MONAI 1.6 keeps has lost its affine; resampling turns no axis.
+        voxels = np.asarray(_persistent(asked, images, out)[number]["image"])[0]
+        affine = nibabel.load(images[number]).affine
     else:
         image = nibabel.load(out / "result" / f"{name}.nii")
         voxels, affine = np.asarray(image.dataobj), image.affine
