@@ -1,8 +1,8 @@
 """The champion, or any other tool's predictions, on the test edition; every look is counted."""
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from tasks.archive.commits import use_edition
 from tasks.errors import RadloopError
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.intervals import Interval
+from tasks.evaluate.paired_calls import TEST
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import rows_of
 from tasks.evaluate.table import metric_table
@@ -33,6 +34,7 @@ from tasks.learn.answer import POSITIVE
 from tasks.learn.job import TrainingJob
 from tasks.learn.model_file import read_spec
 from tasks.serve import runlog, tracking
+from tasks.serve.against_champion import against_champion, decisions
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_report
 from tasks.serve.drawn import draw
 from tasks.serve.gate import Scored
@@ -54,6 +56,15 @@ class Measured:
     what: str
     scored: Scored
     figures: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Another tool beside the champion: in a sentence, in the primary figure, and as a table."""
+
+    sentence: str | None = None
+    difference: Difference | None = None
+    sections: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @flow(name="evaluate")
@@ -86,8 +97,9 @@ def evaluate(
     champion = _champion(home, ready, job, tracker, needed=foreign is None)
     first = ours or champion
     uses = use_edition(home.catalog, ready.split, ready.edition, flow_run.id, "evaluate")
-    said, apart = _comparison(ready, ours, champion) if ours else (None, None)
-    facts = _facts(ready, job, ours, champion, uses, said)
+    versus = beside_champion(ready, ours, champion) if ours else Versus()
+    facts = _facts(ready, job, ours, champion, uses, versus)
+    apart = versus.difference
     with tempfile.TemporaryDirectory() as scratch:
         run_id, report = _record(home, ready, job, tracker, first, facts, Path(scratch))
     rows = [
@@ -100,7 +112,7 @@ def evaluate(
         "edition": ready.edition,
         "uses": uses,
         "test": {name: (i.value, i.lo, i.hi) for name, i in first.figures.items()},
-        "comparison": said,
+        "comparison": versus.sentence,
         "difference": apart and (apart.value, apart.lo, apart.hi),
         "run_id": run_id,
         "report": str(report),
@@ -134,24 +146,41 @@ def _measured(ready: Ready, what: str, scores: Any, threshold: float | None) -> 
     return Measured(what, Scored(scores, str(ready.edition), threshold), table)
 
 
-def _comparison(
-    ready: Ready, ours: Measured, champion: Measured | None
-) -> tuple[str, Difference | None]:
-    """Return the paired difference from the champion in a sentence, and as it is."""
+def beside_champion(ready: Ready, ours: Measured, champion: Measured | None) -> Versus:
+    """Return how the other tool differs from the champion on the cases both could judge."""
     if champion is None:
-        return "There is no champion to compare with.", None
-    theirs, mine = shared_cases(champion.scored, ours.scored)
+        return Versus("There is no champion to compare with.")
+    theirs, mine = (_with_threshold(one) for one in shared_cases(champion.scored, ours.scored))
     config = ready.scenario.evaluate
-    thresholds = (mine.threshold or USUAL_THRESHOLD, theirs.threshold or USUAL_THRESHOLD)
     found = paired_metric(
         mine.predictions,
         theirs.predictions,
         config.primary,
-        thresholds=thresholds,
+        thresholds=(mine.threshold, theirs.threshold),
         replicates=config.bootstrap,
         seed=config.seed,
     )
-    return _in_words(found, config.primary, champion.what), found
+    said = _in_words(found, config.primary, champion.what) + _decided(mine, theirs, champion.what)
+    return Versus(said, found, against_champion(mine, theirs, config, found))
+
+
+def _with_threshold(one: Scored) -> Scored:
+    """Return it with the usual threshold where it brings none; of several classes one is called."""
+    several = isinstance(one.predictions, Predictions) and not one.predictions.binary
+    if several or one.threshold is not None:
+        return one
+    return replace(one, threshold=USUAL_THRESHOLD)
+
+
+def _decided(mine: Scored, theirs: Scored, champion: str) -> str:
+    found = decisions(mine, theirs)
+    if found is None:
+        return ""
+    return (
+        f" At the operating points ({mine.threshold:.3g} and {theirs.threshold:.3g}) the other "
+        f"tool alone decides {found.first_only} of {found.n_patients} patients rightly, {champion} "
+        f"alone {found.second_only}: p {found.p_value:.3g}, {TEST}."
+    )
 
 
 def _in_words(found: Difference, primary: str, champion: str) -> str:
@@ -174,7 +203,7 @@ def _facts(
     ours: Measured | None,
     champion: Measured | None,
     uses: int,
-    said: str | None,
+    versus: Versus,
 ) -> ReportFacts:
     scenario, first = ready.scenario, ours or champion
     sides = {OTHER: ours, CHAMPION: champion}
@@ -185,7 +214,8 @@ def _facts(
     return ReportFacts(
         **scenario_facts(ready, job, uses),
         title=f"{scenario.title}: {first.what}",
-        header_sentence=said,
+        header_sentence=versus.sentence,
+        sections=versus.sections,
         test={name: side.figures for name, side in sides.items() if side},
         subgroups=rows_of(groups, scenario.evaluate.primary),
         model={"name": first.what},

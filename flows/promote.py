@@ -37,6 +37,7 @@ from tasks.learn.job import TrainingJob
 from tasks.learn.model_file import ModelSpec, read_spec
 from tasks.scenario import scenario_hash
 from tasks.serve import runlog, tracking
+from tasks.serve.against_champion import against_champion
 from tasks.serve.baseline import Baseline, held_against
 from tasks.serve.beside import beside_members
 from tasks.serve.card import REPORT_HTML, ReportFacts, write_card, write_report
@@ -116,7 +117,7 @@ def decide_and_register(
         subgroups=rows_of(
             [*groups_of_test(ready, scores, chosen.threshold), *left_out], scenario.evaluate.primary
         ),
-        sections=sections,
+        sections={**against_champion(both[1], both[0], scenario.evaluate), **sections},
         figures=tuple(figures),
         model={
             "name": scenario.name,

@@ -11,6 +11,7 @@ from typing import Any
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.compare import Difference, paired_metric
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.paired_calls import calls_columns, paired_calls
 from tasks.serve.outcome import CandidateOutcome
 from tasks.serve.verdict import GateConfig, Verdict
 
@@ -77,6 +78,7 @@ def beside_baseline(
                 "better by": (gap.value, gap.lo, gap.hi),
                 "p": f"{gap.p_value:.3g}",
                 "test": gap.test,
+                **_decisions(ours, theirs),
             }
         )
     gap, beaten = gaps[best], gaps[best].lo > 0
@@ -121,6 +123,11 @@ def _gap(ours: CandidateOutcome, theirs: CandidateOutcome, config: EvaluateConfi
         replicates=config.bootstrap,
         seed=config.seed,
     )
+
+
+def _decisions(ours: CandidateOutcome, theirs: CandidateOutcome) -> dict[str, str]:
+    found = paired_calls(ours.scores, theirs.scores, (ours.threshold, theirs.threshold))
+    return calls_columns([found], "the chosen", "the classical")[0]
 
 
 def _told(gap: Difference) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tasks.evaluate.compare import holm, paired_metric
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.paired_calls import calls_columns, paired_calls
 from tasks.learn.job import TrainingJob
 from tasks.serve.outcome import CandidateOutcome
 
@@ -15,7 +16,8 @@ def beside_members(
     """Return one row a fusion and member: both figures out of fold, and their difference.
 
     Differences are of the same patients (paired DeLong for an AUROC of one case a patient, else a
-    bootstrap of patients); p-values are Holm's over the members of a fusion.
+    bootstrap of patients), and so are their decisions (exact McNemar); p-values are Holm's over
+    the members of a fusion.
     """
     by_name = {outcome.name: outcome for outcome in outcomes}
     metric, found = config.primary, []
@@ -32,7 +34,13 @@ def beside_members(
             )
             for member in members
         ]
-        for member, gap, p in zip(members, gaps, holm([g.p_value for g in gaps]), strict=True):
+        decided = [
+            paired_calls(fused.scores, member.scores, (fused.threshold, member.threshold))
+            for member in members
+        ]
+        columns = calls_columns(decided, "the fusion", "the other alone", adjust=True)
+        p_values = holm([gap.p_value for gap in gaps])
+        for member, gap, p, more in zip(members, gaps, p_values, columns, strict=True):
             found.append(
                 {
                     "fusion": fused.name,
@@ -42,6 +50,7 @@ def beside_members(
                     "better by": (gap.value, gap.lo, gap.hi),
                     "p (Holm)": f"{p:.3g}",
                     "test": gap.test,
+                    **more,
                 }
             )
     return tuple(found)

@@ -16,6 +16,7 @@ import pytest
 
 from flows.cohorts import Ready, settle
 from flows.data import data_folder
+from flows.evaluate import Measured, beside_champion
 from flows.foreign import keep_foreign, kept_scores, write_frame
 from flows.home import Home
 from flows.settings import Settings
@@ -25,12 +26,14 @@ from tasks.archive.sources import Source
 from tasks.archive.vault import put_source
 from tasks.errors import RadloopError
 from tasks.evaluate.metrics import auroc
+from tasks.evaluate.predictions import Predictions
 from tasks.imaging.recipe import fit
 from tasks.labels.attach import attach_labels
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.phantom.write import write_limb_archive
 from tasks.serve.names import load_names
 from tasks.serve.tracking import Tracker, search
+from tasks.serve.verdict import Scored
 from tests.flows.conftest import LIMB
 from tests.flows.running import Place
 
@@ -161,6 +164,33 @@ def test_a_table_that_cannot_be_compared_is_refused_with_the_cases(
     with pytest.raises(RadloopError, match=sentence) as refusal:
         keep_foreign(home, ready, three, folder)
     assert not any(row["accession"] in str(refusal.value) for row in frame)
+
+
+def test_another_tool_s_decisions_are_held_against_the_champion_s(limbs):
+    _, ready, job, _ = limbs
+    cases = job.on("test")
+    ids, keys = ([getattr(c, name) for c in cases] for name in ("case_id", "patient_key"))
+    target = np.array([case.target for case in cases])
+
+    def measured(what: str, p: np.ndarray, threshold: float | None) -> Measured:
+        pair = np.stack([1 - p, p], 1)
+        scores = Predictions(ids, keys, target, pair, job.classes, job.positive)
+        return Measured(what, Scored(scores, str(ready.edition), threshold), {})
+
+    # Both rank alike; the champion's threshold calls everybody positive.
+    p = np.where(target == 1, 0.8, 0.3)
+    tool, champion = measured("predictions", p, None), measured("champion version 1", p, 0.2)
+    found = beside_champion(ready, tool, champion)
+    healthy = len({key for key, one in zip(keys, target, strict=True) if one == 0})
+    assert found.difference.value == 0
+    assert (
+        f"At the operating points (0.5 and 0.2) the other tool alone decides {healthy} of "
+        f"{len(set(keys))} patients rightly, champion version 1 alone 0: p "
+    ) in found.sentence
+    assert found.sentence.endswith("exact McNemar.")
+    (rows,) = found.sections.values()
+    assert rows[1]["test"] == f"exact McNemar: {healthy} right alone, the champion 0"
+    assert beside_champion(ready, tool, None).sections == {}
 
 
 def test_a_folder_without_a_table_says_what_to_write(limbs, tmp_path):

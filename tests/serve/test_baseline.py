@@ -38,6 +38,13 @@ def test_a_network_that_is_clearly_better_beats_the_best_of_the_classical_ones()
     assert "paired DeLong" in found.sentence
     assert [row["classical"] for row in found.rows] == ["forest", "svm-rbf"]
     assert all(row["better by"][0] > 0 for row in found.rows)
+    for row in found.rows:
+        gained, lost = (
+            int(row["patients only the chosen decides rightly"]),
+            row["only the classical"],
+        )
+        assert gained > int(lost)
+        assert float(row["p of decisions (exact McNemar)"]) < 0.01
 
 
 def test_one_that_is_not_better_does_not():

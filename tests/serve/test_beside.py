@@ -5,6 +5,7 @@ import pytest
 
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.paired_calls import paired_calls
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.table import metric_table
 from tasks.learn.candidate import TabularCandidate
@@ -63,6 +64,12 @@ def test_each_member_has_its_figure_the_difference_and_holm_s_p(made):
     # Holm: the smaller of two p-values doubles.
     assert float(rows[1]["p (Holm)"]) == pytest.approx(2 * gap.p_value, rel=0.01)
     assert beside_members(job, outcomes[:2], CONFIG) == ()
+    decided = [paired_calls(outcomes[2].scores, one.scores, (0.5, 0.5)) for one in outcomes[:2]]
+    counts = [row["patients only the fusion decides rightly"] for row in rows]
+    assert counts == [str(one.first_only) for one in decided]
+    smaller = min(decided, key=lambda one: one.p_value)
+    told = float(rows[decided.index(smaller)]["p of decisions (Holm, exact McNemar)"])
+    assert told == pytest.approx(2 * smaller.p_value, rel=0.01)
 
 
 def test_the_report_shows_fusions_and_what_was_tried(made, tmp_path):
