@@ -19,7 +19,7 @@ from flows.jobs import write_job
 from flows.judging import judge_side
 from flows.promote import shared_cases
 from flows.recording import run_facts
-from flows.report_facts import groups_of_test, scenario_facts
+from flows.report_facts import data_warnings, groups_of_test, scenario_facts
 from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
@@ -181,6 +181,7 @@ def _facts(
     groups = groups_of_test(ready, first.scored.predictions, first.scored.threshold)
     judged = len(first.scored.predictions)
     missed = len(job.units("test")) - judged
+    unjudged = f"{missed} test {job.unit_word} could not be judged and are in no figure"
     return ReportFacts(
         **scenario_facts(ready, job, uses),
         title=f"{scenario.title}: {first.what}",
@@ -189,9 +190,7 @@ def _facts(
         subgroups=rows_of(groups, scenario.evaluate.primary),
         model={"name": first.what},
         hashes=ready.hashes,
-        warnings=(f"{missed} test {job.unit_word} could not be judged and are in no figure",)
-        if missed
-        else (),
+        warnings=(*data_warnings(ready), *((unjudged,) if missed else ())),
     )
 
 

@@ -14,11 +14,14 @@ from flows.home import Home
 from flows.judging import judge_side
 from flows.report_facts import (
     after_the_network,
+    data_warnings,
+    facts_of_scored,
     groups_of_test,
     judged_as,
     next_steps,
     not_done,
     operating_point,
+    rule_facts,
     scenario_facts,
     start_of,
     step_line,
@@ -82,7 +85,7 @@ def decide_and_register(
         *both,
         scenario.gate,
         primary=scenario.evaluate.primary,
-        facts=subgroup_facts(ready, both[1].predictions),
+        facts=facts_of_scored(ready, both[1].predictions, rule_facts(ready)),
     )
     if unscored:
         verdict = replace(verdict, verdict="undecidable", action="ask", reason=unscored)
@@ -127,7 +130,12 @@ def decide_and_register(
         hashes=spec.hashes | {"scenario_hash": scenario_hash(scenario)},
         recipe=tuple(step_line(step) for step in (spec.recipe or {}).get("steps", ())),
         checks=guards.checks,
-        warnings=(*guards.warnings, *((warning,) if missed else ()), *not_done(spec)),
+        warnings=(
+            *guards.warnings,
+            *data_warnings(ready),
+            *((warning,) if missed else ()),
+            *not_done(spec),
+        ),
         next_steps=next_steps(verdict, scenario.name),
     )
     write_card(folder, facts)
@@ -217,15 +225,6 @@ def champion_scores(
     config = ready.scenario.evaluate
     figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
     return Scored(scores, str(ready.edition), threshold), figures, ""
-
-
-def subgroup_facts(ready: Ready, scores: Scores) -> dict[str, list[Any]]:
-    """Return the facts that the gate's subgroup rules name, a value for each scored case."""
-    facts = {case.case_id: case.facts for case in ready.cohort.cases}
-    return {
-        rule.fact: [facts[case_id].get(rule.fact) for case_id in scores.case_ids]
-        for rule in ready.scenario.gate.subgroups
-    }
 
 
 def shared_cases(champion: Scored | None, challenger: Scored) -> tuple[Scored | None, Scored]:

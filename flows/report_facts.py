@@ -1,10 +1,11 @@
 """What a report on a test edition says of its scenario, cohort, model and verdict."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from flows.cohorts import Ready
+from tasks.cohort.sexes import SEX, sex_of_patients, sexes_in_words
 from tasks.evaluate.subgroups import FACTS, Group, subgroups
 from tasks.learn.answer import POSITIVE
 from tasks.learn.job import TrainingJob
@@ -21,13 +22,33 @@ def step_line(step: Mapping[str, Any]) -> str:
 
 def groups_of_test(ready: Ready, scores: Scores, threshold: float | None) -> list[Group]:
     """Return the test figures by sex, age, site and scanner, and by what the gate's rules name."""
-    facts = {case.case_id: case.facts for case in ready.cohort.cases}
-    wanted = dict.fromkeys([*FACTS, *(rule.fact for rule in ready.scenario.gate.subgroups)])
-    values = {name: [facts[case_id].get(name) for case_id in scores.case_ids] for name in wanted}
+    values = facts_of_scored(ready, scores, [*FACTS, *rule_facts(ready)])
     config = ready.scenario.evaluate
     return subgroups(
         scores, values, threshold=threshold, replicates=config.bootstrap, seed=config.seed
     )
+
+
+def rule_facts(ready: Ready) -> list[str]:
+    """Return the facts that the gate's subgroup rules name."""
+    return [rule.fact for rule in ready.scenario.gate.subgroups]
+
+
+def facts_of_scored(ready: Ready, scores: Scores, names: Iterable[str]) -> dict[str, list[Any]]:
+    """Return a value of each fact for each scored case; sex is the patient's, not the image's."""
+    cases = {case.case_id: case for case in ready.cohort.cases}
+    own = [cases[case_id] for case_id in scores.case_ids]
+    found = {name: [case.facts.get(name) for case in own] for name in names}
+    if SEX in found:
+        sexes = sex_of_patients(ready.cohort.cases)
+        found[SEX] = [sexes[case.patient_key] for case in own]
+    return found
+
+
+def data_warnings(ready: Ready) -> tuple[str, ...]:
+    """Return what the headers of the cohort contradict themselves in."""
+    text = sexes_in_words(ready.cohort.cases)
+    return (text,) if text else ()
 
 
 def scenario_facts(ready: Ready, job: TrainingJob, uses: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tasks.cohort.select import Cohort
+from tasks.cohort.sexes import sexes_in_words
 from tasks.cohort.split import SplitConfig, newest_edition
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def explain_problems(
         found += _classes(cohort, sides, split, classes)
         found += _folds(cohort, sides, split)
         found += _masks(cohort, foreground or {})
+        found += _sexes(cohort)
         found += _power(cohort, sides, detectable, margin)
     order = {"error": 0, "warning": 1, "note": 2}
     return tuple(sorted(found, key=lambda problem: order[problem.level]))
@@ -196,6 +198,11 @@ def _masks(cohort: Cohort, foreground: Mapping[str, int]) -> list[Problem]:
         return []
     text = f"{empty} of {len(cohort.masks)} masks are empty: confirm that nothing is there to find"
     return [Problem("error" if empty == len(cohort.masks) else "warning", text)]
+
+
+def _sexes(cohort: Cohort) -> list[Problem]:
+    text = sexes_in_words(cohort.cases)
+    return [Problem("warning", text)] if text else []
 
 
 def _power(

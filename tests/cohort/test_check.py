@@ -1,11 +1,14 @@
 """What would go wrong is said before anything is started."""
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.archive.catalog import Case
 from tasks.archive.commits import Assignment
 from tasks.cohort.check import BalanceRow, class_balance, explain_problems
 from tasks.cohort.select import Cohort
+from tasks.cohort.sexes import UNKNOWN, sex_of_patients
 from tasks.cohort.split import PUBLIC_SPLIT_KEY, SplitConfig, assign_patients, patient_strata
 
 SPLIT = SplitConfig(key="public", folds=3)
@@ -63,6 +66,26 @@ def test_a_sound_cohort_has_no_problem_and_says_what_it_can_show():
 def test_a_margin_finer_than_the_test_side_can_show_is_a_warning():
     (warning,) = _texts(_cohort(150), "warning", detectable=lambda n: 0.08, margin=0.02)
     assert warning.endswith("more than its margin of 0.02: expect undecidable verdicts")
+
+
+def test_patients_whose_headers_name_two_sexes_are_counted_in_a_warning():
+    cohort = _cohort(150)
+    assert not _texts(cohort, "warning")
+    first, second, *rest = cohort.cases
+    told = {"M": replace(first, facts={"sex": "M"}), "F": replace(first, facts={"sex": "F"})}
+    other = replace(told["F"], case_id="f" * 32)
+    # One image without a sex contradicts nothing.
+    quiet = replace(second, facts={"sex": "F"}), replace(second, case_id="e" * 32)
+    mixed = replace(
+        cohort,
+        cases=(told["M"], other, *quiet, *rest),
+        targets={**cohort.targets, other.case_id: "a", "e" * 32: "b"},
+    )
+    (warning,) = _texts(mixed, "warning")
+    assert warning.startswith("1 of 150 patients have two sexes in their headers")
+    sexes = sex_of_patients(mixed.cases)
+    keys = [case.patient_key for case in (first, second, rest[0])]
+    assert [sexes[key] for key in keys] == [UNKNOWN, "F", None]
 
 
 def test_a_class_that_is_missing_or_thin_in_a_fold_is_named():

@@ -11,7 +11,7 @@ from flows.foreign import keep_foreign, kept_scores, write_frame
 from flows.home import Home
 from flows.jobs import check_sides, write_job
 from flows.judging import judge_side
-from flows.report_facts import groups_of_test, judged_as
+from flows.report_facts import data_warnings, facts_of_scored, groups_of_test, judged_as
 from flows.settings import Settings
 from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.intake import ingest
@@ -139,6 +139,32 @@ def test_the_test_side_is_judged_by_studies_with_their_calibration(wrists, model
     np.testing.assert_allclose(row[1], 1 / (1 + np.exp(-(slope * odds + intercept))), rtol=1e-6)
     groups = groups_of_test(ready, scores, outcome.threshold)
     assert {group.fact for group in groups} >= {"sex"}
+
+
+def test_a_patient_of_two_sexes_is_in_one_group_of_sex_and_the_report_warns(wrists):
+    _, ready, *_ = wrists
+    cases = ready.cohort.cases
+    keys = [case.patient_key for case in cases]
+    assert data_warnings(ready) == ()
+    # The last view of three patients says the other sex than their first.
+    turned = {key: len(keys) - 1 - keys[::-1].index(key) for key in ready.cohort.patients[:3]}
+    other = {"F": "M", "M": "F"}
+    mixed = [
+        replace(case, facts={**case.facts, "sex": other[case.facts["sex"]]})
+        if turned.get(case.patient_key) == i
+        else case
+        for i, case in enumerate(cases)
+    ]
+    ready = replace(ready, cohort=replace(ready.cohort, cases=tuple(mixed)))
+    target, share = np.arange(len(keys)) % 2, np.full((len(keys), 2), 0.5)
+    ids = [case.case_id for case in mixed]
+    scores = Predictions(ids, keys, target, share, ready.scenario.labels.classes)
+    sexes = facts_of_scored(ready, scores, ["sex", "modality"])["sex"]
+    groups = {sex: {k for k, s in zip(keys, sexes, strict=True) if s == sex} for sex in set(sexes)}
+    assert groups["unknown"] == turned.keys()
+    assert sum(len(patients) for patients in groups.values()) == PATIENTS
+    (warning,) = data_warnings(ready)
+    assert warning.startswith(f"3 of {PATIENTS} patients have two sexes")
 
 
 def test_random_labels_are_given_to_studies(wrists):
