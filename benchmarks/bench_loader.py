@@ -150,7 +150,7 @@ def train_rows(root: Path, cases: list[TrainingCase]) -> None:
         training = Training(fold, torch.device("cpu"), plan.batch)
         with Loader(samples, readers=READERS, processes=processes) as loader:
             next(loader.batches(0, plan.batch))
-            epoch = training.train_epoch(fold, loader)
+            epoch = training.train_epoch(loader)
         who = "processes" if processes else "threads"
         print(
             f"train  {READERS} {who:20s} {epoch['samples_a_second']:7.2f} patches/s, augmented, "

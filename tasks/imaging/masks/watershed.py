@@ -74,7 +74,12 @@ def _watershed(image: Image, params: WatershedParameters) -> tuple[Image, dict]:
 
 
 WATERSHED = Step(
-    version=1, parameters=WatershedParameters, apply=_watershed, marks=own_name, needs=named
+    version=1,
+    parameters=WatershedParameters,
+    apply=_watershed,
+    voxel_ns=lambda params: 100,
+    marks=own_name,
+    needs=named,
 )
 
 STEPS: Mapping[str, Step] = {"watershed": WATERSHED}
