@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 help:
 	@echo "make install    virtual environment in $(VENV) with pip (about 8 GB, 3 to 6 minutes)"
 	@echo "make demo       the whole loop on data the package brings (5 to 8 minutes on two cores)"
-	@echo "make test       the tests (about 11 minutes on two idle cores after installation)"
+	@echo "make test       the tests (11 to 15 minutes on two idle cores after installation)"
 	@echo "make test-slow  the heavy tests: kills, simulations, real trainings; goes on where it was stopped"
 	@echo "make test-faults  of them the kills and lost disks (33 to 43 minutes on two cores)"
 	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix, strace, SLURM, openssl and dciodvfy from the system's packages; needs root"

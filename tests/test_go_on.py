@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TESTS = """
@@ -86,6 +88,7 @@ def test_what_has_passed_is_not_run_again_until_the_code_changes_or_the_pass_end
     assert run(tmp_path, "--go-on") == (0, everything)
 
 
+@pytest.mark.slow
 def test_several_processes_leave_out_what_any_of_them_passed(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     (tmp_path / "checks").mkdir()
@@ -103,6 +106,7 @@ def test_several_processes_leave_out_what_any_of_them_passed(tmp_path):
     assert (code, sorted(ran.split())) == (0, everything)
 
 
+@pytest.mark.slow
 def test_the_first_half_of_a_pass_is_kept_until_the_second_has_ended(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     (tmp_path / "checks").mkdir()
