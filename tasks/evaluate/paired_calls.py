@@ -90,11 +90,11 @@ def calls_columns(
     if len(known) < len(found):
         return [{} for _ in found]
     p_values = [one.p_value for one in known]
-    heading = f"p of decisions ({'Holm, ' if adjust else ''}{TEST})"
+    heading = f"p ({'Holm, ' if adjust else ''}McNemar)"
     return [
         {
-            f"patients only {first} decides rightly": str(one.first_only),
-            f"only {second}": str(one.second_only),
+            f"only {first} right": str(one.first_only),
+            f"only {second} right": str(one.second_only),
             heading: f"{p:.3g}",
         }
         for one, p in zip(known, holm(p_values) if adjust else p_values, strict=True)

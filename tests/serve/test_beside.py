@@ -65,10 +65,10 @@ def test_each_member_has_its_figure_the_difference_and_holm_s_p(made):
     assert float(rows[1]["p (Holm)"]) == pytest.approx(2 * gap.p_value, rel=0.01)
     assert beside_members(job, outcomes[:2], CONFIG) == ()
     decided = [paired_calls(outcomes[2].scores, one.scores, (0.5, 0.5)) for one in outcomes[:2]]
-    counts = [row["patients only the fusion decides rightly"] for row in rows]
+    counts = [row["only the fusion right"] for row in rows]
     assert counts == [str(one.first_only) for one in decided]
     smaller = min(decided, key=lambda one: one.p_value)
-    told = float(rows[decided.index(smaller)]["p of decisions (Holm, exact McNemar)"])
+    told = float(rows[decided.index(smaller)]["p (Holm, McNemar)"])
     assert told == pytest.approx(2 * smaller.p_value, rel=0.01)
 
 
