@@ -35,7 +35,7 @@ Outlines = Callable[[Home, Ready, TrainingJob], Iterator[Outlined]]
 
 
 @dataclass(frozen=True)
-class Versus:
+class BesideThreshold:
     """The champion beside a threshold."""
 
     sentence: str
@@ -43,7 +43,7 @@ class Versus:
     """Whether the threshold is worse: the interval of the paired difference lies below 0."""
 
 
-def beside_threshold(home: Home, scenario: str, source: str, outlines: Outlines) -> Versus:
+def beside_threshold(home: Home, scenario: str, source: str, outlines: Outlines) -> BesideThreshold:
     """Outline every test case by a threshold and compare that with the champion, paired.
 
     Parameters
@@ -68,7 +68,7 @@ def beside_threshold(home: Home, scenario: str, source: str, outlines: Outlines)
     print(f"Dice of the threshold {value:.3f} [{low:.3f}, {high:.3f}]. {found['comparison']}")
     print(f"report    {found['report']}")
     apart = found["difference"]
-    return Versus(found["comparison"], apart is not None and apart[2] < 0)
+    return BesideThreshold(found["comparison"], apart is not None and apart[2] < 0)
 
 
 def masses(home: Home, ready: Ready, job: TrainingJob) -> Iterator[Outlined]:

@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flows.demo_threshold import Versus
+from flows.demo_threshold import BesideThreshold
 
 
-def told_verdict(trained: Mapping[str, Any], threshold: Versus | None) -> list[str]:
+def told_verdict(trained: Mapping[str, Any], threshold: BesideThreshold | None) -> list[str]:
     """Return the lines that close a scenario of the demonstration.
 
     Parameters
     ----------
     trained : mapping
         What `flows.promote.decide_and_register` found.
-    threshold : Versus, optional
+    threshold : BesideThreshold, optional
         Of masks, the champion beside a threshold.
     """
     if "chosen" not in trained:
@@ -33,7 +33,9 @@ def told_verdict(trained: Mapping[str, Any], threshold: Versus | None) -> list[s
     return [passed, f"but the classical baseline is not shown to be beaten: {sentence}"]
 
 
-def _classical(trained: Mapping[str, Any], threshold: Versus | None) -> tuple[str | None, bool]:
+def _classical(
+    trained: Mapping[str, Any], threshold: BesideThreshold | None
+) -> tuple[str | None, bool]:
     if threshold is not None:
         return threshold.sentence, threshold.beaten
     return trained.get("baseline"), bool(trained.get("beats_baseline"))

@@ -24,7 +24,7 @@ from flows.settings import load_settings
 from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.errors import RadloopError
-from tasks.evaluate.compare import Difference, paired_metric
+from tasks.evaluate.compare import Difference, paired_primary
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.paired_calls import TEST
 from tasks.evaluate.predictions import Predictions
@@ -152,14 +152,8 @@ def beside_champion(ready: Ready, ours: Measured, champion: Measured | None) -> 
         return Versus("There is no champion to compare with.")
     theirs, mine = (_with_threshold(one) for one in shared_cases(champion.scored, ours.scored))
     config = ready.scenario.evaluate
-    found = paired_metric(
-        mine.predictions,
-        theirs.predictions,
-        config.primary,
-        thresholds=(mine.threshold, theirs.threshold),
-        replicates=config.bootstrap,
-        seed=config.seed,
-    )
+    thresholds = mine.threshold, theirs.threshold
+    found = paired_primary(mine.predictions, theirs.predictions, thresholds, config)
     said = _in_words(found, config.primary, champion.what) + _decided(mine, theirs, champion.what)
     return Versus(said, found, against_champion(mine, theirs, config, found))
 

@@ -12,7 +12,7 @@ from flows.probing import orders_of_cases
 from tasks.archive.orders import OrderCase
 from tasks.cohort.channels import ChannelSet
 from tasks.errors import BadCase
-from tasks.evaluate.compare import paired_metric
+from tasks.evaluate.compare import paired_primary
 from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.masks import MaskScores
@@ -126,10 +126,7 @@ def _rows(scores, primary: str, threshold: float | None, config) -> list[dict]:
         table = metric_table(found, threshold, replicates=config.bootstrap, seed=config.seed)
         row = {"without": " and ".join(way) or "nothing", primary: table[primary]}
         if way:
-            told = paired_metric(
-                found, complete, primary, thresholds=(threshold, threshold),
-                replicates=config.bootstrap, seed=config.seed,
-            )  # fmt: skip
+            told = paired_primary(found, complete, (threshold, threshold), config)
             change = Interval(told.value, told.lo, told.hi, told.test, told.n_patients)
         else:
             change = ""

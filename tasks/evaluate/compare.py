@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 
 from tasks.evaluate.agreement import weighted_agreement
+from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.delong import auroc_covariance
 from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, weighted_findings
@@ -179,6 +180,23 @@ def paired_metric(
     ours = weighted_metrics(first, thresholds[0], [metric])
     theirs = weighted_metrics(second, thresholds[1], [metric])
     return _paired_figures(ours, theirs, metric, first.patient_keys, replicates, seed, level)
+
+
+def paired_primary(
+    first: Predictions | MaskScores | FindingScores | Estimates,
+    second: Predictions | MaskScores | FindingScores | Estimates,
+    thresholds: tuple[float | None, float | None],
+    config: EvaluateConfig,
+) -> Difference:
+    """Compare two models by a scenario's primary figure, as `paired_metric` does."""
+    return paired_metric(
+        first,
+        second,
+        config.primary,
+        thresholds=thresholds,
+        replicates=config.bootstrap,
+        seed=config.seed,
+    )
 
 
 def comparable() -> tuple[str, ...]:

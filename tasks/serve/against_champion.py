@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.evaluate.compare import Difference, holm, paired_metric
+from tasks.evaluate.compare import Difference, holm, paired_primary
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.paired_calls import TEST, PairedCalls, paired_calls
 from tasks.serve.verdict import Scored
@@ -41,14 +41,8 @@ def against_champion(
     calls = decisions(ours, champion) if champion else None
     if calls is None:
         return {}
-    found = difference or paired_metric(
-        ours.predictions,
-        champion.predictions,
-        config.primary,
-        thresholds=(ours.threshold, champion.threshold),
-        replicates=config.bootstrap,
-        seed=config.seed,
-    )
+    thresholds = ours.threshold, champion.threshold
+    found = difference or paired_primary(ours.predictions, champion.predictions, thresholds, config)
     adjusted = holm([found.p_value, calls.p_value])
     ranked = {
         "compared": config.primary,

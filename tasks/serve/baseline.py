@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.compare import Difference, paired_metric
+from tasks.evaluate.compare import Difference, paired_primary
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.paired_calls import calls_columns, paired_calls
 from tasks.serve.outcome import CandidateOutcome
@@ -115,14 +115,8 @@ def _itself(
 
 
 def _gap(ours: CandidateOutcome, theirs: CandidateOutcome, config: EvaluateConfig) -> Difference:
-    return paired_metric(
-        ours.scores,
-        theirs.scores,
-        config.primary,
-        thresholds=(ours.threshold, theirs.threshold),
-        replicates=config.bootstrap,
-        seed=config.seed,
-    )
+    thresholds = ours.threshold, theirs.threshold
+    return paired_primary(ours.scores, theirs.scores, thresholds, config)
 
 
 def _decisions(ours: CandidateOutcome, theirs: CandidateOutcome) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tasks.evaluate.compare import holm, paired_metric
+from tasks.evaluate.compare import holm, paired_primary
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.paired_calls import calls_columns, paired_calls
 from tasks.learn.job import TrainingJob
@@ -24,14 +24,7 @@ def beside_members(
     for fused in (one for one in outcomes if one.kind == "fusion"):
         members = [by_name[name] for name in job.candidate(fused.name).members]
         gaps = [
-            paired_metric(
-                fused.scores,
-                member.scores,
-                metric,
-                thresholds=(fused.threshold, member.threshold),
-                replicates=config.bootstrap,
-                seed=config.seed,
-            )
+            paired_primary(fused.scores, member.scores, (fused.threshold, member.threshold), config)
             for member in members
         ]
         decided = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows.data import data_folder
-from flows.demo_threshold import Versus, drawn_again, gliomas
+from flows.demo_threshold import BesideThreshold, drawn_again, gliomas
 from flows.demo_verdict import told_verdict
 from flows.orders import orders_of
 from tasks.archive.nifti import read_nifti
@@ -33,7 +33,7 @@ def test_a_refusal_gives_its_reason():
 @pytest.mark.parametrize("beaten", [True, False])
 def test_a_champion_is_told_beside_the_classical_baseline(by, beaten):
     sentence = "0.8 against 0.6"
-    versus = Versus(sentence, beaten) if by == "threshold" else None
+    versus = BesideThreshold(sentence, beaten) if by == "threshold" else None
     mine = {} if versus else {"baseline": sentence, "beats_baseline": beaten}
     lines = told_verdict(PASSED | mine, versus)
     both = "champion net beats the policy minimum and the classical baseline"
