@@ -50,7 +50,7 @@ def images(affine: np.ndarray) -> list[Dataset]:
     return found
 
 
-def seg_file(affine: np.ndarray, masks, kind: str = "BINARY") -> bytes:
+def seg_file(affine: np.ndarray, masks, kind: str = "BINARY", numbers=None) -> bytes:
     hd = pytest.importorskip("highdicom")
     codes = pytest.importorskip("pydicom.sr.codedict").codes
     made = [
@@ -61,14 +61,18 @@ def seg_file(affine: np.ndarray, masks, kind: str = "BINARY") -> bytes:
             codes.SCT.Tissue,
             hd.seg.SegmentAlgorithmTypeValues.MANUAL,
         )
-        for n in range(1, len(masks) + 1)
+        for n in numbers or range(1, len(masks) + 1)
     ]
     pixels = np.stack(masks, axis=-1)
+    if kind == "LABELMAP":
+        pixels = (pixels * np.array(numbers, np.uint16)).sum(axis=-1, dtype=np.uint16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seg = hd.seg.Segmentation(
             images(affine),
-            pixels.astype(np.float32) * 0.75 if kind == "FRACTIONAL" else pixels.astype(np.uint8),
+            {"FRACTIONAL": pixels * np.float32(0.75), "LABELMAP": pixels}.get(
+                kind, pixels.astype(np.uint8)
+            ),
             kind,
             made,
             series_instance_uid=generate_uid(),
