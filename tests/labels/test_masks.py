@@ -196,6 +196,16 @@ def test_a_circle_has_its_place_and_area_in_mm(affine):
     assert mask.sum() == mask[4].sum()
 
 
+def test_outlines_never_undo_each_other():
+    affine = ORIENTATIONS["oblique"]
+    twice = structure_set(affine, ("organ", [(3, square(4.5, 20.5))] * 2))
+    assert read_rtstruct(twice, SHAPE, affine).segments[0].mask.sum() == 16 * 16
+    # Of slices half as thick two lie in one of the image.
+    data = structure_set(affine, ("organ", [(z, square(4.5, 20.5)) for z in (2.8, 3.2)]))
+    with pytest.raises(BadCase, match=r"outline_off_plane.*give the series it was drawn on"):
+        read_rtstruct(data, SHAPE, affine)
+
+
 def test_outlines_of_another_series_are_refused_without_a_name():
     axial = ORIENTATIONS["axial"]
     data = structure_set(axial, ("Jane Doe", [(3.6 + 9, square(4.5, 9.5))]))
