@@ -125,7 +125,9 @@ def _first(read: ReadFile, stem: str) -> bytes | None:
 def _shares(line: str) -> Shares:
     """Return class and corners of a line of class, middle and size in shares of the picture."""
     number, *places = line.split()
-    x, y, width, height = map(float, places)
+    x, y, width, height = sides = tuple(map(float, places))
+    if not all(0 <= side <= 1 for side in sides) or not (width and height):
+        raise ValueError("a side is no share of the picture, or the box has no area")
     top, left, bottom, right = y - height / 2, x - width / 2, y + height / 2, x + width / 2
     if not 0 <= int(number) < len(BOX_CLASSES):
         raise ValueError("no class of this number")
