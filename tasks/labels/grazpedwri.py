@@ -36,7 +36,7 @@ def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
     Raises
     ------
     ValueError
-        No image stands where a row names one.
+        No image stands where a row names one, or a flag is neither 0 nor 1.
     """
     places = {PurePosixPath(file).stem: file for file in files if file.lower().endswith(".png")}
     found = []
@@ -52,7 +52,11 @@ def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
             "spacing": row.get("pixel_spacing", ""),
         }
         facts |= {name: value for name, value in named.items() if value}
-        facts |= {name: str(int(flag(row[name], blank=False))) for name in KEPT if name in row}
+        try:
+            facts |= {name: str(int(flag(row[name], blank=False))) for name in KEPT if name in row}
+        except ValueError as error:
+            wrong = f"{TABLE} line {line}: {error} in {', '.join(KEPT)}; correct the row."
+            raise ValueError(wrong) from None
         patient, stem = row["patient_id"], row["filestem"]
         found.append(ImageLine(file, patient, f"{patient}/{row['study_number']}", stem, facts))
     return found
