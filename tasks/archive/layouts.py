@@ -63,7 +63,7 @@ class Layout:
 
 def layout_name(root: Path) -> str | None:
     """Return which layout a folder has, None when none."""
-    content = _description(root)
+    content = description(root)
     if isinstance(content.get("training"), list):
         return "decathlon"
     if isinstance(content.get("channel_names"), dict):
@@ -99,7 +99,8 @@ def mask_values(name: str) -> Mapping[int, int]:
     return {4: 3} if _OLD_MASK.fullmatch(PurePosixPath(name).name) else {}
 
 
-def _description(root: Path) -> dict[str, Any]:
+def description(root: Path) -> dict[str, Any]:
+    """Return what a folder's dataset.json holds; nothing where there is none."""
     try:
         content = json.loads((root / "dataset.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -150,7 +151,7 @@ def _brats(root: Path) -> Layout:
 
 
 def _nnunet(root: Path) -> Layout:
-    content = _description(root)
+    content = description(root)
     ending = str(content.get("file_ending") or ".nii.gz")
     if ending not in (".nii.gz", ".nii"):
         raise ValueError(f"The folder's dataset.json names {ending!r} files: only NIfTI is read.")
