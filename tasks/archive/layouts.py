@@ -29,7 +29,7 @@ LOOKED_AT = 50
 
 _BRATS = re.compile(r"(?P<case>.+)[_-](?P<what>t1|t1ce|t2|flair|t1n|t1c|t2w|t2f|seg)\.nii(?:\.gz)?")
 _TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z-]+-\d+)-\d{1,3}")
-_OLD_MASK = re.compile(r"(?i)brats.*_seg\.nii(?:\.gz)?")
+_OLD_MASK = re.compile(r"(?i)brats(?!-).*_seg\.nii(?:\.gz)?")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 _SIDES = (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))
 
@@ -93,7 +93,8 @@ def read_layout(root: Path) -> Layout:
 def mask_values(name: str) -> Mapping[int, int]:
     """Return which label values of a mask file stand for others, by the file's name.
 
-    BraTS called the enhancing tumour 4 until 2021 and left out 3; since 2023 it is 3.
+    BraTS called the enhancing tumour 4 until 2021 and left out 3; since 2023 it is 3, and since
+    2024 4 is the resection cavity: names of these years begin with ``BraTS-``.
     """
     return {4: 3} if _OLD_MASK.fullmatch(PurePosixPath(name).name) else {}
 
