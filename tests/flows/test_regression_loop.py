@@ -65,3 +65,4 @@ def test_a_table_of_numbers_becomes_a_model_that_is_compared_with_another_tool(t
     assert all((out / row["sr"]).is_file() for row in rows)
     reports = [one.read_text() for one in (place.home / "reports" / "small-age").glob("*.html")]
     assert any("Agreement, test" in one and "answers with" in one for one in reports)
+    assert any("mean |Shapley value|, mo" in one and "moves the number" in one for one in reports)
