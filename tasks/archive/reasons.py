@@ -122,7 +122,7 @@ _LABELS_AND_RECIPES = {
     "box_outside": "give the boxes of this image, in the coordinates that the labels name",
     "constant_image": "look at the image: it shows nothing, or the crop before removed it all",
     "empty_mask": "look at the image: the step that makes this mask found nothing in it",
-    "mask_grid": "export the mask on the image's own grid",
+    "mask_grid": "look whether it is this image's mask, and export it on the image's own grid",
     "mask_labels": "export the mask with whole labels from 0 to 65535",
     "too_many_boxes": "leave the case out with `without` under the cohort, or mark fewer in it",
     "unknown_label": "name the year of the masks in labels.regions (brats2021, 2023 or 2024), or "

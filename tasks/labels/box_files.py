@@ -1,5 +1,6 @@
 """Files of boxes: whose each box is, and which cases a file says were looked at."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -167,21 +168,30 @@ def _coco(config: LabelConfig, read: ReadFile) -> list[FileBoxes]:
     data = read(config.file)
     content = read_coco(data)
     _same_class(config, set(content.categories))
-    entries = []
-    for number_of, file in enumerate(content.images, start=1):
-        keys = _names_of(file)
+    entries, names = [], _names_of(tuple(content.images))
+    for number_of, (file, keys) in enumerate(names.items(), start=1):
         entries.append(BoxEntry(number_of, keys, None))
         for box, crowd in content.images[file]:
             if box.name in config.classes:
-                entries.append(BoxEntry(box.line, keys, box_of_picture(box, irrelevant=crowd)))
-    problems = tuple((line, why, _names_of(file)) for line, why, file in content.problems)
+                made = box_of_picture(box, irrelevant=crowd, size=content.sizes.get(file))
+                entries.append(BoxEntry(box.line, keys, made))
+    problems = tuple((line, why, names[file]) for line, why, file in content.problems)
     return [FileBoxes("COCO", data, tuple(entries), problems)]
 
 
-def _names_of(file: str) -> tuple[str, ...]:
-    """Return what an archive may call an image: its path, its file, or its name alone."""
-    place = PurePosixPath(file)
-    return tuple(dict.fromkeys((file, place.name, place.stem)))
+def _names_of(files: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what an archive may call each image: its path, its file, or its name alone.
+
+    What two images share names neither: ``a/1.png`` and ``b/1.png`` are no one's 1.
+    """
+    names = {
+        file: tuple(dict.fromkeys((file, PurePosixPath(file).name, PurePosixPath(file).stem)))
+        for file in files
+    }
+    count = Counter(name for own in names.values() for name in own)
+    return {
+        file: (file, *(name for name in own[1:] if count[name] == 1)) for file, own in names.items()
+    }
 
 
 def _fracatlas(config: LabelConfig, read: ReadFile) -> list[FileBoxes]:

@@ -48,6 +48,8 @@ class CaseBox:
     """Known by a diameter: a ball within the box."""
     rings: tuple[Ring, ...] = ()
     """Polygons (y, x) in index coordinates of a picture, where the file outlines it."""
+    size: tuple[int, int] | None = None
+    """(rows, columns) of the picture it was drawn on, where the file says."""
 
     def __post_init__(self) -> None:
         n = _NUMBERS[self.unit]
@@ -60,6 +62,7 @@ class CaseBox:
         """Return what a label set keeps of it."""
         said: dict[str, Any] = {"class": self.name, self.unit: list(self.numbers)}
         said |= {name: True for name in ("irrelevant", "ball") if getattr(self, name)}
+        said |= {"size": list(self.size)} if self.size else {}
         return said | ({"rings": self.rings} if self.rings else {})
 
 
@@ -69,13 +72,15 @@ def box_in_patient(box: Box) -> CaseBox:
     return CaseBox(box.name, "mm", numbers, box.irrelevant, ball=box.diameter_mm is not None)
 
 
-def box_of_picture(box: PixelBox, *, irrelevant: bool = False) -> CaseBox:
+def box_of_picture(
+    box: PixelBox, *, irrelevant: bool = False, size: tuple[int, int] | None = None
+) -> CaseBox:
     """Return a box of a picture as a case's."""
     # Its files count pixel i from i to i + 1.
     (top, left), (bottom, right) = box.start, box.stop
     numbers = (-0.5, top - 0.5, left - 0.5, 0.5, bottom - 0.5, right - 0.5)
     rings = tuple(tuple((y - 0.5, x - 0.5) for y, x in ring) for ring in box.outline)
-    return CaseBox(box.name, "px", numbers, irrelevant, rings=rings)
+    return CaseBox(box.name, "px", numbers, irrelevant, rings=rings, size=size)
 
 
 def written(boxes: Iterable[CaseBox]) -> str:
@@ -92,7 +97,8 @@ def _of_json(said: dict[str, Any]) -> CaseBox:
     (unit,) = _NUMBERS.keys() & said.keys()
     rings = tuple(tuple(map(tuple, ring)) for ring in said.get("rings", ()))
     flags = {name: bool(said.get(name)) for name in ("irrelevant", "ball")}
-    return CaseBox(said["class"], unit, tuple(said[unit]), rings=rings, **flags)
+    size = tuple(said["size"]) if "size" in said else None
+    return CaseBox(said["class"], unit, tuple(said[unit]), rings=rings, size=size, **flags)
 
 
 def rows_on(
@@ -116,10 +122,17 @@ def rows_on(
     Raises
     ------
     BadCase
-        ``box_outside``: the middle of one is not in the image.
+        ``box_outside``: the middle of one is not in the image, or it was drawn on a picture of
+        another size.
     """
     rows = []
     for number, one in enumerate(boxes, start=1):
+        if one.size is not None and one.size != tuple(shape[1:]):
+            raise BadCase(
+                "box_outside",
+                f"box {number} of {len(boxes)} was drawn on a picture of {one.size} rows and "
+                f"columns, the image has {tuple(map(int, shape[1:]))}",
+            )
         placed = _in_patient(one, shape, affine)
         index = np.linalg.solve(np.asarray(affine, float), [*placed[:3], 1.0])[:3]
         if not ((index >= -0.5) & (index <= np.array(shape) - 0.5)).all():

@@ -9,10 +9,12 @@ from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
 from tasks.labels.boxes import instance_mask, read_written, rows_on
 from tasks.labels.regions import renumbered
+from tasks.labels.shapes import middle_of
 
 if TYPE_CHECKING:
     from tasks.archive.orders import OrderCase
     from tasks.archive.volume import Volume
+    from tasks.labels.shapes import Masks
 
 
 def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
@@ -75,12 +77,13 @@ def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.nda
     ------
     BadCase
         As `tasks.archive.nifti.read_mask`, `tasks.labels.mask_file.read_mask_file` and
-        `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``.
+        `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``; ``mask_grid`` also of a
+        segmentation in another frame of reference, or of which a segment's middle is outside.
     """
     name = _name(ref)
     shape, affine = like.array.shape, np.asarray(like.affine)
     if name.endswith(".dcm"):
-        return _segments(read_bytes(ref), shape, affine)
+        return _segments(read_bytes(ref), like)
     if name.endswith((".nrrd", ".mha")):
         from tasks.labels.mask_file import read_mask_file
 
@@ -94,13 +97,35 @@ def _name(ref: FileRef) -> str:
     return (ref.member or ref.path).lower()
 
 
-def _segments(data: bytes, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+def _segments(data: bytes, like: "Volume") -> np.ndarray:
     from tasks.labels.dicom_seg import read_dicom_seg
     from tasks.labels.shapes import label_map, onto_grid
 
-    masks = onto_grid(read_dicom_seg(data), shape, affine)
-    if not masks.segments:
+    drawn = read_dicom_seg(data)
+    if not drawn.segments:
         raise BadCase("not_a_segmentation", "it holds no segment")
+    _refuse_elsewhere(drawn, like)
+    masks = onto_grid(drawn, like.array.shape, np.asarray(like.affine))
     # By number: names are free text, and two segments may bear one.
     numbered = tuple(replace(one, name=str(one.number)) for one in masks.segments)
     return label_map(replace(masks, segments=numbered), {one.name: one.number for one in numbered})
+
+
+def _refuse_elsewhere(drawn: "Masks", like: "Volume") -> None:
+    """Refuse what was drawn on another patient or scan: it would be laid on as background."""
+    if drawn.frame_of_reference and like.frame and drawn.frame_of_reference != like.frame:
+        detail = "the segmentation was drawn in another frame of reference than the image's"
+        raise BadCase("mask_grid", detail)
+    limits = np.array(like.array.shape) - 0.5
+    for one in drawn.segments:
+        place = middle_of(one, drawn)
+        if place is None:
+            continue
+        index = np.linalg.solve(np.asarray(like.affine, float), [*place, 1.0])[:3]
+        if not ((index >= -0.5) & (index <= limits)).all():
+            at = ", ".join(f"{value:.1f}" for value in index)
+            raise BadCase(
+                "mask_grid",
+                f"the middle of segment {one.number} is at voxel ({at}) of an image of "
+                f"{tuple(map(int, like.array.shape))}",
+            )

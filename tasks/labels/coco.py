@@ -21,6 +21,8 @@ class Coco:
     categories: tuple[str, ...]
     images: Mapping[str, Sequence[tuple[PixelBox, bool]]] = field(repr=False)
     """File name -> its boxes, and whether each is a crowd, which counts for nothing."""
+    sizes: Mapping[str, tuple[int, int]] = field(repr=False)
+    """File name -> (rows, columns) of the picture its boxes were drawn on, where the file says."""
     problems: tuple[tuple[int, str, str], ...] = field(repr=False)
     """(number of the annotation from 1, reason, file name)."""
 
@@ -37,6 +39,7 @@ def read_coco(data: bytes) -> Coco:
     try:
         body = json.loads(data)
         images = {one["id"]: str(one["file_name"]) for one in body["images"]}
+        sizes = {str(one["file_name"]): _size(one) for one in body["images"]}
         categories = {one["id"]: str(one["name"]) for one in body["categories"]}
         told, count = body["annotations"], len(body["images"])
         if not all(
@@ -62,7 +65,15 @@ def read_coco(data: bytes) -> Coco:
             found[name].append((box, bool(one.get("iscrowd"))))
         except ValueError as error:
             problems.append((line, str(error), name))
-    return Coco(tuple(categories.values()), found, tuple(problems))
+    known = {name: size for name, size in sizes.items() if size is not None}
+    return Coco(tuple(categories.values()), found, known, tuple(problems))
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return rows and columns; None where they are left out or, as some tools write, 0."""
+    rows, columns = image.get("height"), image.get("width")
+    whole = isinstance(rows, int) and isinstance(columns, int)
+    return (rows, columns) if whole and min(rows, columns) > 0 else None
 
 
 def _box(line: int, image: str, name: str, one: Mapping[str, Any]) -> PixelBox:

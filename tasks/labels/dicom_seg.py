@@ -28,7 +28,9 @@ def read_dicom_seg(data: bytes) -> Masks:
             seg = highdicom.seg.segread(io.BytesIO(data))
             numbers = list(seg.segment_numbers)
             names = {n: str(seg.get_segment_description(n).segment_label) for n in numbers}
-            volume = seg.get_volume(combine_segments=False, segment_numbers=numbers)
+            # A label map keeps its numbers: taken apart, highdicom 0.28 loses those above 255.
+            is_map = seg.segmentation_type == highdicom.seg.SegmentationTypeValues.LABELMAP
+            volume = seg.get_volume(combine_segments=is_map, segment_numbers=numbers)
             frame = str(volume.frame_of_reference_uid or "")
     except RuntimeError:
         detail = "its frames are no stack of even steps: write it on the grid of its series"
@@ -37,9 +39,11 @@ def read_dicom_seg(data: bytes) -> Masks:
         detail = f"no DICOM segmentation of a volume can be read ({type(error).__name__})"
         raise BadCase("not_a_segmentation", detail) from None
     fractional = seg.segmentation_type == highdicom.seg.SegmentationTypeValues.FRACTIONAL
-    stacked = volume.array >= FRACTION if fractional else volume.array > 0
+    stacked = volume.array >= FRACTION if fractional else volume.array
     segments = tuple(
-        Segment(int(n), names[n], np.ascontiguousarray(stacked[..., k]))
+        Segment(
+            int(n), names[n], stacked == n if is_map else np.ascontiguousarray(stacked[..., k] > 0)
+        )
         for k, n in enumerate(numbers)
     )
     return Masks(segments, np.array(volume.affine, float), _series(seg), frame)

@@ -59,8 +59,11 @@ def read_rtstruct(data: bytes, shape: tuple[int, int, int], affine: np.ndarray) 
         if contours and not closed:
             detail = f"structure {number} has no closed outline: leave it out of the classes"
             raise BadCase("outline_open", detail)
-        for contour in closed:
-            _add(masks[number], _points(contour, number), inverse, np.asarray(affine), number)
+        planes: dict[int, float] = {}
+        # An outline that stands twice is one, and would undo itself.
+        outlines = {points.tobytes(): points for points in (_points(one, number) for one in closed)}
+        for points in outlines.values():
+            _add(masks[number], points, inverse, np.asarray(affine), number, planes)
     segments = tuple(Segment(number, names[number], masks[number]) for number in sorted(names))
     series, frame = _references(dataset)
     return Masks(segments, np.array(affine, float), series, frame)
@@ -95,9 +98,14 @@ def _points(contour, number: int) -> np.ndarray:
 
 
 def _add(
-    mask: np.ndarray, points: np.ndarray, inverse: np.ndarray, affine: np.ndarray, number: int
+    mask: np.ndarray,
+    points: np.ndarray,
+    inverse: np.ndarray,
+    affine: np.ndarray,
+    number: int,
+    planes: dict[int, float],
 ) -> None:
-    """Turn what an outline encloses in its slice."""
+    """Turn what an outline encloses in its slice; ``planes`` are where outlines lay, by slice."""
     from skimage.draw import polygon
 
     index = (inverse @ np.c_[points, np.ones(len(points))].T)[:3].T
@@ -105,7 +113,9 @@ def _add(
     slice_at = index[:, 0].mean()
     z = round(slice_at)
     apart = np.abs(index[:, 0] - slice_at).max() * thickness
-    if apart > ON_PLANE_MM or abs(slice_at - z) > 0.5 or not 0 <= z < mask.shape[0]:
+    # Two planes in one slice would undo each other: they are of finer slices, or of shifted ones.
+    between = abs(planes.setdefault(z, slice_at) - slice_at) * thickness
+    if max(apart, between) > ON_PLANE_MM or not 0 <= z < mask.shape[0]:
         off = max(apart, abs(slice_at - z) * thickness)
         detail = (
             f"an outline of structure {number} lies {off:.2f} mm off the slices of the image: give "

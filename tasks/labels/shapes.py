@@ -158,7 +158,9 @@ def box_around(segment: Segment, masks: Masks) -> Box | None:
 
 
 def label_map(masks: Masks, classes: Mapping[str, int]) -> np.ndarray:
-    """Return one label map (z, y, x) uint8 of the named structures; others are background.
+    """Return one label map (z, y, x) of the named structures; others are background.
+
+    It is uint8, or wider where a value exceeds 255.
 
     Raises
     ------
@@ -167,7 +169,7 @@ def label_map(masks: Masks, classes: Mapping[str, int]) -> np.ndarray:
         one number is right.
     """
     shape = masks.segments[0].mask.shape if masks.segments else (0, 0, 0)
-    labels = np.zeros(shape, np.uint8)
+    labels = np.zeros(shape, np.min_scalar_type(max(classes.values(), default=0)))
     for name, value in classes.items():
         same = [one for one in masks.segments if one.name == name]
         if not same:
@@ -203,6 +205,20 @@ def onto_grid(masks: Masks, shape: Sequence[int], affine: np.ndarray) -> Masks:
         Segment(one.number, one.name, mask) for one, mask in zip(masks.segments, made, strict=True)
     )
     return Masks(segments, np.array(affine, float), masks.series, masks.frame_of_reference)
+
+
+def middle_of(segment: Segment, masks: Masks) -> np.ndarray | None:
+    """Return the mean place of a structure's voxels in LPS mm, shape (3,); None of an empty one."""
+    total = np.count_nonzero(segment.mask)
+    if not total:
+        return None
+    # By axis, since the places of a whole organ's voxels would fill more memory than its mask.
+    counts = [
+        segment.mask.sum(axis=tuple(other for other in range(3) if other != axis))
+        for axis in range(3)
+    ]
+    index = [np.arange(len(count)) @ count / total for count in counts]
+    return (np.asarray(masks.affine, float) @ [*index, 1.0])[:3]
 
 
 def _point(values: Sequence[float]) -> Point:

@@ -14,7 +14,7 @@ from tasks.hashing import digest_json
 from tasks.learn import checkpoint
 from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import classify, features, outline
-from tasks.learn.networks import build_network
+from tasks.learn.networks import build_network, laid_out
 from tasks.learn.numbers import estimate
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
 from tasks.learn.oof_masks import write_masks
@@ -104,7 +104,7 @@ def finish_fold(
     """Predict the validation side with the kept weights and write the fold's file."""
     network = build_network(fold.plan)
     checkpoint.restore_network(network, training.best)
-    network = network.to(device).eval()
+    network = laid_out(network, fold.plan, device).eval()
     arrays: dict[str, np.ndarray] = {}
     if fold.plan.task == "classification":
         images = Images(fold.source, fold.val_ids)

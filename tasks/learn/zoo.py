@@ -15,10 +15,13 @@ JOINED = "fused_cnn"
 
 CLASSIFIERS = ("small_cnn", *TRUNKS, JOINED)
 
+UNETS = ("unet2d", "unet3d")
+"""MONAI's residual U-Net."""
+
 NNUNETS = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
 """nnU-Net's networks, plain and with a residual encoder."""
 
-SEGMENTERS = ("unet2d", "unet3d", *NNUNETS)
+SEGMENTERS = (*UNETS, *NNUNETS)
 
 DETECTORS = ("retinanet3d", "retinanet2d", "fasterrcnn", "maskrcnn")
 """Networks that answer with boxes: MONAI's RetinaNet in volumes, torchvision's in pictures."""

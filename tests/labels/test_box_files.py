@@ -151,6 +151,25 @@ def test_coco_finds_images_by_name_and_leaves_other_classes_aside(archive):
     assert "no area" in report.unmatched[0][1]
 
 
+def test_a_name_that_two_images_of_coco_share_names_neither(archive):
+    more = {"format": "coco", "file": "all.json", "column": None, "classes": ("break",)}
+    files = ("left/ACC00001.png", "right/ACC00001.png", "right/ACC00002.png")
+    images = [{"id": n, "file_name": file} for n, file in enumerate(files, start=1)]
+    bad = [{"image_id": n, "category_id": 7, "bbox": [n, n, 4, 5]} for n in (1, 2, 3)]
+    report = attach(archive, {"all.json": coco(images=images, annotations=bad)}, **more)
+    assert [[box.numbers[1] for box in one] for one in said(archive, report)] == [[2.5]]
+    assert [reason for _, reason in report.unmatched] == ["COCO: no case has this accession"] * 4
+
+
+@pytest.mark.parametrize("size", [{"height": 40, "width": 30}, {"height": 0, "width": 0}, {}])
+def test_boxes_of_coco_keep_the_size_of_their_picture(archive, size):
+    more = {"format": "coco", "file": "all.json", "column": None, "classes": ("break",)}
+    images = [{"id": 1, "file_name": "ACC00001.png"} | size]
+    report = attach(archive, {"all.json": coco(images=images)}, **more)
+    expected = (40, 30) if size.get("height") else None
+    assert {box.size for box in said(archive, report)[0]} == {expected}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -94,6 +94,14 @@ def test_boxes_of_another_image_are_refused():
     assert found.value.reason == "box_outside"
 
 
+def test_boxes_of_a_picture_of_another_size_are_refused():
+    (one,) = read_written(written([px((0, 1, 1), (1, 4, 4), size=(40, 60))]))
+    assert drawn(one, shape=(1, 40, 60))[0].any()
+    with pytest.raises(BadCase, match=r"box 1 of 1 was drawn on a picture of \(40, 60\)") as found:
+        drawn(one, shape=(1, 20, 30))
+    assert found.value.reason == "box_outside"
+
+
 def test_more_boxes_than_a_mask_can_number_are_refused():
     with pytest.raises(BadCase) as found:
         drawn(*[px((0, 1, 1), (1, 4, 4))] * 256)

@@ -50,7 +50,7 @@ def images(affine: np.ndarray) -> list[Dataset]:
     return found
 
 
-def seg_file(affine: np.ndarray, masks, kind: str = "BINARY") -> bytes:
+def seg_file(affine: np.ndarray, masks, kind: str = "BINARY", numbers=None) -> bytes:
     hd = pytest.importorskip("highdicom")
     codes = pytest.importorskip("pydicom.sr.codedict").codes
     made = [
@@ -61,14 +61,18 @@ def seg_file(affine: np.ndarray, masks, kind: str = "BINARY") -> bytes:
             codes.SCT.Tissue,
             hd.seg.SegmentAlgorithmTypeValues.MANUAL,
         )
-        for n in range(1, len(masks) + 1)
+        for n in numbers or range(1, len(masks) + 1)
     ]
     pixels = np.stack(masks, axis=-1)
+    if kind == "LABELMAP":
+        pixels = (pixels * np.array(numbers, np.uint16)).sum(axis=-1, dtype=np.uint16)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         seg = hd.seg.Segmentation(
             images(affine),
-            pixels.astype(np.float32) * 0.75 if kind == "FRACTIONAL" else pixels.astype(np.uint8),
+            {"FRACTIONAL": pixels * np.float32(0.75), "LABELMAP": pixels}.get(
+                kind, pixels.astype(np.uint8)
+            ),
             kind,
             made,
             series_instance_uid=generate_uid(),
@@ -190,6 +194,16 @@ def test_a_circle_has_its_place_and_area_in_mm(affine):
     # Exactly the pixels whose centres lie within: counted in mm, without any outline.
     np.testing.assert_array_equal(mask[4], ball(affine, centre, 8.0)[4])
     assert mask.sum() == mask[4].sum()
+
+
+def test_outlines_never_undo_each_other():
+    affine = ORIENTATIONS["oblique"]
+    twice = structure_set(affine, ("organ", [(3, square(4.5, 20.5))] * 2))
+    assert read_rtstruct(twice, SHAPE, affine).segments[0].mask.sum() == 16 * 16
+    # Of slices half as thick two lie in one of the image.
+    data = structure_set(affine, ("organ", [(z, square(4.5, 20.5)) for z in (2.8, 3.2)]))
+    with pytest.raises(BadCase, match=r"outline_off_plane.*give the series it was drawn on"):
+        read_rtstruct(data, SHAPE, affine)
 
 
 def test_outlines_of_another_series_are_refused_without_a_name():
