@@ -191,11 +191,11 @@ def aims(found: list[Any], images: int) -> bool:
     reached = area.value >= BAR
     better = all(one.value > 0 and one.p_value < LEVEL for *_, one in found)
     print(
-        f"aim chest-xray: AUROC {_told(area)} ({area.method}) out of fold, {images} images of "
+        f"chest-xray: AUROC {_told(area)} ({area.method}) out of fold, {images} images of "
         f"{gap.n_patients} patients; bar {BAR}: {'met' if reached else 'MISSED'}"
     )
     print(
-        f"aim chest-xray-forest: better by {_gap(gap)} than the forest's {_told(other)}, and on "
+        f"chest-xray-forest: better by {_gap(gap)} than the forest's {_told(other)}, and on "
         f"one image a patient by {_gap(found[0][2])}; bar p below {LEVEL} in both: "
         f"{'met' if better else 'MISSED'}"
     )

@@ -222,7 +222,7 @@ def aim(results: Sequence[Trained]) -> bool:
     whole = len({result.fold for result in results}) == 5
     verdict = ("met" if mean >= BAR else "MISSED") if whole else "not judged, folds lack"
     print(
-        f"aim hippocampus: Dice {mean:.4f} [{low:.4f}, {high:.4f}], {len(results)} folds, "
+        f"hippocampus: Dice {mean:.4f} [{low:.4f}, {high:.4f}], {len(results)} folds, "
         f"{len(everyone)} patients, {core:.0f} core min, {wall:.0f} min; bar {BAR} in 60 min of "
         f"two cores: {verdict}"
     )
@@ -245,7 +245,7 @@ def compare(everything: Sequence[Trained]) -> bool:
         # Not inferior when the whole interval is above the margin.
         fine &= low > -MARGIN
         print(
-            f"aim hippocampus-nnunet-{minutes:g}: difference {mean:+.4f} [{low:+.4f}, "
+            f"hippocampus-nnunet-{minutes:g}: difference {mean:+.4f} [{low:+.4f}, "
             f"{high:+.4f}] of {len(ours)} patients, {len(both)} of 15 folds and seeds; bar not "
             f"inferior by {MARGIN}: {'met' if low > -MARGIN else 'MISSED'}"
         )

@@ -133,7 +133,7 @@ def judge(name: str, source: ArrayCases, cases: dict, asked: dict, seeds: int) -
     values, words = zip(*(area(everyone, result) for result in results), strict=True)
     spread = f", seeds {min(values):.4f} to {max(values):.4f}" if seeds > 1 else ""
     print(
-        f"aim {name}: {words[0]}{spread}, {len(sides[1])} judged, {len(sides[0])} learnt from, "
+        f"{name}: {words[0]}{spread}, {len(sides[1])} judged, {len(sides[0])} learnt from, "
         f"{plan.network}, {plan.epochs} epochs, rate {plan.lr:g}, {results[0].seconds:.0f} s of "
         f"{torch.get_num_threads()} threads; bar {bar}: {'met' if values[0] >= bar else 'MISSED'}",
         flush=True,

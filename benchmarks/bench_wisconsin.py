@@ -41,7 +41,7 @@ def main() -> int:
         )
         texts = ["{:.4f} [{:.4f}, {:.4f}]".format(*one) for one in (right, found)]
         print(
-            f"aim wisconsin-{name}: accuracy {texts[0]}, malignant recall {texts[1]}, {SPLITS} "
+            f"wisconsin-{name}: accuracy {texts[0]}, malignant recall {texts[1]}, {SPLITS} "
             f"splits; bar {accuracy} and {recall}: {'met' if met else 'MISSED'}",
             flush=True,
         )

@@ -6,7 +6,7 @@ A result is kept in benchmarks/results/ with the digest of the code it came from
 ended is not run again until radloop, the benchmarks or the peers change, and one that was killed or
 crashed is.  ``--fresh`` runs all the same; ``--page`` only writes the page anew.  The page begins
 with the aims of learning (`AIMS`), each with what a script last printed of it in a line
-``aim KEY: MEASURED; bar BAR: met`` (or ``MISSED``).  Exit code 1 when a script missed a bar or
+``KEY: MEASURED; bar BAR: met`` (or ``MISSED``).  Exit code 1 when a script missed a bar or
 crashed.
 """
 
@@ -57,7 +57,7 @@ AIMS = (
 )  # fmt: skip
 """What learning is to reach on two cores: key, script that measures it, and the aim in words."""
 
-_AIM = re.compile(r"^aim (?P<key>[\w-]+): (?P<measured>.+); bar .+: (?P<verdict>met|MISSED)$", re.M)
+_AIM = re.compile(r"^(?P<key>[\w-]+): (?P<measured>.+); bar .+: (?P<verdict>met|MISSED)$", re.M)
 
 CRASHED = "Traceback (most recent call last)"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -27,12 +27,13 @@ gate: {margin: 2.0, undecidable: refuse}
 
 
 def write_ages(path, n=150):
+    """Write ages that two columns make up in equal parts: a line through both, which no tree is."""
     rng = np.random.default_rng(5)
-    clear, noise = rng.normal(size=(2, n))
-    age = 100 + 30 * clear + rng.normal(0, 8, n)
-    rows = zip(clear, noise, age, strict=True)
+    one, two = rng.normal(size=(2, n))
+    age = 100 + 20 * one + 20 * two + rng.normal(0, 4, n)
+    rows = zip(one, two, age, strict=True)
     lines = [f"ZQ{i:04d},{a:.4f},{b:.4f},{c:.2f}" for i, (a, b, c) in enumerate(rows)]
-    path.write_text("\n".join(["id,clear,noise,bone_age", *lines]) + "\n")
+    path.write_text("\n".join(["id,one,two,bone_age", *lines]) + "\n")
     return path
 
 
