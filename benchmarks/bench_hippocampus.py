@@ -222,8 +222,9 @@ def aim(results: Sequence[Trained]) -> bool:
     whole = len({result.fold for result in results}) == 5
     verdict = ("met" if mean >= BAR else "MISSED") if whole else "not judged, folds lack"
     print(
-        f"{len(results)} folds, {len(everyone)} patients: Dice {mean:.4f} [{low:.4f}, {high:.4f}] "
-        f"in {core:.0f} core min, {wall:.0f} min; bar {BAR} in 60 min of two cores: {verdict}"
+        f"hippocampus: Dice {mean:.4f} [{low:.4f}, {high:.4f}], {len(results)} folds, "
+        f"{len(everyone)} patients, {core:.0f} core min, {wall:.0f} min; bar {BAR} in 60 min of "
+        f"two cores: {verdict}"
     )
     return mean >= BAR or not whole
 
@@ -244,9 +245,9 @@ def compare(everything: Sequence[Trained]) -> bool:
         # Not inferior when the whole interval is above the margin.
         fine &= low > -MARGIN
         print(
-            f"{minutes:g} core min  difference {mean:+.4f} [{low:+.4f}, {high:+.4f}] of "
-            f"{len(ours)} patients, {len(both)} of 15 folds and seeds; not inferior by {MARGIN}: "
-            f"{'met' if low > -MARGIN else 'MISSED'}"
+            f"hippocampus-nnunet-{minutes:g}: difference {mean:+.4f} [{low:+.4f}, "
+            f"{high:+.4f}] of {len(ours)} patients, {len(both)} of 15 folds and seeds; bar not "
+            f"inferior by {MARGIN}: {'met' if low > -MARGIN else 'MISSED'}"
         )
     return fine
 

@@ -1,23 +1,26 @@
 """Validation AUROC of classifiers on PneumoniaMNIST (28 x 28) and AdrenalMNIST3D (28^3).
 
     python benchmarks/bench_learning.py [--sets pneumonia,adrenal] [--seeds 1] [--network small_cnn]
-        [--epochs N] [--slices attention|max] [--data ../shared/data/labelled]
+        [--epochs N] [--lr X] [--slices attention|max] [--choose] [--data ../shared/data/labelled]
 
 radloop's own loop (`tasks.learn.train.train_fold`) learns from the published training split and is
 judged on the published validation split, which also chooses the best epoch; the test split is not
 looked at. Images are z-scored, each by itself. The interval is DeLong's on the logit scale. With
 several seeds the line shows the first and the spread of all. Bars: .99 and .86 (Yang et al. 2023
 report test AUROCs of .944 to .991 and .718 to .839).
+``--choose`` compares budgets and learning rates (`CHOICES`) on the training split alone: a fifth of
+it, by class, is judged by what the others teach.  What was trained is kept below
+benchmarks/results/learning, by the digest of the code, so a run that was stopped goes on.
 """
 
 import argparse
+import hashlib
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from run_all import HERE, ROOT, digest_of_code
 
 from tasks.evaluate.delong import auroc_interval
 from tasks.learn.dataset import ArrayCases, TrainingCase
@@ -26,7 +29,8 @@ from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.plan import NetworkPlan, plan_network
 from tasks.learn.train import train_fold
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "labelled"
+DATA = ROOT.parent / "shared" / "data" / "labelled"
+KEPT = HERE / "results" / "learning"
 
 SETS = {
     "pneumonia": ("pneumoniamnist_trainval.npz", 0.99),
@@ -40,6 +44,12 @@ SETTINGS = {
     "adrenal": {"features": (16, 32, 64), "epochs": 14, "batch": 16, "ema": 0.98,
                 "augment": {"flip": ["z", "y", "x"], "rotate": 15, "scale": 0.15, "shift": 0.05}},
 }  # fmt: skip
+
+CHOICES = {
+    "pneumonia": ({"lr": 2e-3, "epochs": 14},),
+    "adrenal": ({"lr": 2e-3, "epochs": 40}, {"lr": 5e-3, "epochs": 40}, {"lr": 2e-3, "epochs": 14}),
+}
+"""What ``--choose`` tries."""
 
 
 def read(path: Path) -> tuple[ArrayCases, dict[str, list[TrainingCase]]]:
@@ -61,30 +71,74 @@ def read(path: Path) -> tuple[ArrayCases, dict[str, list[TrainingCase]]]:
     return ArrayCases(images), cases
 
 
-def plan_of(name: str, shape: tuple[int, ...], asked: argparse.Namespace) -> NetworkPlan:
-    """Return the plan of a set, with what the command line changes."""
-    settings = dict(SETTINGS[name]) | {"network": asked.network, "slices": asked.slices}
-    if asked.network != "small_cnn":
+def plan_of(name: str, shape: tuple[int, ...], asked: dict[str, object]) -> NetworkPlan:
+    """Return the plan of a set, with what is asked otherwise."""
+    settings = dict(SETTINGS[name])
+    if asked.get("network", "small_cnn") != "small_cnn":
         del settings["features"]
-    if asked.epochs:
-        settings["epochs"] = asked.epochs
-    candidate = NetworkCandidate(name=name, **settings)
+    candidate = NetworkCandidate(name=name, **settings | asked)
     return plan_network(candidate, task="classification", shape=shape, n_classes=2)
 
 
 def train(
-    plan: NetworkPlan, source: ArrayCases, cases: dict[str, list[TrainingCase]], seed: int
+    plan: NetworkPlan,
+    source: ArrayCases,
+    cases: list[TrainingCase],
+    sides: list[list[str]],
+    seed: int,
 ) -> FoldResult:
-    """Train once, with a line an epoch."""
+    """Train once, or go on where a run of this code was stopped, with a line an epoch."""
 
     def tell(record: dict) -> None:
         said = f"loss {record['val_loss']:.3f}, AUROC {record['val_auroc']:.4f}"
         print(f"  epoch {record['epoch']}: {said}, {record['seconds']:.0f} s", flush=True)
 
-    sides = [[case.case_id for case in cases[side]] for side in ("train", "val")]
+    words = "\0".join((digest_of_code(ROOT), plan.model_dump_json(), str(seed), *sides[1]))
+    folder = KEPT / hashlib.sha256(words.encode()).hexdigest()[:12]
+    return train_fold(plan, source, cases, *sides, folder, seed, on_epoch=tell, device="cpu")
+
+
+def area(cases: list[TrainingCase], result: FoldResult) -> tuple[float, str]:
+    """Return the AUROC of the judged side, and in words with its interval."""
+    target = {case.case_id: case.target for case in cases}
+    ill = np.array([target[case_id] == 1 for case_id in result.val_ids])
+    value, lo, hi, _ = auroc_interval(ill, result.val_probability[:, 1])
+    return value, f"AUROC {value:.4f} [{lo:.4f}, {hi:.4f}]"
+
+
+def choose(name: str, source: ArrayCases, cases: list[TrainingCase], asked: dict) -> None:
+    """Compare what `CHOICES` says of a set on a fifth of its training side."""
+    from sklearn.model_selection import StratifiedKFold
+
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    split = next(folds.split(cases, [case.target for case in cases]))
+    sides = [[cases[i].case_id for i in side] for side in split]
+    for one in CHOICES[name]:
+        shape = next(iter(source.images.values())).shape
+        result = train(plan_of(name, shape, asked | one), source, cases, sides, 0)
+        print(
+            f"{name}: {one}, {len(sides[0])} to learn from, {len(sides[1])} of the training side "
+            f"judged: {area(cases, result)[1]}, best epoch {result.best_epoch}, "
+            f"{result.seconds:.0f} s",
+            flush=True,
+        )
+
+
+def judge(name: str, source: ArrayCases, cases: dict, asked: dict, seeds: int) -> bool:
+    """Train on the training side, print the figure of the other; whether the bar is met."""
     everyone = [*cases["train"], *cases["val"]]
-    with tempfile.TemporaryDirectory() as folder:
-        return train_fold(plan, source, everyone, *sides, folder, seed, on_epoch=tell, device="cpu")
+    sides = [[case.case_id for case in cases[side]] for side in ("train", "val")]
+    plan, bar = plan_of(name, next(iter(source.images.values())).shape, asked), SETS[name][1]
+    results = [train(plan, source, everyone, sides, seed) for seed in range(seeds)]
+    values, words = zip(*(area(everyone, result) for result in results), strict=True)
+    spread = f", seeds {min(values):.4f} to {max(values):.4f}" if seeds > 1 else ""
+    print(
+        f"{name}: {words[0]}{spread}, {len(sides[1])} judged, {len(sides[0])} learnt from, "
+        f"{plan.network}, {plan.epochs} epochs, rate {plan.lr:g}, {results[0].seconds:.0f} s of "
+        f"{torch.get_num_threads()} threads; bar {bar}: {'met' if values[0] >= bar else 'MISSED'}",
+        flush=True,
+    )
+    return values[0] >= bar
 
 
 def main() -> int:
@@ -92,37 +146,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--network", default="small_cnn")
+    parser.add_argument("--network")
     parser.add_argument("--slices", choices=("attention", "max"))
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--lr", type=float)
+    parser.add_argument("--choose", action="store_true", help="on the training side alone")
     parser.add_argument("--data", type=Path, default=DATA)
-    asked = parser.parse_args()
-    if not asked.data.is_dir():
-        print(f"no data at {asked.data}; give --data")
+    words = parser.parse_args()
+    if not words.data.is_dir():
+        print(f"no data at {words.data}; give --data")
         return 2
-    missed = False
-    for name in asked.sets.split(","):
-        file, bar = SETS[name]
-        source, cases = read(asked.data / file)
-        plan = plan_of(name, next(iter(source.images.values())).shape, asked)
-        target = np.array([case.target for case in cases["val"]])
-        found, lines = [], []
-        for seed in range(asked.seeds):
-            began = time.perf_counter()
-            result = train(plan, source, cases, seed)
-            seconds = time.perf_counter() - began
-            value, lo, hi, _ = auroc_interval(target == 1, result.val_probability[:, 1])
-            found.append(value)
-            lines.append(f"{value:.4f} [{lo:.4f}, {hi:.4f}] in {seconds:.0f} s")
-        spread = f", seeds {min(found):.4f} to {max(found):.4f}" if len(found) > 1 else ""
-        missed |= found[0] < bar
-        print(
-            f"{name}: {asked.network}, {len(cases['train'])} to learn from, {len(target)} judged, "
-            f"{torch.get_num_threads()} threads: AUROC {lines[0]}{spread}; "
-            f"bar {bar}: {'met' if found[0] >= bar else 'MISSED'}",
-            flush=True,
-        )
-    return int(missed)
+    said = {name: getattr(words, name) for name in ("network", "slices", "epochs", "lr")}
+    asked = {name: value for name, value in said.items() if value is not None}
+    met = True
+    for name in words.sets.split(","):
+        source, cases = read(words.data / SETS[name][0])
+        if words.choose:
+            choose(name, source, cases["train"], asked)
+        else:
+            met &= judge(name, source, cases, asked, words.seeds)
+    return int(not met)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from flows.console import say
 from flows.demo_threshold import Outlines, gliomas, masses
 from tasks.errors import RadloopError
 from tasks.learn.wisconsin import wisconsin_table
+from tasks.phantom.processes import usable_cores
 from tasks.phantom.write import write_limb_archive
 from tasks.phantom.write_brain import write_brain_archive
 from tasks.phantom.write_breast import write_breast_archive
@@ -95,7 +96,7 @@ _LIMB = Part(
     "limb",
 )
 _TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
-_BRAINS = Drawn(write_brain_archive, 40, 4)
+_BRAINS = Drawn(write_brain_archive, 40, 4, {"difficulty": "easy", "processes": usable_cores()})
 _BRAIN = Part("demo-brain", _BRAINS, "brain", gliomas(_BRAINS.patients, SEED, _BRAINS.options))
 _CHEST = Part("demo-lung", Drawn(write_chest_archive, 40, 4), "chest")
 _WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")

@@ -17,6 +17,7 @@ from tasks.learn.answer import called
 from tasks.learn.importance import feature_importance
 from tasks.learn.job import JobCase, TrainingJob, frame
 from tasks.learn.model import load_model
+from tasks.learn.model_file import ModelSpec
 from tasks.learn.stressed import sample_cases
 from tasks.serve.probes import Probe
 
@@ -40,7 +41,7 @@ def explained(home: Home, ready: Ready, job: TrainingJob, folder: Path, pictures
     wanted = config.explain.cases
     if wanted is None:
         wanted = EXPLAINED_IMAGES if network else EXPLAINED_ROWS
-    if not wanted or job.task != "classification":
+    if not wanted or job.task not in ("classification", "regression"):
         return Probe()
     if reason := unasked(model.spec):
         say(f"  not explained: {reason}")
@@ -62,7 +63,7 @@ def _looks(home: Home, ready: Ready, model: Any, sample: list[JobCase], pictures
         f"  explanations: {len(sample)} test cases, and {len(sample)} times a model ruined in steps"
     )
     orders = orders_of_cases(home, ready, sample)
-    truth = {case.case_id: spec.classes[case.target] for case in sample}
+    truth = {case.case_id: case.target for case in sample}
     looked: list[Looked] = []
     panels = []
     with progress("explaining", total=len(orders), unit="cases") as advance:
@@ -72,11 +73,7 @@ def _looks(home: Home, ready: Ready, model: Any, sample: list[JobCase], pictures
                 if len(panels) < PICTURED:
                     mask = seen.masks.get(OUTLINE, next(iter(seen.masks.values()), None))
                     at = _slice_of(seen.maps, mask)
-                    said = float(seen.probability[seen.explained])
-                    caption = (
-                        f"truth {truth[seen.case_id]}, called {called(spec, seen.probability)}\n"
-                        f"{spec.classes[seen.explained]} {said:.2f}"
-                    )
+                    caption = _caption(spec, truth[seen.case_id], seen.answer, seen.explained)
                     maps = {name: one[at] for name, one in seen.maps.items()}
                     outlined = None if mask is None else mask[at]
                     panels.append(LookPanel(seen.image[at], caption, maps, outlined))
@@ -95,8 +92,8 @@ def _looks(home: Home, ready: Ready, model: Any, sample: list[JobCase], pictures
         {
             "path": str(maps),
             "title": "Where the model looks, test",
-            "caption": "Red speaks for the class that is explained, blue against it; the mean over "
-            "the folds. For where a finding is, use a detector or a segmenter.",
+            "caption": f"{_RED[spec.task]}; the mean over the folds. For where a finding is, use "
+            "a detector or a segmenter.",
         },
         {
             "path": str(ruin),
@@ -109,6 +106,22 @@ def _looks(home: Home, ready: Ready, model: Any, sample: list[JobCase], pictures
         figures,
         {"explanations": [one.to_row() for one in looked]},
         {"Explanations": tuple(rows)},
+    )
+
+
+_RED = {
+    "classification": "Red speaks for the class that is explained, blue against it",
+    "regression": "Red makes the number larger, blue smaller",
+}
+
+
+def _caption(spec: ModelSpec, truth: float, answer: np.ndarray, explained: int) -> str:
+    """Return what is true of a case and what the model says, in two lines."""
+    if spec.task == "regression":
+        return f"{spec.classes[0]} ({spec.unit})\ntruth {truth:g}, estimated {answer[0]:.4g}"
+    return (
+        f"truth {spec.classes[int(truth)]}, called {called(spec, answer)}\n"
+        f"{spec.classes[explained]} {answer[explained]:.2f}"
     )
 
 
@@ -131,26 +144,29 @@ def _columns(
     sample = sample[: rows_within(len(sample), len(names))]
     say(f"  explanations: Shapley values of {len(names)} columns in {len(sample)} test cases")
     table = frame(job, candidate, sample)
+    estimates = spec.task == "regression"
     values, _ = shapley_values(
-        model.pipeline, frame(job, candidate, job.on("train")), table, len(spec.classes),
-        config.seed,
+        model.pipeline, frame(job, candidate, job.on("train")), table,
+        None if estimates else len(spec.classes), config.seed,
     )  # fmt: skip
     target = np.array([case.target for case in test])
     importance = {}
-    if len(set(target.tolist())) == len(spec.classes):
+    if estimates or len(set(target.tolist())) == len(spec.classes):
         everyone = frame(job, candidate, test)
         found = feature_importance(
-            model.pipeline, everyone, target, config.seed, primary=job.primary
+            model.pipeline, everyone, target, config.seed, primary=job.primary, numbers=estimates
         )
         importance = {row["feature"]: row for row in found}
     chosen = [spec.positive] if spec.positive and len(spec.classes) == 2 else list(spec.classes)
     numbers = [spec.classes.index(name) for name in chosen]
+    unit = spec.unit if estimates else "log-odds"
+    verb, moved = ("raises", "number") if estimates else ("speaks for", "log-odds")
     size = np.abs(values[:, :, numbers]).mean((0, 2))
     order = np.argsort(-size, kind="stable")
     rows = [
         {
             "column": names[j],
-            "mean |Shapley value|, log-odds": float(size[j]),
+            f"mean |Shapley value|, {unit}": float(size[j]),
             "fall when shuffled": importance.get(names[j], {}).get("importance"),
             "sd": importance.get(names[j], {}).get("sd"),
             "weight": importance.get(names[j], {}).get("weight"),
@@ -166,12 +182,13 @@ def _columns(
                     names,
                     values[:, :, spec.classes.index(name)],
                     ranks,
-                    title=f"{spec.candidate}: what speaks for {name}",
+                    title=f"{spec.candidate}: what {verb} {name}",
+                    unit=unit,
                 )
             ),
             "title": f"Columns, {name}",
-            "caption": "Shapley values: how much a cell moves the log-odds of a row from their "
-            "mean over training rows. They say what the model does, not what causes a finding.",
+            "caption": f"Shapley values: how much a cell moves the {moved} of a row from the mean "
+            "over training rows. They say what the model does, not what causes a finding.",
         }
         for name in chosen[:PICTURED]
     )

@@ -134,10 +134,7 @@ def judged_as(spec: ModelSpec) -> str | None:
 def not_done(spec: ModelSpec) -> tuple[str, ...]:
     """Say what of a report there is not yet for a detection or a regression."""
     if spec.task == "regression":
-        return (
-            "Explanations are not measured for a regression, and random labels are not tried: "
-            "look at the pictures of single cases.",
-        )
+        return ("Random labels are not tried for a regression.",)
     if spec.task != "detection":
         return ()
     return (

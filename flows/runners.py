@@ -12,27 +12,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import dask
+import distributed.utils
 import psutil
 from distributed import Client, Nanny, Scheduler, SpecCluster, get_worker
 from prefect_dask import DaskTaskRunner
 
 from flows.settings import Settings, visible_gpus
+from flows.worker_start import ALLOCATOR, ONE_THREAD, start_method
 from tasks.errors import RadloopError
-
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMEXPR_NUM_THREADS": "1",
-    "BLOSC_NTHREADS": "1",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
-    "OPENCV_FOR_THREADS_NUM": "1",
-}
-"""One compute thread a worker: workers share the cores, pools inside them would fight."""
-
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""What glibc keeps for the next tensor (mallopt(3)). Dask's default gives 64 KiB back at once,
-so that each training step faults its memory in anew: an epoch took twice as long."""
 
 DASK_CONFIG = {
     # Must stand in the environment before the worker starts. Prefect tells its makers of each use.
@@ -43,11 +30,16 @@ DASK_CONFIG = {
     "distributed.scheduler.http.routes": ["distributed.http.health"],
     "distributed.worker.http.routes": ["distributed.http.health"],
     "distributed.comm.timeouts.connect": "60s",
-    # By default every event loop is looked at 50 times a second, every worker's stack 100 times: an
-    # eighth of a core for two idle workers.
-    "distributed.admin.tick.interval": "1s",
+    # By default every event loop is looked at 50 times a second, every worker's stack 100 times,
+    # its memory 10 times, its disks twice: two idle workers took a sixth of a core, now 1.7 %.
+    "distributed.admin.tick.interval": "5s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.disk": False,
     "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.scheduler.work-stealing-interval": "1s",
+    # Tasks return a few kilobytes: there is nothing to move between workers.
+    "distributed.scheduler.active-memory-manager.start": False,
     # After 15 s, as it is, a local cluster lets go of a worker for good, though its nanny is about
     # to bring it back: on a busy machine, or killed twice, none would be left and a run would hang.
     "distributed.deploy.lost-worker-timeout": "7 days",
@@ -79,7 +71,11 @@ def workers(settings: Settings) -> Iterator[str]:
         yield address
         return
     # A host whose Dask settings ask for TLS may run workers of its own: they stay on loopback.
-    ours = {**DASK_CONFIG, "distributed.comm.require-encryption": False}
+    ours = {
+        **DASK_CONFIG,
+        "distributed.comm.require-encryption": False,
+        "distributed.worker.multiprocessing-method": start_method(),
+    }
     with dask.config.set(ours), local_cluster(settings) as cluster:
         token = _address.set(cluster.scheduler_address)
         try:
@@ -129,6 +125,10 @@ def local_cluster(settings: Settings, gpus: list[str] | None = None) -> SpecClus
         "options": {"host": _LOOPBACK, "dashboard": False, "dashboard_address": f"{_LOOPBACK}:0"},
     }
     return SpecCluster(scheduler=scheduler, workers=specs, silence_logs=logging.ERROR)
+
+
+# Told to fork, Dask imports pandas and lz4 here for the workers, which have their imports already.
+distributed.utils._forkserver_preload_set = True
 
 
 def runner(address: str) -> DaskTaskRunner:

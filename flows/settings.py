@@ -7,7 +7,8 @@ import os
 import secrets
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -240,6 +241,19 @@ def quiet_engines() -> None:
 def child_environment(**more: str) -> dict[str, str]:
     """Return the environment for a child process of ours, with ``more`` set."""
     return {**os.environ, **more}
+
+
+@contextmanager
+def set_for_children(**more: str) -> Iterator[None]:
+    """Let what this process starts while the block runs find ``more`` in its environment."""
+    before = {name: os.environ.get(name) for name in more}
+    os.environ.update(more)
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+        for name in [name for name, value in before.items() if value is None]:
+            os.environ.pop(name, None)
 
 
 def visible_gpus() -> list[str]:

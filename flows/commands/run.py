@@ -7,6 +7,7 @@ from typing import Any
 from flows.commands.start import mlflow_page, open_engine, open_home, use_engine
 from flows.console import heading, say
 from flows.home import Home
+from flows.worker_start import start_method
 
 
 def ingest(args: argparse.Namespace) -> int:
@@ -67,6 +68,9 @@ def preprocess(args: argparse.Namespace) -> int:
     found = None if args.refit else _idle(home, scenario, source)
     if found is None:
         use_engine(home)
+        if not home.settings.dask_address:
+            # Theirs and our imports take seconds each: they run side by side.
+            start_method()
         from flows.preprocess import preprocess as flow
 
         found = flow(scenario.name, source, args.refit)

@@ -105,7 +105,13 @@ def draw_ruin(path: str | Path, found: Sequence[Looked], *, title: str = "") -> 
 
 
 def draw_shapley(
-    path: str | Path, names: Sequence[str], values: np.ndarray, rows: np.ndarray, *, title: str = ""
+    path: str | Path,
+    names: Sequence[str],
+    values: np.ndarray,
+    rows: np.ndarray,
+    *,
+    title: str = "",
+    unit: str = "log-odds",
 ) -> Path:
     """Write the Shapley values of the columns that matter most, a dot a row.
 
@@ -115,10 +121,12 @@ def draw_shapley(
     names : sequence of str
         Columns.
     values : (n, columns) array
-        Shapley values in log-odds.
+        Shapley values.
     rows : (n, columns) array
         Rank of each cell in its column, 0 to 1; NaN for a word or an empty cell.
     title : str, optional
+    unit : str
+        Of the values.
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
@@ -137,7 +145,7 @@ def draw_shapley(
     labels = [f"{names[column]}  {np.abs(values[:, column]).mean():.2f}" for column in order]
     axes.set_yticks(range(len(order)), labels, fontsize=9)
     axes.invert_yaxis()
-    axes.set(xlabel="Shapley value in log-odds (orange: high cell, blue: low, grey: word or empty)")
+    axes.set(xlabel=f"Shapley value in {unit} (orange: high cell, blue: low, grey: word or empty)")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(f"{title or 'What speaks for the class'}\n{len(values)} rows; mean size beside "
                    "each name", fontsize=11)  # fmt: skip

@@ -74,8 +74,8 @@ METRICS: Mapping[str, MetricInfo] = {
         "none",
         (-float("inf"), float("inf")),
     ),
-    "n_empty": MetricInfo(
-        "Case and class pairs in which a mask is empty.", "none", (0, float("inf"))
+    "empty_share": MetricInfo(
+        "Share of case and class pairs in which a mask, true or given, is empty.", "none", (0, 1)
     ),
 }
 """Base names; those of masks may carry ``/<class>``, and others for several classes."""

@@ -110,10 +110,15 @@ class MaskScores(ScoredCases):
         )
 
 
-def patient_means(scores: MaskScores, figure: str = "dice") -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the patients, sorted, and a figure's mean over each patient's cases, (patients, k)."""
+def patient_means(
+    scores: MaskScores, figure: str | np.ndarray = "dice"
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the patients, sorted, and a figure's mean over each patient's cases, (patients, k).
+
+    The figure is one of `MaskScores.figures`, or an array (n, k) of its own.
+    """
     patients, index = np.unique(np.asarray(scores.patient_keys, dtype=str), return_inverse=True)
     total = np.zeros((len(patients), len(scores.classes)))
-    np.add.at(total, index, scores.figures[figure])
+    np.add.at(total, index, scores.figures[figure] if isinstance(figure, str) else figure)
     mean = total / np.bincount(index, minlength=len(patients))[:, None]
     return tuple(map(str, patients)), mean

@@ -161,6 +161,7 @@ def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interv
         patients, mean = patient_means(scores, figure)
         columns[figure] = mean.mean(1)
         columns.update({f"{figure}/{name}": mean[:, j] for j, name in enumerate(scores.classes)})
+    columns["empty_share"] = patient_means(scores, scores.empty > 0)[1].mean(1)
     n = len(patients)
 
     def statistic(weight: np.ndarray) -> dict[str, np.ndarray]:
@@ -173,8 +174,6 @@ def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interv
         found = Interval(float(values.mean()), lo, hi, "patient bootstrap", n)
         share = METRICS[name.partition("/")[0]].range == (0, 1)
         table[name] = _unseen(found, n, level) if share else found
-    empty = float(np.sum(scores.empty > 0))
-    table["n_empty"] = Interval(empty, nan, nan, "count", n)
     return table
 
 
@@ -216,7 +215,7 @@ def _findings_table(scores, threshold, replicates, seed, level) -> dict[str, Int
         table[name] = _unseen(found, trials, level) if share else found
     if scores.outlines is not None:
         of_masks = _mask_table(scores.outlines, replicates, seed, level)
-        table |= {name: one for name, one in of_masks.items() if name != "n_empty"}
+        table |= {name: one for name, one in of_masks.items() if name != "empty_share"}
     return table
 
 

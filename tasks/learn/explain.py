@@ -1,7 +1,8 @@
 """Where a classifier looks: Grad-CAM, integrated gradients and occlusion, by Captum.
 
 All explain the log-odds of one class against the others, which a number added to every logit leaves
-as it is. Guided variants are left out: they keep their look when the weights are ruined.
+as it is; of a regression the number itself, in standard units. Guided variants are left out: they
+keep their look when the weights are ruined.
 """
 
 import copy
@@ -41,7 +42,9 @@ def explain(
     class_index: int,
     device: torch.device,
 ) -> np.ndarray:
-    """Return where networks see a class: the mean of their maps, each scaled to at most 1.
+    """Return where networks see a class, or what raises a number: the mean of their scaled maps.
+
+    Each network's map is scaled to at most 1.
 
     Parameters
     ----------
@@ -57,8 +60,8 @@ def explain(
     Returns
     -------
     (z, y, x) float32 in [-1, 1]
-        Positive where the image speaks for the class; Grad-CAM shows nothing else. Of several
-        channels their sum.
+        Positive where the image speaks for the class or makes the number larger; Grad-CAM shows
+        nothing else. Of several channels their sum.
     """
     x, shape = to_network(as_input(image).to(device), plan.dims), image.shape[-3:]
     total = np.zeros(shape, np.float64)
@@ -70,10 +73,15 @@ def explain(
 
 
 def log_odds(network: nn.Module, class_index: int) -> Callable[[Tensor], Tensor]:
-    """Return a function from images (n, c, ...) to the log-odds (n,) of a class."""
+    """Return a function from images (n, c, ...) to the log-odds (n,) of a class.
+
+    Of a network with one output, which estimates a number, to that output.
+    """
 
     def odds(x: Tensor) -> Tensor:
         logits = network(x).float()
+        if logits.shape[1] == 1:
+            return logits[:, 0]
         others = [i for i in range(logits.shape[1]) if i != class_index]
         return logits[:, class_index] - torch.logsumexp(logits[:, others], dim=1)
 

@@ -14,7 +14,7 @@ from tasks.hashing import digest_json
 from tasks.learn import checkpoint
 from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import classify, features, outline
-from tasks.learn.networks import build_network
+from tasks.learn.networks import build_network, laid_out
 from tasks.learn.numbers import estimate
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
 from tasks.learn.oof_masks import write_masks
@@ -104,7 +104,11 @@ def finish_fold(
     """Predict the validation side with the kept weights and write the fold's file."""
     network = build_network(fold.plan)
     checkpoint.restore_network(network, training.best)
-    network = network.to(device).eval()
+    network = laid_out(network, fold.plan, device).eval()
+    if fold.plan.detector is not None and fold.plan.detector.second_look:
+        from tasks.learn.second_lesson import teach
+
+        teach(network, fold, device)
     arrays: dict[str, np.ndarray] = {}
     if fold.plan.task == "classification":
         images = Images(fold.source, fold.val_ids)
@@ -136,7 +140,8 @@ def finish_fold(
         "resumed": training.resumed,
     }
     path = out_dir / FOLD_FILE
-    tensors |= checkpoint.prefixed("network", training.best)
+    # Not the training's own: a second look is taught after it.
+    tensors |= checkpoint.prefixed("network", network.state_dict())
     checkpoint.write_tensors(path, tensors, record)
     return _result(path, tensors, record)
 

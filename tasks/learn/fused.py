@@ -27,7 +27,7 @@ MEMBERS = "members"
 
 
 class FusedModel:
-    """Several models and the logistic model over them."""
+    """Several models and the linear model over them."""
 
     def __init__(self, spec: ModelSpec, members: Mapping[str, Model | TabularModel]) -> None:
         self.spec, self.members = spec, dict(members)
@@ -40,7 +40,7 @@ class FusedModel:
     def predict(
         self, images: Sequence[np.ndarray] | None, rows: Sequence[Mapping[str, Any]]
     ) -> np.ndarray:
-        """Return probabilities (n, k), not calibrated further.
+        """Return probabilities (n, k), not calibrated further, or numbers (n, 1).
 
         Parameters
         ----------
@@ -118,8 +118,7 @@ def judge_fused(
     model: FusedModel, cases: Iterable[OrderCase]
 ) -> Iterator[tuple[OrderCase, "Judgement | BadCase"]]:
     """Judge images as `tasks.learn.judge.judge_images` does: each is read and prepared once."""
-    from tasks.learn.answer import calibrated
-    from tasks.learn.judge import IMAGES_TOGETHER, Judgement, prepared_case, recipe_of
+    from tasks.learn.judge import IMAGES_TOGETHER, Judgement, prepared_case, recipe_of, said_of
 
     recipe = recipe_of(model.spec)
     limit = model.spec.ood_threshold
@@ -130,8 +129,7 @@ def judge_fused(
         answers = iter(())
         if good:
             rows = [numbers_of(one.traces) for one in good]
-            said = model.predict([one.image.array for one in good], rows)
-            answers = iter(calibrated(model.spec, said))
+            answers = iter(model.predict([one.image.array for one in good], rows))
         for case, one in zip(chunk, ready, strict=True):
             if isinstance(one, BadCase):
                 yield case, one
@@ -142,7 +140,7 @@ def judge_fused(
                 Judgement(
                     case_id=case.case_id,
                     input_hash=digest_json([ref.digest for ref in case.all_files]),
-                    probability=next(answers),
+                    **said_of(model.spec, next(answers)),
                     image=one.volume.array,
                     affine=one.volume.affine,
                     prepared=one.image.array,

@@ -1,6 +1,6 @@
 """A fusion's folds out of its members' folds, without a leak.
 
-To judge fold f, the logistic model learns from what the members say of each other fold g when they
+To judge fold f, the fusing model learns from what the members say of each other fold g when they
 were trained without f *and* without g.  So nothing that judges f was ever fitted on f, at the price
 of k (k - 1) more fits of each member.  The usual stacking takes the ordinary folds of the members,
 all but one of which were fitted on f; on random labels it finds something (docs/decisions/0024).
@@ -91,7 +91,7 @@ def fit(
     candidate: FusionCandidate,
     folds: Sequence[Mapping[str, FoldRecord]],
 ) -> dict:
-    """Fit the logistic models on folds that each member judged, given by member."""
+    """Fit the fusing models on folds that each member judged, given by member."""
     cases = {case.case_id: case for case in job.on("train")}
     parts = [together(job, candidate, row, cases) for row in folds]
     target = np.array([cases[c].target for ids, _ in parts for c in ids])
@@ -105,7 +105,7 @@ def together(
     records: Mapping[str, FoldRecord],
     cases: Mapping[str, JobCase],
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Return the case ids of a fold and each member's probabilities (n, k) in their order."""
+    """Return the case ids of a fold and each member's answers (n, k) in their order."""
     ids = tuple(sorted(next(iter(records.values())).case_ids))
     said = {}
     for name in candidate.members:

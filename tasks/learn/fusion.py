@@ -1,9 +1,10 @@
-"""Late fusion: one logistic model on what several candidates say of a case; light to import.
+"""Late fusion: one linear model on what several candidates say of a case; light to import.
 
 Each candidate's probability enters as log-odds, so the logistic model calibrates and weighs at once
-(stacking: Wolpert 1992, with Platt's scaling).  There is one model for each set of candidates that
-can be present; a case without a modality gets the one of those it has, instead of a filled-in value
-(reduced-feature models: Saar-Tsechansky and Provost 2007).
+(stacking: Wolpert 1992, with Platt's scaling).  Numbers enter as they are and get weights that are
+not negative, by a ridge (Breiman 1996, "Stacked regressions").  There is one model for each set of
+candidates that can be present; a case without a modality gets the one of those it has, instead of a
+filled-in value (reduced-feature models: Saar-Tsechansky and Provost 2007).
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,11 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
     return kept[:, 1:] - kept[:, :1]
 
 
+def entered(said: np.ndarray) -> np.ndarray:
+    """Return what of a member's answers (n, k) the model sees: log-odds, or the number itself."""
+    return said if said.shape[1] == 1 else log_odds(said)
+
+
 def fit_fusion(
     said: Mapping[str, np.ndarray], target: np.ndarray, n_classes: int, C: float = 1.0
 ) -> dict[str, Any]:
@@ -57,10 +63,12 @@ def fit_fusion(
     Parameters
     ----------
     said : mapping of str to (n, k) array
-        Each member's probabilities of the same cases, by models that did not see them; a row of
-        NaN where the member has no input.
-    target : (n,) array of int
+        Each member's probabilities of the same cases, or its number in one column, by models that
+        did not see them; a row of NaN where the member has no input.
+    target : (n,) array
+        Class numbers, or the true numbers.
     n_classes : int
+        1 of a number.
     C : float
 
     Returns
@@ -71,10 +79,9 @@ def fit_fusion(
     Raises
     ------
     ValueError
-        When all members together never spoke of two classes.
+        When all members together never spoke of two classes, or of two numbers.
     """
-    from sklearn.linear_model import LogisticRegression
-
+    fit = _fit_number if n_classes == 1 else _fit_classes
     names, target = list(said), np.asarray(target)
     models: dict[str, Any] = {}
     for size in range(len(names), 0, -1):
@@ -82,17 +89,21 @@ def fit_fusion(
             rows = np.all([_speaks(said[name]) for name in chosen], axis=0)
             if len(np.unique(target[rows])) < 2:
                 continue
-            x = np.concatenate([log_odds(said[name][rows]) for name in chosen], axis=1)
-            model = LogisticRegression(C=C, max_iter=5000).fit(x, target[rows])
-            models[BETWEEN.join(chosen)] = _as_numbers(model, n_classes)
+            x = np.concatenate([entered(said[name][rows]) for name in chosen], axis=1)
+            models[BETWEEN.join(chosen)] = fit(x, target[rows], n_classes, C)
     if not models:
-        raise ValueError("no case of two classes was judged by a member: nothing can be fused")
+        what = "numbers" if n_classes == 1 else "classes"
+        raise ValueError(f"no cases of two {what} were judged by a member: nothing can be fused")
+    if n_classes == 1:
+        return {"members": names, "prior": [float(target.mean())], "models": models}
     prior = (np.bincount(target, minlength=n_classes) + 1) / (len(target) + n_classes)
     return {"members": names, "prior": prior.tolist(), "models": models}
 
 
 def apply_fusion(fusion: Mapping[str, Any], said: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return probabilities (n, k); of a case no model knows, the shares of the training classes.
+    """Return probabilities (n, k), or numbers (n, 1).
+
+    Of a case no model knows it is the shares of the training classes, or their mean number.
 
     Where the exact set of present members had no model, the largest one of them that had decides.
     """
@@ -105,8 +116,11 @@ def apply_fusion(fusion: Mapping[str, Any], said: Mapping[str, np.ndarray]) -> n
         if not chosen:
             continue
         model = fusion["models"][BETWEEN.join(chosen)]
-        x = np.concatenate([log_odds(said[name][rows]) for name in chosen], axis=1)
+        x = np.concatenate([entered(said[name][rows]) for name in chosen], axis=1)
         score = x @ np.asarray(model["weights"]).T + np.asarray(model["intercepts"])
+        if out.shape[1] == 1:
+            out[rows] = score
+            continue
         odds = np.exp(score - score.max(1, keepdims=True))
         out[rows] = odds / odds.sum(1, keepdims=True)
     return out
@@ -125,7 +139,20 @@ NEVER = -30.0
 """Score of a class that no case had."""
 
 
-def _as_numbers(model: Any, n_classes: int) -> dict[str, Any]:
+def _fit_number(x: np.ndarray, target: np.ndarray, _: int, C: float) -> dict[str, Any]:
+    """Fit weights that are not negative; in standard units, so that C has one meaning in any."""
+    from sklearn.linear_model import Ridge
+
+    centre, scale = float(target.mean()), float(target.std())
+    model = Ridge(alpha=1 / C, positive=True).fit((x - centre) / scale, (target - centre) / scale)
+    intercept = centre * (1 - float(model.coef_.sum())) + scale * float(model.intercept_)
+    return {"weights": [model.coef_.tolist()], "intercepts": [intercept]}
+
+
+def _fit_classes(x: np.ndarray, target: np.ndarray, n_classes: int, C: float) -> dict[str, Any]:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=C, max_iter=5000).fit(x, target)
     weights = np.zeros((n_classes, model.coef_.shape[1]))
     intercepts = np.full(n_classes, NEVER)
     if len(model.classes_) == 2:

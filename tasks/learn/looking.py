@@ -1,4 +1,4 @@
-"""What a classifier looks at in cases, and whether that says anything of the classifier."""
+"""What a network of whole images looks at, and whether that says anything of the network."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -39,8 +39,8 @@ class Seen:
     case_id : str
     image : (z, y, x) array
         After the recipe; of several series the reference.
-    probability : (k,) array
-        Calibrated.
+    answer : (k,) array
+        Calibrated probabilities; of a regression the one number, in its unit.
     explained : int
         The class that is explained: the positive one of two, else the called one.
     maps : mapping of method to (z, y, x) array
@@ -51,7 +51,7 @@ class Seen:
 
     case_id: str
     image: np.ndarray
-    probability: np.ndarray
+    answer: np.ndarray
     explained: int
     maps: Mapping[str, np.ndarray]
     masks: Mapping[str, np.ndarray]
@@ -59,14 +59,14 @@ class Seen:
 
 
 def look(model: Model, cases: Iterable[OrderCase], seed: int = 0) -> Iterator[Seen]:
-    """Explain a classifier's answer to cases by all `METHODS`, and try the methods themselves.
+    """Explain a network's answer to cases by all `METHODS`, and try the methods themselves.
 
     The maps are means over the folds; the first fold's network is the one that is ruined.
 
     Parameters
     ----------
     model : Model
-        A classifier.
+        A classifier or a regression.
     cases : iterable of OrderCase
         One that cannot be read, or that the recipe refuses, is left out.
     seed : int
@@ -88,8 +88,10 @@ def look_at(
 ) -> Seen:
     """Explain one prepared image ([c,] z, y, x); see `look`."""
     spec, plan, device = model.spec, model.plan, model.device
-    probability = calibrated(spec, model.predict(image)[None])[0]
-    called = int(probability.argmax())
+    answer = model.predict(image)
+    if spec.task != "regression":
+        answer = calibrated(spec, answer[None])[0]
+    called = int(answer.argmax())
     explained = called if spec.positive is None else spec.classes.index(spec.positive)
 
     def asked(method: str, networks: list) -> np.ndarray:
@@ -120,7 +122,7 @@ def look_at(
         )
         for method, seen in maps.items()
     )
-    return Seen(case_id, image, probability, explained, maps, masks, looked)
+    return Seen(case_id, image, answer, explained, maps, masks, looked)
 
 
 def _seed_of(case_id: str, seed: int) -> int:

@@ -68,7 +68,7 @@ def _load_ensemble(
 ) -> "Model":
     from tasks.learn.checkpoint import read_tensors, restore_network, without_prefix
     from tasks.learn.device import pick_device
-    from tasks.learn.networks import build_network
+    from tasks.learn.networks import build_network, laid_out
     from tasks.learn.ood import from_arrays
 
     if spec.plan is None:
@@ -87,7 +87,7 @@ def _load_ensemble(
             restore_network(network, without_prefix(f"fold{i}", tensors))
         except ValueError as error:
             raise ModelRefused(f"fold {i}: {error}") from error
-        networks.append(network.to(where).eval())
+        networks.append(laid_out(network, spec.plan, where).eval())
         arrays = {name: t.numpy() for name, t in without_prefix(f"ood{i}", tensors).items()}
         if arrays:
             oods.append(from_arrays(arrays))

@@ -1,5 +1,6 @@
 """Networks a plan can ask for: our own, known ones, nnU-Net's, or one the user names."""
 
+import math
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,16 @@ from tasks.learn.classifiers import Classifier, Slices, build_staged
 from tasks.learn.joined import JoinedCNN
 from tasks.learn.numbers import add_scaler
 from tasks.learn.unet import StagedUNet
-from tasks.learn.zoo import CLASSIFIERS, DETECTORS, JOINED, NETWORKS, NNUNETS, TRUNKS
+from tasks.learn.zoo import CLASSIFIERS, DETECTORS, JOINED, NETWORKS, NNUNETS, TRUNKS, UNETS
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
+
+RARE = 0.01
+"""Probability that a region's voxels begin with (Lin et al. 2017, "Focal loss"): from one half the
+first hundreds of steps would only teach what is background."""
+
+_CONV = (nn.Conv2d, nn.Conv3d)
 
 _GROUP_CHANNELS = 8
 """Channels a group of the group normalisation of volumes, whose batches are too small for batch
@@ -98,6 +105,13 @@ class SegmentationUNet(nn.Module):
             norm="INSTANCE",
             dropout=plan.dropout,
         )
+        if plan.plain_head and plan.res_units:
+            # MONAI normalises and bends even these maps, one a class: a patch without tumour is
+            # then blown up until it has some.
+            self.unet.model[2][0].adn = nn.Identity()
+        if plan.regions:
+            last = [m for m in self.unet.model[2].modules() if isinstance(m, _CONV)][-1]
+            nn.init.constant_(last.bias, math.log(RARE / (1 - RARE)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, k, ...) of images (n, c, ...)."""
@@ -146,7 +160,7 @@ def build_network(plan: "NetworkPlan") -> nn.Module:
 def _bare(plan: "NetworkPlan") -> nn.Module:
     if plan.network in CLASSIFIERS:
         return _classifier(plan)
-    if plan.network in ("unet2d", "unet3d"):
+    if plan.network in UNETS:
         return SegmentationUNet(plan)
     if plan.network in NNUNETS:
         return StagedUNet(plan, residual=plan.network.startswith("resenc"))
@@ -213,6 +227,22 @@ def _foreign(name: str) -> Any:
             f"network {name!r} cannot be imported ({error}); "
             f"install its package or use one of {', '.join(NETWORKS)}"
         ) from error
+
+
+def laid_out(network: nn.Module, plan: "NetworkPlan", device: torch.device) -> nn.Module:
+    """Return the network on a device, its weights in the order that convolutions are fastest in.
+
+    Of planes the channels stand last (a third faster on the CPU, and right for tensor cores), of a
+    detector's volumes too (a third of the heads' time), and on the CPU of a volume's outlines (a
+    quarter of a step of ``unet3d``, a third of ``nnunet3d``).
+    """
+    network = network.to(device)
+    if plan.dims == 2:
+        return network.to(memory_format=torch.channels_last)
+    outlines = plan.task == "segmentation" and device.type == "cpu"
+    if plan.task == "detection" or outlines:
+        return network.to(memory_format=torch.channels_last_3d)
+    return network
 
 
 def to_network(image: Tensor, dims: int) -> Tensor:

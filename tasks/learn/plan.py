@@ -29,6 +29,7 @@ from tasks.learn.zoo import (
     SEGMENTERS,
     TRUNK_DEFAULTS,
     TRUNKS,
+    UNETS,
     least_size,
     stem_of,
 )
@@ -87,6 +88,9 @@ class NetworkPlan(BaseModel):
     """Sides (z, y, x) of the convolutions of each level, of nnU-Net's networks."""
     deep_supervision: bool = False
     res_units: int = 2
+    plain_head: bool = Field(default=False, exclude_if=says_nothing)
+    """Whether nothing normalises the maps of the classes themselves, of MONAI's U-Net; False in
+    plans of before."""
     dropout: float
     batch: int
     accumulate: int = 1
@@ -229,6 +233,7 @@ def plan_network(
         modality_dropout=candidate.modality_dropout if droppable else 0.0,
         channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],
         deep_supervision=candidate.deep_supervision and candidate.network in NNUNETS,
+        plain_head=candidate.network in UNETS,
         batch=batch, accumulate=candidate.accumulate,
         epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
         optimizer=settings["optimizer"], schedule=settings["schedule"],

@@ -1,7 +1,8 @@
-"""Which columns speak for a class in a row: Shapley values of a tabular model, by SHAP.
+"""Which columns speak for a class, or raise a number: Shapley values of a table's model, by SHAP.
 
 Lundberg and Lee 2017. Permutation sampling with antithetic pairs, which any estimator allows and
-which is exact in sum: the values of a row add up to its log-odds less those of the background.
+which is exact in sum: the values of a row add up to its log-odds, or its number, less those of the
+background.
 """
 
 import warnings
@@ -11,6 +12,7 @@ import numpy as np
 
 from tasks.evaluate.metrics import PROBABILITY_FLOOR
 from tasks.learn.tabular import predict_table
+from tasks.learn.tabular_numbers import predict_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +36,10 @@ def shapley_values(
     model: Any,
     background: "pd.DataFrame",
     rows: "pd.DataFrame",
-    n_classes: int,
+    n_classes: int | None,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the Shapley values of the log-odds of every class.
+    """Return the Shapley values of the log-odds of every class, or of a number.
 
     Parameters
     ----------
@@ -46,7 +48,8 @@ def shapley_values(
         Training rows; at most `BACKGROUND_ROWS` are taken, spread over all.
     rows : DataFrame (n rows)
         With the columns of the model.
-    n_classes : int
+    n_classes : int, optional
+        None of a model that estimates a number: k is then 1.
     seed : int
         Of the permutations.
 
@@ -55,7 +58,7 @@ def shapley_values(
     ndarray (n, columns, k)
         In the order of ``model.feature_names_in_``.
     ndarray (n, k)
-        The log-odds of the rows.
+        The log-odds of the rows, or their numbers in the label's unit.
     """
     import pandas as pd
 
@@ -83,16 +86,20 @@ def shapley_values(
         }
     ).to_numpy(np.float64)
 
-    def odds(numbers: np.ndarray) -> np.ndarray:
+    def said(numbers: np.ndarray) -> np.ndarray:
         frame = pd.DataFrame(numbers, columns=names)
         for name, known in words.items():
             frame[name] = [known[int(code)] for code in frame[name]]
+        if n_classes is None:
+            return predict_numbers(model, frame)[:, None]
         p = predict_table(model, frame, n_classes)
         p = np.clip(p, PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
         return np.log(p) - np.log1p(-p)
 
     head, asked = coded[: len(taken)], coded[len(taken) :]
     masker = shap.maskers.Independent(head, max_samples=len(head))
-    explainer = shap.explainers.Permutation(odds, masker, seed=seed)
+    explainer = shap.explainers.Permutation(said, masker, seed=seed)
     found = explainer(asked, max_evals=PAIRS * (2 * len(names) + 1), silent=True)
-    return np.asarray(found.values, np.float64), odds(asked)
+    # Of one output SHAP leaves the last axis out.
+    values = np.asarray(found.values, np.float64).reshape(len(asked), len(names), -1)
+    return values, said(asked)

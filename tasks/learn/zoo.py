@@ -15,10 +15,13 @@ JOINED = "fused_cnn"
 
 CLASSIFIERS = ("small_cnn", *TRUNKS, JOINED)
 
+UNETS = ("unet2d", "unet3d")
+"""MONAI's residual U-Net."""
+
 NNUNETS = ("nnunet2d", "nnunet3d", "resenc2d", "resenc3d")
 """nnU-Net's networks, plain and with a residual encoder."""
 
-SEGMENTERS = ("unet2d", "unet3d", *NNUNETS)
+SEGMENTERS = (*UNETS, *NNUNETS)
 
 DETECTORS = ("retinanet3d", "retinanet2d", "fasterrcnn", "maskrcnn")
 """Networks that answer with boxes: MONAI's RetinaNet in volumes, torchvision's in pictures."""
@@ -82,6 +85,8 @@ def _misfit_of_detector(candidate: "NetworkCandidate") -> str:
     for name in ("backbone", "anchors", "max_findings"):
         if getattr(candidate, name) is not None and network not in DETECTORS:
             return f"{name}: {network} finds no boxes; use one of {', '.join(DETECTORS)}"
+    if candidate.second_look and network != "retinanet3d":
+        return f"second_look: {network} has none; remove it or use retinanet3d"
     if candidate.dropout and network in DETECTORS:
         return f"dropout: {network} has none; remove it"
     if candidate.backbone not in (None, "small") and candidate.features:

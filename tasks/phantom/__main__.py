@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tasks.phantom.fields import DIFFICULTIES
+from tasks.phantom.processes import usable_cores
 from tasks.phantom.write_brain import LAYOUTS, write_brain_archive
 from tasks.phantom.write_breast import write_breast_archive
 from tasks.phantom.write_chest import write_chest_archive
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.kind != "brain":
             parser.error(f"--layout {given.layout} is for the brain, not for {given.kind}")
         options["layout"] = given.layout
+    if given.kind == "brain":
+        options["processes"] = usable_cores()
     axes = 3 if given.kind in {"chest", "brain"} else 2
     for name in ("shape", "spacing"):
         values = getattr(given, name)

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tasks.phantom.brain import (
     draw_brain,
 )
 from tasks.phantom.head import SEQUENCES
+from tasks.phantom.processes import draw_each
 from tasks.phantom.scanner import SYNTAXES
 from tasks.phantom.stack import axial_affine, write_stack, write_truth
 from tasks.phantom.visits import Visit, draw_visit, header
@@ -65,6 +67,7 @@ def write_brain_archive(
     only: Collection[str] | None = None,
     shape: tuple[int, int, int] = SHAPE,
     spacing: tuple[float, float, float] = SPACING,
+    processes: int = 1,
 ) -> Path:
     """Write brain studies with a glioma.
 
@@ -89,6 +92,8 @@ def write_brain_archive(
         (z, y, x).
     spacing : tuple of float
         (z, y, x) in mm.
+    processes : int
+        That draw at a time; the bytes are the same.
 
     Returns
     -------
@@ -103,29 +108,8 @@ def write_brain_archive(
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {', '.join(LAYOUTS)}, not {layout!r}")
     root = Path(root)
-    rows: list[list[object]] = []
-    for patient in range(patients):
-        visit = draw_visit("B", seed, patient, (20, 85))
-        if only is not None and visit.accession not in only:
-            continue
-        rng = np.random.default_rng([seed, patient, 2])
-        magnet = MAGNETS[rng.integers(len(MAGNETS))]
-        syntax = SYNTAXES[rng.integers(len(SYNTAXES))]
-        drawn = int(rng.integers(2**31))
-        brain = draw_brain(drawn, shape=shape, spacing=spacing, difficulty=difficulty)
-        affine = axial_affine(shape, spacing)
-        if layout == "dicom":
-            _write_study(root, visit, magnet, syntax, brain, affine)
-        else:
-            _write_brats(root, patient, layout == "brats2021", brain, affine)
-        voxel = float(np.prod(spacing)) / 1000
-        parts = (
-            brain.labels > 0,
-            np.isin(brain.labels, (NECROSIS, ENHANCING)),
-            brain.labels == ENHANCING,
-        )
-        volumes = [f"{part.sum() * voxel:.2f}" for part in parts]
-        rows.append([visit.accession, visit.patient_id, *volumes])
+    draw = partial(_write_patient, root, seed, difficulty, layout, only, shape, spacing)
+    rows = [row for row in draw_each(draw, patients, processes) if row is not None]
     folder = root / "truth" if layout == "dicom" else root
     folder.mkdir(parents=True, exist_ok=True)
     if layout != "dicom":
@@ -135,6 +119,40 @@ def write_brain_archive(
         writer.writerow(["accession_number", "patient_id", "wt_ml", "tc_ml", "et_ml"])
         writer.writerows(rows)
     return folder / "labels.csv"
+
+
+def _write_patient(
+    root: Path,
+    seed: int,
+    difficulty: str,
+    layout: str,
+    only: Collection[str] | None,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    patient: int,
+) -> list[str] | None:
+    """Write one patient's study and return the row of the table, None where it is not wanted."""
+    visit = draw_visit("B", seed, patient, (20, 85))
+    if only is not None and visit.accession not in only:
+        return None
+    rng = np.random.default_rng([seed, patient, 2])
+    magnet = MAGNETS[rng.integers(len(MAGNETS))]
+    syntax = SYNTAXES[rng.integers(len(SYNTAXES))]
+    drawn = int(rng.integers(2**31))
+    brain = draw_brain(drawn, shape=shape, spacing=spacing, difficulty=difficulty)
+    affine = axial_affine(shape, spacing)
+    if layout == "dicom":
+        _write_study(root, visit, magnet, syntax, brain, affine)
+    else:
+        _write_brats(root, patient, layout == "brats2021", brain, affine)
+    voxel = float(np.prod(spacing)) / 1000
+    parts = (
+        brain.labels > 0,
+        np.isin(brain.labels, (NECROSIS, ENHANCING)),
+        brain.labels == ENHANCING,
+    )
+    volumes = [f"{part.sum() * voxel:.2f}" for part in parts]
+    return [visit.accession, visit.patient_id, *volumes]
 
 
 def _write_study(

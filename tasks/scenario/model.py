@@ -19,7 +19,7 @@ from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import PLACE_COLUMNS, TabularCandidate
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.network_candidate import NetworkCandidate
-from tasks.learn.zoo import DETECTORS
+from tasks.learn.zoo import DETECTORS, OF_WHOLE_IMAGES
 from tasks.scenario.channels import channel_misfits
 from tasks.scenario.judged import baseline_misfits, unit_misfits
 from tasks.scenario.numbers import number_misfits
@@ -175,7 +175,7 @@ def _misfits(scenario: Scenario) -> list[str]:
 
 def _fusion_misfits(fusion: FusionCandidate, scenario: Scenario) -> list[str]:
     """Say why a fusion cannot be made of its members."""
-    if scenario.task != "classification":
+    if scenario.task not in OF_WHOLE_IMAGES:
         verb = _VERBS[scenario.task]
         return [f"candidates: {fusion.name} is a fusion, which cannot {verb}; use kind network"]
     kinds = {one.name: one.kind for one in scenario.candidates}

@@ -60,7 +60,7 @@ SHOWN = {
     "volume_bias": "volume bias (mL)",
     "lesion_dice": "Dice, lesion by lesion",
     "lesion_hd95": "HD95, lesion by lesion (mm)",
-    "n_empty": "empty masks",
+    "empty_share": "share with an empty mask",
     "cpm": "CPM",
     "ap": "AP",
     "false_alarms": "false alarms a scan",

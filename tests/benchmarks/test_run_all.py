@@ -105,6 +105,30 @@ def test_the_page_tells_verdicts_misses_and_what_was_not_run():
     assert "## bench_store\nT.\n\n2026-01-01, a CPU, 2 cores\n\n```text\n96^3 bar" in text
 
 
+def test_the_table_of_aims_is_read_off_what_was_printed_and_the_rest_is_not_run():
+    said = "  epoch 1\npneumonia: AUROC 0.9973 [0.9934, 0.9989], 524 judged; bar 0.99: met\n"
+    said += "adrenal: AUROC 0.8218 [0.6894, 0.9055], 98 judged; bar 0.86: MISSED"
+    one = replace(DONE, name="learning", output=said, code=1)
+    # A line of another script says nothing of this aim, and an unfinished one nothing at all.
+    other = replace(DONE, output="hippocampus: Dice 1; bar 0.87: met")
+    part = replace(DONE, name="hippocampus", output="hippocampus: Dice 1; bar 1: not judged")
+    rows = run_all.aims({"learning": one, "store": other, "hippocampus": part})[2:]
+    told = {key: row.split(" | ")[1:] for (key, *_), row in zip(run_all.AIMS, rows, strict=True)}
+    assert told.pop("pneumonia") == [
+        "AUROC 0.9973 [0.9934, 0.9989], 524 judged", "met", "abc", "2026-01-01, a CPU, 2 cores |"
+    ]  # fmt: skip
+    assert told.pop("adrenal")[1] == "MISSED"
+    assert {cells[0] for cells in told.values()} == {"not run"}
+
+
+def test_every_aim_has_a_script_that_prints_it():
+    for key, name, _ in run_all.AIMS:
+        text = (run_all.HERE / f"bench_{name}.py").read_text()
+        of_a_set = name == "learning" and f'"{key}": (' in text and 'f"{name}: {words[0]}' in text
+        heads = f'f"{key}: ', f'f"{key.rpartition("-")[0]}-{{'
+        assert of_a_set or any(head in text for head in heads), key
+
+
 def test_a_fence_in_what_was_printed_does_not_end_the_block():
     text = page({"store": replace(DONE, output="```\n# not a title")}, {"store": "T."}, "d1")
     assert text.count("```") == 2

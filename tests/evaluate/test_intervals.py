@@ -103,7 +103,8 @@ def test_dice_intervals_are_over_patients():
     half = 2.093 * mean[:, 0].std(ddof=1) / np.sqrt(20)
     assert table["dice/x"].hi - table["dice/x"].lo == pytest.approx(2 * half, rel=0.12)
     assert table["dice"].n_patients == 20
-    assert table["n_empty"].value == 0
+    assert table["empty_share"].value == 0
+    assert table["empty_share"].hi == pytest.approx(0.161, abs=0.001)
 
 
 def test_limits_ignore_replicates_in_which_the_figure_is_undefined():

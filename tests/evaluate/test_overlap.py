@@ -31,7 +31,10 @@ def test_empty_masks_are_counted():
     pairs = [(nothing, nothing), (nothing, something), (something, something)]
     scores = scored(["a", "b", "c"], ["p", "p", "q"], pairs)
     assert scores.n_empty == {"organ": {"both": 1, "one": 1}}
-    assert metric_table(scores)["n_empty"].value == 2
+    # Both cases of p, none of q; a patient counts once.
+    found = metric_table(scores)["empty_share"]
+    assert found.value == pytest.approx(0.5)
+    assert 0 <= found.lo < found.value < found.hi <= 1
 
 
 def test_a_patient_counts_once_however_many_cases():

@@ -108,7 +108,7 @@ def test_a_model_that_raises_false_alarms_scores_worse_than_one_that_does_not():
     assert tables["loud"]["dice"].value == 0.5
     assert tables["quiet"]["nsd"].value > tables["loud"]["nsd"].value
     assert tables["quiet"]["hd95"].value < tables["loud"]["hd95"].value
-    assert tables["quiet"]["n_empty"].value == tables["loud"]["n_empty"].value == 1
+    assert tables["quiet"]["empty_share"].value == tables["loud"]["empty_share"].value == 0.5
 
 
 def test_every_figure_has_its_mean_its_classes_and_its_interval():
@@ -121,7 +121,7 @@ def test_every_figure_has_its_mean_its_classes_and_its_interval():
     ids = [f"c{i}" for i in range(12)]
     scores = mask_scores(ids, [f"p{i // 2}" for i in range(12)], ["x", "y"], rows)
     table = metric_table(scores)
-    assert table.keys() == {"n_empty"} | {
+    assert table.keys() == {"empty_share"} | {
         f"{name}{label}" for name in scores.figures for label in ("", "/x", "/y")
     }
     for name in scores.figures:
@@ -129,6 +129,9 @@ def test_every_figure_has_its_mean_its_classes_and_its_interval():
         assert table[name].value == pytest.approx(by_hand.mean())
         assert table[name].lo <= table[name].value <= table[name].hi
         assert table[name].n_patients == 6
+    # None seen empty in six patients is not none anywhere: Wilson's upper limit.
+    assert table["empty_share"].value == table["empty_share"].lo == 0
+    assert table["empty_share"].hi == pytest.approx(0.39, abs=0.01)
     back = MaskScores.from_table(scores.to_table())
     for name, values in scores.figures.items():
         np.testing.assert_array_equal(back.figures[name], values)

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,18 @@ class Ran:
         return self
 
 
+def _short(folder: Path) -> Path:
+    """Return another name of a folder: with 108 bytes for the name of a socket, ours are too long.
+
+    In a folder whose name is too long workers are not forked, and kills would not meet them.
+    """
+    above = next(one for one in folder.parents if len(str(one)) < 56)
+    link = above / f"t{zlib.crc32(str(folder).encode()):08x}"
+    with suppress(FileExistsError):
+        link.symlink_to(folder)
+    return link
+
+
 @dataclass(frozen=True)
 class Place:
     """A home with user and temporary folders of its own, so that nothing escapes a sweep."""
@@ -69,7 +82,7 @@ class Place:
             "RADLOOP_HOME": str(self.home),
             "RADLOOP_WORKERS": "2",
             "HOME": str(self.folder / "user"),
-            "TMPDIR": str(self.folder / "tmp"),
+            "TMPDIR": str(_short(self.folder / "tmp")),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
             **self.more,

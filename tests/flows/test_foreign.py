@@ -300,6 +300,7 @@ def test_a_label_beyond_the_classes_and_a_missing_mask_are_named(lumps, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_command_compares_another_tool_with_the_champion(table_loop, tmp_path):
     """From the list of the test edition to a report, a run and one more use of the edition."""
     place = Place(tmp_path, api=table_loop.place.api_of_server())
@@ -326,6 +327,8 @@ def test_the_command_compares_another_tool_with_the_champion(table_loop, tmp_pat
     out = place.radloop("evaluate", "small-table", "--predictions", folder).ok().out
     assert re.search(r"other tool is (worse than|not shown to differ from) champion version 1", out)
     assert "paired DeLong" in out
+    # What both decide is compared too, at the tool's .5 and the champion's stored threshold.
+    assert re.search(r"At the operating points \(0\.5 and 0\.\d+\) .*: p .*exact McNemar\.", out)
     assert "this edition has been used 2 times" in out
     report = Path(re.search(r"^report +(\S+)$", out, re.MULTILINE)[1]).read_text()
     assert "Other tool" in report

@@ -27,12 +27,13 @@ gate: {margin: 2.0, undecidable: refuse}
 
 
 def write_ages(path, n=150):
+    """Write ages that two columns make up in equal parts: a line through both, which no tree is."""
     rng = np.random.default_rng(5)
-    clear, noise = rng.normal(size=(2, n))
-    age = 100 + 30 * clear + rng.normal(0, 8, n)
-    rows = zip(clear, noise, age, strict=True)
+    one, two = rng.normal(size=(2, n))
+    age = 100 + 20 * one + 20 * two + rng.normal(0, 4, n)
+    rows = zip(one, two, age, strict=True)
     lines = [f"ZQ{i:04d},{a:.4f},{b:.4f},{c:.2f}" for i, (a, b, c) in enumerate(rows)]
-    path.write_text("\n".join(["id,clear,noise,bone_age", *lines]) + "\n")
+    path.write_text("\n".join(["id,one,two,bone_age", *lines]) + "\n")
     return path
 
 
@@ -65,3 +66,4 @@ def test_a_table_of_numbers_becomes_a_model_that_is_compared_with_another_tool(t
     assert all((out / row["sr"]).is_file() for row in rows)
     reports = [one.read_text() for one in (place.home / "reports" / "small-age").glob("*.html")]
     assert any("Agreement, test" in one and "answers with" in one for one in reports)
+    assert any("mean |Shapley value|, mo" in one and "moves the number" in one for one in reports)

@@ -29,6 +29,7 @@ from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
 from tasks.learn.plan import plan_network
 from tests.learn.small_fold import SIZE, bright_square_cases, classifier_plan
+from tests.learn.test_numbers import a_plan
 
 CPU = torch.device("cpu")
 
@@ -186,6 +187,31 @@ def test_a_trained_model_looks_at_the_square_and_a_ruined_one_does_not(trained):
     for name in ("integrated gradients", "occlusion"):
         assert abs(rows[name]["rank correlation with a ruined model"].value) < SIMILAR
         assert "no" not in rows[name]["shows the model"]
+
+
+def test_a_number_is_explained_by_what_raises_it_and_not_by_its_scale(trained):
+    """Of one output the log-odds against nothing would be infinite; the number itself adds up."""
+    weight = torch.zeros(6, 8)
+    weight[2:4, 5:7], weight[0, 0] = 1.0, -1.0
+    network = Linear(weight)
+    network.layer.weight = nn.Parameter(weight.flatten()[None])
+    image = np.zeros((1, 6, 8), np.float32)
+    image[0, 2:4, 5:7], image[0, 0, 0] = 3.0, 2.0
+    x = torch.from_numpy(image)[None]
+    raw = _integrated_gradients(network, x, 0)
+    assert float(raw.sum()) == pytest.approx(4 * 3 - 2, abs=1e-3)
+    model = model_of(*trained[:2])
+    spec = model.spec.model_copy(
+        update={"task": "regression", "classes": ("area",), "positive": None, "unit": "mm2"}
+    )
+    torch.manual_seed(0)
+    plan = a_plan()
+    model = Model(spec, plan, [build_network(plan).eval()], (), CPU)
+    seen = look_at(model, "c", trained[2][0][0], {})
+    assert seen.explained == 0
+    assert seen.answer == pytest.approx(model.predict(trained[2][0][0]))
+    assert {one.method for one in seen.looked} == set(METHODS)
+    assert all(np.isfinite(one).all() and np.abs(one).max() > 0.1 for one in seen.maps.values())
 
 
 def test_a_volume_is_explained_on_its_own_grid():

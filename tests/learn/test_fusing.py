@@ -14,8 +14,11 @@ from tasks.learn.fused import FusedModel
 from tasks.learn.fusing import fuse, fusions, needed, pairs
 from tasks.learn.fusion import FusionCandidate
 from tasks.learn.job import JobCase, TrainingJob
+from tasks.learn.judge import judge_rows
 from tasks.learn.model import load_model
 from tasks.learn.network_candidate import NetworkCandidate
+from tasks.learn.tabular import table_frame
+from tasks.serve.beside import beside_members
 from tasks.serve.challenger import build_model
 from tasks.serve.outcome import sum_up
 from tests.learn import small_fold
@@ -210,6 +213,47 @@ def test_what_is_kept_says_what_its_parts_say_and_nothing_else_is_loaded(made, t
     other.write_text(other.read_text().replace("plain", "other"))
     with pytest.raises(ModelRefused, match="a member of the fused model"):
         load_model(folder, "cpu")
+
+
+def test_a_fusion_of_numbers_is_judged_out_of_fold_and_kept(tmp_path):
+    rng = np.random.default_rng(3)
+    one, two = rng.normal(size=(2, 60))
+    age = 100 + 20 * one + 20 * two + rng.normal(0, 4, 60)
+    bodies = (
+        {"name": "first", "kind": "tabular", "estimator": "ridge", "features": ["one"]},
+        {"name": "second", "kind": "tabular", "estimator": "ridge", "features": ["two"]},
+        {"name": "both", "kind": "fusion", "members": ["first", "second"], "C": 1.0},
+    )
+    job = TrainingJob(
+        "ages", "regression", ("age",), None, "mae", candidates=bodies, unit="mo",
+        cases=tuple(
+            JobCase(f"{k:032x}", f"p{k}", "train", k % 3, float(age[k]),
+                    facts={"one": None if k == 5 else float(one[k]), "two": float(two[k])})
+            for k in range(60)
+        ),
+    )  # fmt: skip
+    place = job.save(tmp_path / "training")
+    records = fit_all(job, place, "")
+    by_name = {
+        name: [r for r in records if r.candidate == name and r.without is None]
+        for name in ("first", "second")
+    }
+    by_name["both"] = fuse(job, job.candidate("both"), records)
+    config = EvaluateConfig(primary="mae", bootstrap=200)
+    outcomes = [sum_up(job, name, found, config) for name, found in by_name.items()]
+    mae = {one.name: one.figures["mae"].value for one in outcomes}
+    assert mae["both"] < 0.6 * min(mae["first"], mae["second"])
+    rows = beside_members(job, outcomes, config)
+    assert [row["alone"] for row in rows] == ["first (tabular)", "second (tabular)"]
+    spec = build_model(job, place, outcomes[2], tmp_path / "model", {}, outcomes)
+    model = load_model(tmp_path / "model", "cpu")
+    facts = [case.facts for case in job.cases[:6]]
+    said = judge_rows(model, list("abcdef"), facts)
+    assert [one.value for one in said[:5]] == pytest.approx(age[:5].tolist(), abs=25)
+    # The sixth has no first column: the second's model alone answers.
+    alone = model.members["second"].predict(table_frame([{"two": facts[5]["two"]}]))[0, 0]
+    kept = spec.fusion["models"]["second"]
+    assert said[5].value == pytest.approx(kept["weights"][0][0] * alone + kept["intercepts"][0])
 
 
 def test_a_fusion_needs_three_folds_and_brings_its_members_along(made):

@@ -70,6 +70,52 @@ def test_a_class_nobody_had_is_never_said():
     assert apply_fusion(fusion, said)[:, 2].max() < 1e-6
 
 
+def of_numbers(n=400, seed=0):
+    """Return true ages and two estimates: a noisy one, and a noisier one that is 40 too high."""
+    rng = np.random.default_rng(seed)
+    age = rng.normal(100, 30, n)
+    image, table = age + rng.normal(0, 8, n), age + 40 + rng.normal(0, 12, n)
+    return age, {"image": image[:, None], "table": table[:, None]}
+
+
+def test_numbers_are_weighed_by_their_errors_and_their_bias_goes():
+    age, said = of_numbers()
+    fusion = json.loads(json.dumps(fit_fusion(said, age, 1, C=1e6)))
+    # Errors of 8 and 12 that are independent weigh 9 to 4, and shrink towards the mean of 100:
+    # 1 / (1 / 900 + 1 / 64 + 1 / 144) is the variance that is left.
+    left = 1 / (1 / 900 + 1 / 64 + 1 / 144)
+    weights = fusion["models"]["image+table"]["weights"][0]
+    assert weights == pytest.approx([left / 64, left / 144], abs=0.08)
+    fused = apply_fusion(fusion, said)
+    assert fused.shape == (400, 1)
+    assert abs((fused[:, 0] - age).mean()) < 1e-6
+    assert np.std(fused[:, 0] - age) == pytest.approx(left**0.5, rel=0.1)
+
+
+def test_a_number_of_one_member_is_that_of_its_own_model_and_of_none_the_mean():
+    age, said = of_numbers()
+    fusion = fit_fusion(said, age, 1)
+    gap = {name: values.copy() for name, values in said.items()}
+    gap["image"][:2] = np.nan
+    gap["table"][1] = np.nan
+    answer = apply_fusion(fusion, gap)
+    alone = fit_fusion({"table": said["table"]}, age, 1)
+    expected = apply_fusion(alone, {"table": said["table"]})
+    assert answer[0] == pytest.approx(expected[0])
+    assert answer[1] == pytest.approx(age.mean())
+    np.testing.assert_allclose(answer[2:], apply_fusion(fusion, said)[2:])
+
+
+def test_fusing_numbers_does_not_hang_on_their_unit():
+    age, said = of_numbers()
+    days = {name: 30.4 * values + 500 for name, values in said.items()}
+    months = apply_fusion(fit_fusion(said, age, 1, C=0.01), said)
+    np.testing.assert_allclose(
+        apply_fusion(fit_fusion(days, 30.4 * age + 500, 1, C=0.01), days), 30.4 * months + 500,
+        rtol=1e-5,
+    )  # fmt: skip
+
+
 def test_certainty_of_one_member_is_bounded():
     sure = np.array([[1.0, 0.0], [0.0, 1.0]])
     assert np.abs(log_odds(sure)).max() < 10

@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from tasks.learn.candidate import TabularCandidate
+from tasks.learn.importance import feature_importance
 from tasks.learn.shapley import BACKGROUND_ROWS, rows_within, shapley_values
 from tasks.learn.tabular import fit_final
+from tasks.learn.tabular_numbers import fit_final_numbers
 
 
 def table(n=120, seed=0):
@@ -47,6 +49,25 @@ def test_the_values_of_a_row_add_up_to_its_log_odds_words_and_all(estimator):
     if base is not None:
         np.testing.assert_allclose((odds - total)[0], base, atol=1e-6)
     assert values.shape == (4, 4, 2)
+
+
+def test_values_of_an_estimated_number_are_in_its_unit_and_add_up():
+    X, _ = table()
+    X = X[["clear", "faint", "noise"]]
+    age = (100 + 30 * X["clear"]).to_numpy() + np.random.default_rng(1).normal(0, 3, len(X))
+    candidate = TabularCandidate(name="it", estimator="ridge")
+    model = fit_final_numbers(candidate, X, age, np.arange(len(X)), 0)
+    values, said = shapley_values(model, X[:50], X[50:60], None)
+    base = shapley_values(model, X[:50], X[:50], None)[1].mean(0)
+    np.testing.assert_allclose(said - values.sum(1), np.tile(base, (10, 1)), atol=1e-6)
+    # Months a unit of the column, not standard deviations.
+    clear = list(model.feature_names_in_).index("clear")
+    away = (X["clear"][50:60] - X["clear"][:50].mean()).to_numpy()
+    np.testing.assert_allclose(values[:, clear, 0], 30 * away, atol=4)
+    rows = feature_importance(model, X[60:], age[60:], 0, primary="mae", numbers=True)
+    assert rows[0]["feature"] == "clear"
+    assert rows[0]["importance"] > 20
+    assert rows[0]["weight"] > 5 * abs(rows[1]["weight"])
 
 
 def test_the_column_that_tells_has_the_largest_values_and_noise_the_least():

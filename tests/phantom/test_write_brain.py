@@ -44,6 +44,18 @@ def test_same_seed_same_bytes(archive, tmp_path):
         assert path.read_bytes() == (archive / path.relative_to(tmp_path)).read_bytes(), path.name
 
 
+def test_several_processes_write_the_same_bytes(tmp_path):
+    coarse = {"patients": 8, "seed": 4, "shape": (8, 16, 16), "spacing": (18.0, 12.0, 12.0)}
+    alone = write_brain_archive(tmp_path / "alone", **coarse)
+    together = write_brain_archive(tmp_path / "together", processes=2, **coarse)
+    assert together.read_bytes() == alone.read_bytes()
+    files = [p.relative_to(tmp_path / "alone") for p in (tmp_path / "alone").rglob("*.dcm")]
+    assert len(files) > 8 * 4 * 8
+    for path in files:
+        ours, theirs = ((tmp_path / at / path).read_bytes() for at in ("alone", "together"))
+        assert ours == theirs, path
+
+
 def test_a_study_is_four_series_on_one_grid_with_its_mask(archive):
     for folder in studies(archive):
         volumes = [volume_of(folder, sequence) for sequence in SEQUENCES]

@@ -72,11 +72,11 @@ def test_a_regression_is_read():
             {
                 "candidates": [
                     {"name": "a", "kind": "tabular", "estimator": "ridge"},
-                    {"name": "b", "kind": "tabular", "estimator": "forest"},
+                    {"name": "b", "kind": "header", "estimator": "ridge"},
                     {"name": "c", "kind": "fusion", "members": ["a", "b"]},
                 ]
             },
-            "cannot estimate a number",
+            "c fuses 'b', which is header-only",
         ),
     ],
 )  # fmt: skip
