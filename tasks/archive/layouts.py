@@ -99,6 +99,11 @@ def mask_values(name: str) -> Mapping[int, int]:
     return {4: 3} if _OLD_MASK.fullmatch(PurePosixPath(name).name) else {}
 
 
+def is_of_children(name: str) -> bool:
+    """Tell whether a mask is by its name of BraTS-PEDs, whose four values are other parts."""
+    return PurePosixPath(name).name.casefold().startswith("brats-ped-")
+
+
 def description(root: Path) -> dict[str, Any]:
     """Return what a folder's dataset.json holds; nothing where there is none."""
     try:

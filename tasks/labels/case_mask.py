@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.archive.layouts import mask_values
+from tasks.archive.layouts import is_of_children, mask_values
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
 from tasks.labels.boxes import instance_mask, read_written, rows_on
-from tasks.labels.regions import Numbers, renumbered
+from tasks.labels.regions import ENHANCING, Numbers, renumbered
 from tasks.labels.shapes import middle_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     if case.numbers is None:
         return read_labels(case.mask, like)
     labels = read_labels(case.mask, like, as_told=False)
-    _refuse_other_year(labels, mask_values(case.mask.member or case.mask.path), case.numbers)
+    name = case.mask.member or case.mask.path
+    _refuse_other_year(labels, mask_values(name), case.numbers)
+    if is_of_children(name) and any(here > ENHANCING for _, here in case.numbers):
+        detail = "by its name the mask is of BraTS-PEDs, whose 1 to 4 are other parts than adults'"
+        raise BadCase("unknown_label", detail)
     return renumbered(labels, case.numbers)
 
 

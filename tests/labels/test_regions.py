@@ -135,6 +135,25 @@ def test_regions_that_cannot_be_are_refused(labels, said):
         LabelConfig.model_validate(known | labels)
 
 
+def test_masks_of_children_are_not_read_in_adults_numbers_of_2024(tmp_path):
+    mask = np.zeros((2, 3, 4), np.uint8)
+    mask[0, 0] = (1, 2, 3, 4)
+    refs = {}
+    for name in ("BraTS-PED-00001-000-seg", "BraTS-GLI-00001-000-seg"):
+        path = tmp_path / f"{name}.nii.gz"
+        write_nifti(path, mask, AFFINE)
+        data = path.read_bytes()
+        refs[name] = FileRef(str(path), None, digest_of(data).hex(), len(data))
+    child, adult = (
+        OrderCase("c", "nifti", (), ref, numbers=PRESETS["brats2024"].numbers)
+        for ref in refs.values()
+    )
+    like = read_nifti(child.mask)
+    np.testing.assert_array_equal(case_mask(adult, like), mask)
+    with pytest.raises(BadCase, match="unknown_label: by its name the mask is of BraTS-PEDs"):
+        case_mask(child, like)
+
+
 @pytest.mark.parametrize(
     ("name", "values", "read"),
     [
