@@ -205,7 +205,9 @@ def aims(found: list[Any], images: int) -> bool:
 def main() -> int:
     """Prepare, train, judge; 1 when a bar is missed, 2 without data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    # Beside other work a caller says fewer, as to anything else that counts its threads.
+    threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--folds", default="", help="by commas; all unless said")
     parser.add_argument("--data", type=Path, default=DATA)
     asked = parser.parse_args()
