@@ -9,11 +9,13 @@ fold, and so is a random forest (300 trees, radloop's own settings) on the very 
 and folds.  Both are judged out of fold, and on the test edition: the network by the mean of its
 folds, the forest refitted on all training images.  Intervals: DeLong on the logit scale over one
 image a patient (the first by its id), and the bootstrap of patients over all images; differences:
-paired DeLong's p on the first, the paired bootstrap of patients on all.  With fewer folds both are
-judged on those alone, and not on the test edition.  Bars: out of fold AUROC
-.97 over all images, and better than the forest with p below .05.  What was prepared and trained is
-kept below benchmarks/results/chest_xray, by the digest of the scenario, so a run that was stopped
-goes on and one of another scenario starts anew.  Exit code 1 when a bar is missed, 2 without data.
+paired DeLong's p on the first, the paired bootstrap of patients on all.  A fold's best epoch is
+chosen on the images it is judged on, which flatters the network a little; the test edition, which
+has fewer patients, chose nothing.  With fewer folds both are judged on those alone, and not on the
+test edition.  Bars: out of fold AUROC .97 over all images, and better than the forest with p below
+.05.  What was prepared and trained is kept below benchmarks/results/chest_xray, by the digest of
+the scenario, so a run that was stopped goes on and one of another scenario starts anew.  Exit code
+1 when a bar is missed, 2 without data.
 """
 
 import argparse
@@ -185,18 +187,20 @@ def _gap(one: Any) -> str:
     return f"{one.value:+.4f} {limits}, p {one.p_value:.2g} ({one.test})"
 
 
-def aims(found: list[Any], images: int) -> bool:
+def aims(found: list[Any], test: list[Any], images: int) -> bool:
     """Print the two aims in the form of `run_all.AIMS`; say whether both are met."""
-    area, other, gap = found[1]
+    (area, other, gap), (test_area, test_other, test_gap) = found[1], test[1]
     reached = area.value >= BAR
     better = all(one.value > 0 and one.p_value < LEVEL for *_, one in found)
     print(
         f"chest-xray: AUROC {_told(area)} ({area.method}) out of fold, {images} images of "
-        f"{gap.n_patients} patients; bar {BAR}: {'met' if reached else 'MISSED'}"
+        f"{gap.n_patients} patients; test edition {_told(test_area)} of {test_gap.n_patients} "
+        f"patients; bar {BAR}: {'met' if reached else 'MISSED'}"
     )
     print(
-        f"chest-xray-forest: better by {_gap(gap)} than the forest's {_told(other)}, and on "
-        f"one image a patient by {_gap(found[0][2])}; bar p below {LEVEL} in both: "
+        f"chest-xray-forest: out of fold better by {_gap(gap)} than the forest's {_told(other)}, "
+        f"and on one image a patient by {_gap(found[0][2])}; on the test edition by "
+        f"{_gap(test_gap)} than {_told(test_other)}; bar p below {LEVEL} in both out of fold: "
         f"{'met' if better else 'MISSED'}"
     )
     return reached and better
@@ -205,7 +209,9 @@ def aims(found: list[Any], images: int) -> bool:
 def main() -> int:
     """Prepare, train, judge; 1 when a bar is missed, 2 without data."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    # Beside other work a caller says fewer, as to anything else that counts its threads.
+    threads = int(os.environ.get("OMP_NUM_THREADS", "2"))
+    parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--folds", default="", help="by commas; all unless said")
     parser.add_argument("--data", type=Path, default=DATA)
     asked = parser.parse_args()
@@ -225,14 +231,13 @@ def main() -> int:
     network, forest = by_network(rows, folds), by_forest(rows, folds)
     inside = np.isin(rows["fold"], folds)
     found = judged(rows, inside, network, forest, "out of fold")
-    if folds == there:
-        judged(rows, rows["fold"] < 0, network, forest, "test edition")
+    test = judged(rows, rows["fold"] < 0, network, forest, "test edition") if folds == there else []
     minutes = (time.process_time() - began) / 60
     print(f"{minutes:.1f} core minutes of this run")
     if folds != there:
         print(f"folds {asked.folds} of {len(there)}: no bar")
         return 0
-    return int(not aims(found, int(inside.sum())))
+    return int(not aims(found, test, int(inside.sum())))
 
 
 if __name__ == "__main__":
