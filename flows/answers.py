@@ -96,17 +96,33 @@ def draw_overlay(path: Path, model: Any, one: Judgement, shown: int) -> None:
 def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path) -> PredictionRow:
     import numpy as np
 
-    voxel_ml = abs(np.linalg.det(one.affine[:3, :3])) / 1000
+    unit, voxel = _unit_of(one)
     counts = np.bincount(one.mask.ravel(), minlength=len(spec.classes))
     parts = dict(spec.measured) | {name: (i,) for i, name in enumerate(spec.classes) if i}
-    volumes = {
-        f"{name} ml": float(counts[list(values)].sum() * voxel_ml) for name, values in parts.items()
+    sizes = {
+        f"{name} {unit}": float(counts[list(values)].sum() * voxel)
+        for name, values in parts.items()
     }
     mask, overlay = _kept_mask(row, one.mask, one, body, out), None
     if body.outputs.overlays:
         overlay = f"overlays/{row.case_id}.png"
         mask_png(out / overlay, one.image, one.mask, one.affine)
-    return replace(row, measures=volumes, mask=mask, overlay=overlay)
+    return replace(row, measures=sizes, mask=mask, overlay=overlay)
+
+
+def _unit_of(one: Judgement) -> tuple[str, float]:
+    """Return in what a mask is measured, and how much of it a voxel is.
+
+    A picture, or a single slice, has no depth of its own, and so an area and no volume.
+    """
+    import numpy as np
+
+    axes = one.affine[:3, :3]
+    if len(one.mask) > 1:
+        return "ml", float(abs(np.linalg.det(axes)) / 1000)
+    if not one.sized:
+        return "px", 1.0
+    return "mm2", float(np.linalg.norm(np.cross(axes[:, 1], axes[:, 2])))
 
 
 def _kept_mask(

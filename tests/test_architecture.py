@@ -1,8 +1,10 @@
 """House rules that a reader would otherwise have to take on trust."""
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +36,9 @@ OWNERS = {
     "dask": ("flows",),
 }
 """Package -> the only places that may import it."""
+
+TAKEN = re.compile(r"^[ ]*from ((?:flows|tasks|tests)[\w.]*) import ([\w, ]+)$", re.MULTILINE)
+"""Import statement in a text that holds a program."""
 
 HEAVY = ("torch", "monai", "mlflow", "SimpleITK", "sklearn", "skimage", "pandas", "matplotlib")
 
@@ -103,21 +108,29 @@ def names_in(path: Path) -> set[str]:
 
 
 def test_every_name_that_is_imported_from_ours_is_there() -> None:
-    """Also within functions, where a missing one would be noticed at run time alone."""
+    """Also within functions, and in programs that tests hold as text: noticed at run time alone."""
     files = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
         for path in modules("flows", "tasks", "tests")
     }
     known = {name: names_in(path) for name, path in files.items()}
     missing = [
-        f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}"
+        f"{path.relative_to(ROOT)}:{line}: {module}.{name}"
         for path in (*files.values(), *sorted((ROOT / "benchmarks").glob("*.py")))
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and node.module in known
-        for alias in node.names
-        if alias.name not in known[node.module] and f"{node.module}.{alias.name}" not in files
+        for line, module, name in names_wanted(path)
+        if module in known and name not in known[module] and f"{module}.{name}" not in files
     ]
     assert not missing
+
+
+def names_wanted(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield (line, module, name) of what a file takes from modules, and of what its texts take."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.lineno, node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for module, names in TAKEN.findall(node.value):
+                yield from ((node.lineno, module, name.strip()) for name in names.split(","))
 
 
 def test_only_settings_read_the_environment() -> None:

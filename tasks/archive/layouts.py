@@ -29,7 +29,7 @@ LOOKED_AT = 50
 
 _BRATS = re.compile(r"(?P<case>.+)[_-](?P<what>t1|t1ce|t2|flair|t1n|t1c|t2w|t2f|seg)\.nii(?:\.gz)?")
 _TIME_POINT = re.compile(r"(?P<patient>BraTS-[A-Za-z-]+-\d+)-\d{1,3}")
-_OLD_MASK = re.compile(r"(?i)brats.*_seg\.nii(?:\.gz)?")
+_OLD_MASK = re.compile(r"(?i)brats(?!-).*_seg\.nii(?:\.gz)?")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 _SIDES = (("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))
 
@@ -63,7 +63,7 @@ class Layout:
 
 def layout_name(root: Path) -> str | None:
     """Return which layout a folder has, None when none."""
-    content = _description(root)
+    content = description(root)
     if isinstance(content.get("training"), list):
         return "decathlon"
     if isinstance(content.get("channel_names"), dict):
@@ -93,12 +93,19 @@ def read_layout(root: Path) -> Layout:
 def mask_values(name: str) -> Mapping[int, int]:
     """Return which label values of a mask file stand for others, by the file's name.
 
-    BraTS called the enhancing tumour 4 until 2021 and left out 3; since 2023 it is 3.
+    BraTS called the enhancing tumour 4 until 2021 and left out 3; since 2023 it is 3, and since
+    2024 4 is the resection cavity: names of these years begin with ``BraTS-``.
     """
     return {4: 3} if _OLD_MASK.fullmatch(PurePosixPath(name).name) else {}
 
 
-def _description(root: Path) -> dict[str, Any]:
+def is_of_children(name: str) -> bool:
+    """Tell whether a mask is by its name of BraTS-PEDs, whose four values are other parts."""
+    return PurePosixPath(name).name.casefold().startswith("brats-ped-")
+
+
+def description(root: Path) -> dict[str, Any]:
+    """Return what a folder's dataset.json holds; nothing where there is none."""
     try:
         content = json.loads((root / "dataset.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -149,7 +156,7 @@ def _brats(root: Path) -> Layout:
 
 
 def _nnunet(root: Path) -> Layout:
-    content = _description(root)
+    content = description(root)
     ending = str(content.get("file_ending") or ".nii.gz")
     if ending not in (".nii.gz", ".nii"):
         raise ValueError(f"The folder's dataset.json names {ending!r} files: only NIfTI is read.")

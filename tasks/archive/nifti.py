@@ -83,8 +83,8 @@ def read_mask(ref: FileRef, like: "Volume") -> np.ndarray:
     Raises
     ------
     BadCase
-        ``mask_grid`` (names the distance and the limit), ``mask_labels`` and those of
-        `read_nifti`.
+        ``mask_grid`` (names the distance and the limit), ``mask_labels``, ``unknown_label`` (its
+        name is of another year of BraTS than its values) and those of `read_nifti`.
     """
     renamed = mask_values(ref.member or ref.path)
     return mask_from_bytes(read_bytes(ref), like.array.shape, np.asarray(like.affine), renamed)
@@ -103,6 +103,9 @@ def mask_from_bytes(
     array, own, _ = _load(data)
     labels = label_values(array)
     for value, other in renamed.items():
+        if (labels == value).any() and (labels == other).any():
+            detail = f"by its name {value} stands for {other}, and the mask holds {other} as well"
+            raise BadCase("unknown_label", detail)
         labels = np.where(labels == value, labels.dtype.type(other), labels)
     turned = onto_same_grid(labels, own, shape, affine)
     return np.ascontiguousarray(turned)

@@ -18,7 +18,7 @@ from tasks.archive.pixels import read_dataset
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.series import guarded
 from tasks.archive.sources import FileRef, read_bytes
-from tasks.archive.standin import ACCESSION_CHARACTERS, METHOD, pseudonymous_uid
+from tasks.archive.standin import ACCESSION_CHARACTERS, MADE_UP, METHOD, pseudonymous_uid
 from tasks.archive.textform import normalise
 from tasks.errors import BadCase
 
@@ -59,6 +59,8 @@ class Originals:
     accessions: frozenset[str]
     uids: dict[str, str]
     """Pseudonymous UID -> original UID, of study, series, images and frames of reference."""
+    case_id: str = ""
+    """By which pseudonymous results call the case."""
 
     def __repr__(self) -> str:
         return f"Originals({len(self.uids)} uids)"
@@ -106,7 +108,9 @@ def read_originals(
         # An image without a frame of reference lends a result none: its made-up one stays.
         frame = pseudonymous_uid(names.key("frame", reference or str(case.series_key)))
         uids[frame] = reference or frame
-    return Originals(identity, frozenset(sexes), frozenset(patients), frozenset(accessions), uids)
+    return Originals(
+        identity, frozenset(sexes), frozenset(patients), frozenset(accessions), uids, case.case_id
+    )
 
 
 def reidentify(result: Dataset, originals: Originals, names: Pseudonymiser) -> Dataset:
@@ -123,8 +127,9 @@ def reidentify(result: Dataset, originals: Originals, names: Pseudonymiser) -> D
     Returns
     -------
     Dataset
-        The result with patient, study and references as in the originals and new instance and
-        series UIDs, which do not lead back to the pseudonymous ones without the project key.
+        The result with patient, study and references as in the originals. Every other UID, and
+        the case id in its texts, is new: none leads to the pseudonymous ones without the project
+        key.
 
     Raises
     ------
@@ -134,10 +139,10 @@ def reidentify(result: Dataset, originals: Originals, names: Pseudonymiser) -> D
     """
     if problem := _mismatch(result, originals):
         raise BadCase(problem)
-    own = {str(result.SOPInstanceUID), str(result.SeriesInstanceUID)}
-    own |= {uid for uid in _references(result) if uid not in originals.uids}
+    own = {uid for uid in _made_uids(result) if uid not in originals.uids}
     renamed = {uid: pseudonymous_uid(names.key("result", f"identified|{uid}")) for uid in own}
-    _rename(result, originals.uids | renamed)
+    case_id = names.key("result", f"identified|{originals.case_id}")
+    _rename(result, originals.uids | renamed, {originals.case_id: case_id})
     for name in _MARKS:
         if name in result:
             delattr(result, name)
@@ -214,16 +219,14 @@ def _images(result: Dataset) -> set[str]:
     return named
 
 
-def _references(result: Dataset) -> set[str]:
-    """Return UIDs of other results, and of their series, that a result names."""
-    found = set()
-    for item, uid in _named(result, "ReferencedSOPInstanceUID"):
-        if str(item.get("ReferencedSOPClassUID")) in _RESULT_CLASSES:
-            found.add(uid)
-    for item, uid in _named(result, "SeriesInstanceUID"):
-        if item is not result:
-            found.add(uid)
-    return found
+def _made_uids(dataset: Dataset) -> Iterator[str]:
+    """Yield every UID that was made up here: of instances, series, findings that are tracked."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _made_uids(item)
+        elif element.VR == "UI" and str(element.value).startswith(MADE_UP):
+            yield str(element.value)
 
 
 _RESULT_CLASSES = frozenset(
@@ -246,10 +249,14 @@ def _named(dataset: Dataset, name: str) -> Iterator[tuple[Dataset, str]]:
                 yield from _named(item, name)
 
 
-def _rename(dataset: Dataset, uids: dict[str, str]) -> None:
+def _rename(dataset: Dataset, uids: dict[str, str], texts: dict[str, str]) -> None:
     for element in dataset:
         if element.VR == "SQ":
             for item in element.value:
-                _rename(item, uids)
+                _rename(item, uids, texts)
         elif element.VR == "UI" and isinstance(element.value, str) and element.value in uids:
             element.value = uids[element.value]
+        elif element.VR != "UI" and isinstance(element.value, str):
+            for told, other in texts.items():
+                if told and told in element.value:
+                    element.value = element.value.replace(told, other)

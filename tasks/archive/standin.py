@@ -25,6 +25,9 @@ from tasks.errors import BadCase
 ACCESSION_CHARACTERS = 16
 """As many as an Accession Number (SH) may have; of 128 bits 64 are left."""
 
+MADE_UP = "2.25."
+"""What a UID begins with that is made of a pseudonym (PS3.5 B.2)."""
+
 METHOD = "radloop: made of pseudonyms and kept fields, no header copied"
 """De-identification Method of results: nothing was removed, it never was in them."""
 
@@ -47,8 +50,8 @@ class StandIns:
 
 
 def pseudonymous_uid(key: str) -> str:
-    """Return a pseudonym of 32 hexadecimal characters as a UID (``2.25.``, PS3.5 B.2)."""
-    return f"2.25.{int(key, 16)}"
+    """Return a pseudonym of 32 hexadecimal characters as a UID."""
+    return f"{MADE_UP}{int(key, 16)}"
 
 
 def stand_ins(

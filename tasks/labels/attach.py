@@ -1,9 +1,11 @@
 """Labels to the catalog: each row finds its case by pseudonym, or is listed with its line."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.archive.catalog import LabelRow, cases, label_rows, latest_label_set
+from tasks.archive.layouts import description
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.sources import Source
 from tasks.archive.tablefile import read_table
@@ -16,6 +18,7 @@ from tasks.labels.mask_folder import lidc_files, mask_files, mask_rows
 from tasks.labels.public import FileLabels
 from tasks.labels.quantity import read_number
 from tasks.labels.tables import LabelEntry, LabelTable, parse_label_table
+from tasks.labels.told_classes import class_misfit
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -50,9 +53,12 @@ def attach_labels(
     Raises
     ------
     FileNotFoundError, ValueError
-        The file is not there, is no table or lacks a column.
+        The file is not there, is no table or lacks a column; or a folder's dataset.json calls the
+        values of its masks otherwise than the scenario.
     """
     if config.format == "decathlon":
+        if problem := class_misfit(description(Path(source.location)), config):
+            raise ValueError(f"labels of the scenario: {problem}")
         label_set_id = latest_label_set(catalog, source.alias, label_set_name(config))
         n = len(label_rows(catalog, label_set_id)) if label_set_id else 0
         return AttachReport(label_set_id, n, n, ())

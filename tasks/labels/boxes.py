@@ -161,7 +161,8 @@ def instance_mask(
 ) -> np.ndarray:
     """Draw the boxes of a case on its grid, larger ones first so that smaller ones lie on top.
 
-    Each has one voxel at least, the one its middle lies in.
+    What counts for nothing is drawn before all that is to be found, of which it hides nothing.
+    Each has one voxel at least, the one its middle lies in, until another is drawn over it.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def instance_mask(
         raise BadCase("too_many_boxes", f"{len(rows)} boxes where a mask numbers {MOST_BOXES}")
     mask = np.zeros(tuple(shape), MASK_DTYPE)
     sizes = np.linalg.norm(rows[:, 4:13].reshape(-1, 3, 3), axis=2).prod(axis=1)
-    for i in np.argsort(-sizes, kind="stable"):
+    for i in np.lexsort((-sizes, rows[:, 13] == 0)):
         _draw(mask, boxes[i], rows[i], np.asarray(affine, float), int(i) + 1)
     return mask
 

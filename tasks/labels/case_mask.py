@@ -1,14 +1,16 @@
 """A case's mask from its file, whatever its format, on the grid of the case's volume."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.archive.layouts import is_of_children, mask_values
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
 from tasks.labels.boxes import instance_mask, read_written, rows_on
-from tasks.labels.regions import renumbered
+from tasks.labels.regions import ENHANCING, Numbers, renumbered
 from tasks.labels.shapes import middle_of
 
 if TYPE_CHECKING:
@@ -23,11 +25,30 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     Raises
     ------
     BadCase
-        As `read_labels`, and ``unknown_label`` as `tasks.labels.regions.renumbered`.
+        As `read_labels`, and ``unknown_label`` as `tasks.labels.regions.renumbered`, or where the
+        file's name is of another year than the regions.
     """
     if case.numbers is None:
         return read_labels(case.mask, like)
-    return renumbered(read_labels(case.mask, like, as_told=False), case.numbers)
+    labels = read_labels(case.mask, like, as_told=False)
+    name = case.mask.member or case.mask.path
+    _refuse_other_year(labels, mask_values(name), case.numbers)
+    if is_of_children(name) and any(here > ENHANCING for _, here in case.numbers):
+        detail = "by its name the mask is of BraTS-PEDs, whose 1 to 4 are other parts than adults'"
+        raise BadCase("unknown_label", detail)
+    return renumbered(labels, case.numbers)
+
+
+def _refuse_other_year(labels: np.ndarray, told: Mapping[int, int], numbers: Numbers) -> None:
+    """Refuse a file whose name says another meaning of a value than the scenario's year."""
+    for value, other in told.items():
+        here = dict(numbers).get(value, other)
+        if here != other and (labels == value).any():
+            detail = (
+                f"by its name the mask is of BraTS until 2021, where {value} is enhancing tumour: "
+                "the scenario's regions are of a year in which it is another part"
+            )
+            raise BadCase("unknown_label", detail)
 
 
 def has_boxes(case: "OrderCase") -> bool:

@@ -59,7 +59,7 @@ BOXES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 IN_FILES = (*MASKS, "lidc")
 """Formats of which a worker reads a file a case."""
 
-JOINED = ("table", "masks", *PUBLIC, *BOXES)
+JOINED = ("table", "masks", "decathlon", *PUBLIC, *BOXES)
 """Formats whose labels an ingest joins with the cases."""
 
 

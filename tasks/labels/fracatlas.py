@@ -16,6 +16,7 @@ JOIN = PUBLIC["fracatlas"]["join"]
 TABLE = "dataset.csv"
 
 PARTS = ("hand", "leg", "hip", "shoulder")
+FOLDERS = {"Fractured": "1", "Non_fractured": "0"}
 VIEWS = {"frontal": "AP", "lateral": "LATERAL", "oblique": "OBLIQUE"}
 
 
@@ -25,7 +26,7 @@ def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
     Raises
     ------
     ValueError
-        No image stands where a row names one.
+        No image stands where a row names one, or it stands in the other class's folder.
     """
     places = {PurePosixPath(file).name: file for file in files if file.startswith("images/")}
     found = []
@@ -33,6 +34,12 @@ def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
         file = places.get(row["image_id"])
         if file is None:
             raise ValueError(f"{TABLE} line {line}: its image is not below images/; unpack it.")
+        folder = FOLDERS.get(PurePosixPath(file).parent.name, row["fractured"][:1])
+        if folder != row["fractured"][:1]:
+            raise ValueError(
+                f"{TABLE} line {line}: its value of fractured contradicts the folder its image is "
+                "in; correct the row or move the image."
+            )
         facts = {"modality": "DX"}
         facts |= _only({part: part.upper() for part in PARTS}, row, "body_part")
         facts |= _only(VIEWS, row, "view")

@@ -36,7 +36,7 @@ def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
     Raises
     ------
     ValueError
-        No image stands where a row names one.
+        No image stands where a row names one, or a flag is neither 0 nor 1.
     """
     places = {PurePosixPath(file).stem: file for file in files if file.lower().endswith(".png")}
     found = []
@@ -52,7 +52,11 @@ def images(read: ReadFile, files: Iterable[str]) -> list[ImageLine]:
             "spacing": row.get("pixel_spacing", ""),
         }
         facts |= {name: value for name, value in named.items() if value}
-        facts |= {name: str(int(flag(row[name], blank=False))) for name in KEPT if name in row}
+        try:
+            facts |= {name: str(int(flag(row[name], blank=False))) for name in KEPT if name in row}
+        except ValueError as error:
+            wrong = f"{TABLE} line {line}: {error} in {', '.join(KEPT)}; correct the row."
+            raise ValueError(wrong) from None
         patient, stem = row["patient_id"], row["filestem"]
         found.append(ImageLine(file, patient, f"{patient}/{row['study_number']}", stem, facts))
     return found
@@ -125,7 +129,9 @@ def _first(read: ReadFile, stem: str) -> bytes | None:
 def _shares(line: str) -> Shares:
     """Return class and corners of a line of class, middle and size in shares of the picture."""
     number, *places = line.split()
-    x, y, width, height = map(float, places)
+    x, y, width, height = sides = tuple(map(float, places))
+    if not all(0 <= side <= 1 for side in sides) or not (width and height):
+        raise ValueError("a side is no share of the picture, or the box has no area")
     top, left, bottom, right = y - height / 2, x - width / 2, y + height / 2, x + width / 2
     if not 0 <= int(number) < len(BOX_CLASSES):
         raise ValueError("no class of this number")

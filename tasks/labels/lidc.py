@@ -192,16 +192,21 @@ def mask_of(
     """
     mask = np.zeros(tuple(shape), bool)
     heights = affine[2, 3] + affine[2, 0] * np.arange(shape[0])
+    filled = []
     for outline in reading.outlines:
         z = int(np.abs(heights - outline.z_mm).argmin())
         if abs(heights[z] - outline.z_mm) > SLICE_TOLERANCE_MM + abs(affine[2, 0]) / 2:
             raise ValueError("an outline lies on no slice: the file is of another series")
-        mask[z] ^= fill(outline, (shape[1], shape[2]))
+        filled.append((z, fill(outline, (shape[1], shape[2])), outline.inclusion))
+    # Holes after what they are in, and islands after their holes; what stands twice is one.
+    for z, inside, inclusion in sorted(filled, key=lambda one: -np.count_nonzero(one[1])):
+        mask[z][inside] = inclusion
     if smallest and not mask.any():
-        for outline in reading.outlines:
-            z = int(np.abs(heights - outline.z_mm).argmin())
+        last = (shape[2] - 1, shape[1] - 1)
+        for (z, *_), outline in zip(filled, reading.outlines, strict=True):
             for x, y in outline.points:
-                mask[z, y, x] = True
+                # Points are the first pixels outside, which at its border are beyond the image.
+                mask[z, min(max(y, 0), last[1]), min(max(x, 0), last[0])] = True
     return mask
 
 

@@ -20,6 +20,10 @@ _PLACE = ("seriesuid", "coordX", "coordY", "coordZ")
 MAX_DIAMETER_MM = 300.0
 """A larger nodule would fill the chest."""
 
+UNKNOWN_DIAMETER_MM = 10.0
+"""Stands for a diameter of -1, as in the challenge's own script: findings within count for nothing.
+"""
+
 
 def images(_: ReadFile, files: Iterable[str]) -> list[ImageLine]:
     """Return whose each scan of ``subset0`` to ``subset9`` is: its own, by the UID of its series.
@@ -45,7 +49,7 @@ def nodules(data: bytes, file: str = ANNOTATIONS) -> list[Box]:
     data : bytes
     file : str
         Of `EXCLUDED` each is irrelevant; a diameter of -1, which says not measured, is allowed
-        there alone and gives a point.
+        there alone and gives a cube of `UNKNOWN_DIAMETER_MM`.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def nodules(data: bytes, file: str = ANNOTATIONS) -> list[Box]:
                 "Give the file as its authors publish it."
             )
         series, centre = _place(row, file, line)
-        side = 0.0 if unmeasured else diameter
+        side = UNKNOWN_DIAMETER_MM if unmeasured else diameter
         found.append(
             Box(
                 line,

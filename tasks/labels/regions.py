@@ -39,7 +39,10 @@ class Preset:
     regions: Regions
 
 
-_GLIOMA = (("WT", (1, 2, 3)), ("TC", (1, 3)), ("ET", (3,)))
+ENHANCING = 3
+"""Value here of enhancing tumour, whatever its value in a file."""
+
+_GLIOMA = (("WT", (1, 2, 3)), ("TC", (1, 3)), ("ET", (ENHANCING,)))
 _PARTS = ("necrosis", "oedema", "enhancing")
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(

@@ -41,5 +41,5 @@ def boxes(data: bytes) -> list[PixelBox]:
                 sides = [row[name] for name in columns[1:5]]
                 found.append(checked_box(line, row["patientId"], "opacity", *sides))
         except ValueError as error:
-            raise ValueError(f"{TABLE} line {line}: {error}.") from None
+            raise ValueError(f"{TABLE} line {line}: {error}; correct the row.") from None
     return found

@@ -38,7 +38,9 @@ def validate_boxes(
     precision is 0.
     """
     watched = val_ids[:: -(-len(val_ids) // WATCHED[plan.dims])]
-    plain = plan.model_copy(update={"flip_tta": ()})
+    # While the detector trains, its second look is untaught.
+    first = plan.detector.model_copy(update={"second_look": False})
+    plain = plan.model_copy(update={"flip_tta": (), "detector": first})
     losses = [_loss(network, plan, source, case_id, boxes[case_id], device) for case_id in watched]
     network.eval()
     found = [detect([network], plain, source.image(case_id), device) for case_id in watched]

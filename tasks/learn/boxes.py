@@ -156,6 +156,46 @@ def boxes_on(rows: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return box_on(rows[:, 1:4], rows[:, 4:13].reshape(-1, 3, 3), affine)
 
 
+def boxes_of_case(
+    boxes: Sequence[Sequence[float]], affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a case's boxes (b, 2, 3) on a grid, their classes and which count for nothing."""
+    rows = rows_of(boxes)
+    return boxes_on(rows, affine), rows[:, 0].astype(np.int64), rows[:, 13] > 0
+
+
+def classes_of_places(
+    place: np.ndarray, box: np.ndarray, label: np.ndarray, ignored: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each place hits, and whether it counts.
+
+    A place hits a box whose inscribed ellipsoid holds its middle, about as FROC counts. One that
+    hits nothing but ignored boxes is neither right nor wrong.
+
+    Parameters
+    ----------
+    place : array (m, 2, 3)
+    box : array (b, 2, 3)
+        On the same grid.
+    label : (b,) int
+        Class number from 0.
+    ignored : (b,) bool
+
+    Returns
+    -------
+    (m,) int64
+        1 + the class, 0 where nothing is hit.
+    (m,) bool
+    """
+    middle, half = box.mean(1), np.maximum(box[:, 1] - box[:, 0], 1e-6) / 2
+    away = (place.mean(1)[None] - middle[:, None]) / half[:, None]
+    hits = (away**2).sum(-1) < 1
+    target = np.zeros(len(place), np.int64)
+    for one, number in zip(hits[~ignored], label[~ignored], strict=True):
+        target[one] = number + 1
+    return target, (target > 0) | ~hits[ignored].any(0)
+
+
 def rows_of_findings(found: Findings, affine: np.ndarray) -> np.ndarray:
     """Return findings as rows (b, `ROW`): class, score, centre and edges in LPS mm."""
     centre, edges = world_of(found.box, affine)

@@ -17,6 +17,7 @@ from tasks.learn.infer import as_input, mirrorings
 from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 from tasks.learn.samples import PAD_VALUE
+from tasks.learn.second_look import look_again
 from tasks.learn.sliding import positions
 
 WHOLE_FACTOR = 8.0
@@ -34,7 +35,7 @@ def detect(
 
     A picture is asked for whole, a volume when it is at most `WHOLE_FACTOR` patches large,
     else in tiles at half overlap; tiles, mirrorings and networks are fused
-    (`tasks.learn.fuse_boxes`).
+    (`tasks.learn.fuse_boxes`). Where the plan has a second look, it judges what was fused.
 
     Parameters
     ----------
@@ -50,8 +51,10 @@ def detect(
     Findings
         In index coordinates of the image, the best first.
     """
-    views = list(_views(networks, plan, as_input(image)[0], device))
-    return fuse(views, plan.detector.overlap, plan.detector.max_findings)
+    x = as_input(image)[0]
+    views = list(_views(networks, plan, x, device))
+    found = fuse(views, plan.detector.overlap, plan.detector.max_findings)
+    return look_again(networks, x.to(device), found) if plan.detector.second_look else found
 
 
 def _views(

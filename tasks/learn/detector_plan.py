@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.hashing import says_nothing
 from tasks.learn.boxes import boxes_on, rows_of
 from tasks.learn.topology import plan_batch, plan_unet
 
@@ -72,6 +73,8 @@ class DetectorPlan(BaseModel):
     """Of two findings with more intersection over union one is left (the LUNA16 recipe)."""
     max_findings: int = 100
     """Most findings of one image."""
+    second_look: bool = Field(False, exclude_if=says_nothing)
+    """Whether a small network judges each finding again (`tasks.learn.second_look`)."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def plan_detector(
         levels=levels,
         anchors=anchors,
         max_findings=candidate.max_findings or DetectorPlan.model_fields["max_findings"].default,
+        second_look=bool(candidate.second_look),
         **_width(backbone, dims),
     )
     many = batch or plan_batch(patch, tuple(shape), strides, channels, dims, gb, n_cases)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tasks.learn.box_targets import Target
 from tasks.learn.detectors import Detector, Found, Losses, near_ignored
 from tasks.learn.pyramid import Pyramid
+from tasks.learn.second_look import SecondLook
 
 if TYPE_CHECKING:
     from tasks.learn.plan import NetworkPlan
@@ -54,6 +55,8 @@ class VolumeRetinaNet(Detector):
             score_thresh=chosen.least_score, topk_candidates_per_level=BEFORE_SUPPRESSION,
             nms_thresh=chosen.overlap, detections_per_img=chosen.max_findings,
         )  # fmt: skip
+        # Made last: a detector begins with the same numbers with it and without.
+        self.second = SecondLook(plan) if chosen.second_look else None
 
     @property
     def pyramid(self) -> Pyramid:

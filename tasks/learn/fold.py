@@ -105,6 +105,10 @@ def finish_fold(
     network = build_network(fold.plan)
     checkpoint.restore_network(network, training.best)
     network = laid_out(network, fold.plan, device).eval()
+    if fold.plan.detector is not None and fold.plan.detector.second_look:
+        from tasks.learn.second_lesson import teach
+
+        teach(network, fold, device)
     arrays: dict[str, np.ndarray] = {}
     if fold.plan.task == "classification":
         images = Images(fold.source, fold.val_ids)
@@ -136,7 +140,8 @@ def finish_fold(
         "resumed": training.resumed,
     }
     path = out_dir / FOLD_FILE
-    tensors |= checkpoint.prefixed("network", training.best)
+    # Not the training's own: a second look is taught after it.
+    tensors |= checkpoint.prefixed("network", network.state_dict())
     checkpoint.write_tensors(path, tensors, record)
     return _result(path, tensors, record)
 

@@ -78,6 +78,8 @@ class NetworkCandidate(BaseModel):
     """Boxes (z, y, x) in voxels a detector starts from; made of the training boxes if left out."""
     max_findings: int | None = Field(None, ge=1, exclude_if=says_nothing)
     """Most findings a detector tells of an image; 100 unless said."""
+    second_look: bool = Field(False, exclude_if=says_nothing)
+    """Whether retinanet3d judges each finding again, cut out of the image."""
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""

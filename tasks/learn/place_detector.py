@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tasks.errors import ModelRefused
-from tasks.learn.boxes import Findings, boxes_on, rows_of, rows_of_findings
+from tasks.learn.boxes import (
+    Findings,
+    boxes_of_case,
+    classes_of_places,
+    rows_of_findings,
+)
 from tasks.learn.candidate import PLACE_COLUMNS, TabularCandidate
 from tasks.learn.dataset import CaseSource, TrainingCase
 from tasks.learn.places import PlaceFinder, finder_of
@@ -55,7 +60,7 @@ def fit_places(
     """
     from tasks.learn.tabular import fit_pipeline, tune
 
-    wanted = [_boxes(source, case) for case in cases]
+    wanted = [boxes_of_case(case.boxes, source.affine(case.case_id)) for case in cases]
     finder = finder_of(
         (_plane(source.image(case.case_id)), box[~ignored])
         for case, (box, _, ignored) in zip(cases, wanted, strict=True)
@@ -63,7 +68,7 @@ def fit_places(
     tables, targets, groups = [], [], []
     for case, (box, label, ignored) in zip(cases, wanted, strict=True):
         place, measured = finder.find(_plane(source.image(case.case_id)))
-        target, counts = _targets(place, box, label, ignored)
+        target, counts = classes_of_places(place, box, label, ignored)
         tables.append(measured[counts])
         targets.append(target[counts])
         groups.append(np.repeat(case.patient_key, int(counts.sum())))
@@ -155,26 +160,6 @@ def finder_from(said: Mapping[str, Any]) -> PlaceFinder:
 def finder_said(finder: PlaceFinder) -> dict[str, Any]:
     """Return a finder as JSON has it."""
     return asdict(finder)
-
-
-def _boxes(source: CaseSource, case: TrainingCase) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return boxes (b, 2, 3) on the prepared grid, their classes and which are irrelevant."""
-    rows = rows_of(case.boxes)
-    box = boxes_on(rows, source.affine(case.case_id))
-    return box, rows[:, 0].astype(np.int64), rows[:, 13] > 0
-
-
-def _targets(
-    place: np.ndarray, box: np.ndarray, label: np.ndarray, ignored: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class of each place, 0 where it hits nothing, and whether it counts."""
-    middle, half = box.mean(1), np.maximum(box[:, 1] - box[:, 0], 1e-6) / 2
-    away = (place.mean(1)[None] - middle[:, None]) / half[:, None]
-    hits = (away**2).sum(-1) < 1
-    target = np.zeros(len(place), np.int64)
-    for one, number in zip(hits[~ignored], label[~ignored], strict=True):
-        target[one] = number + 1
-    return target, (target > 0) | ~hits[ignored].any(0)
 
 
 def _frame(measured: np.ndarray, columns: Sequence[str] = ()) -> "pd.DataFrame":

@@ -19,6 +19,7 @@ def plan_in_words(plan: NetworkPlan) -> str:
     ]
     if plan.detector is not None:
         parts.append(f"{plan.detector.backbone} backbone, anchors {_anchors(plan)}")
+        parts += ["second look"] if plan.detector.second_look else []
     return ", ".join(parts)
 
 
@@ -27,6 +28,7 @@ def plan_params(plan: NetworkPlan) -> dict[str, Any]:
     own = {}
     if plan.detector is not None:
         own = {"plan/anchors": _anchors(plan), "plan/backbone": plan.detector.backbone}
+        own |= {"plan/second_look": True} if plan.detector.second_look else {}
     return own | {
         "plan/patch": _by(plan.patch),
         "plan/features": "-".join(map(str, plan.channels)),

@@ -19,7 +19,7 @@ from pydicom.sr.codedict import Code
 
 from tasks.archive.standin import StandIns
 from tasks.serve.dicom_content import algorithm, flags, number, plain, sources, tracked
-from tasks.serve.dicom_findings import finding_groups, in_space
+from tasks.serve.dicom_findings import AREA, SQUARE_MILLIMETRE, finding_groups, in_space
 from tasks.serve.dicom_out import MAKER, Maker, coded, common_arguments, foreground
 from tasks.serve.results import PredictionRow
 
@@ -27,6 +27,13 @@ DEVICE = Code("121007", "DCM", "Device")
 PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "milliliter")
+PIXELS = Code("{pixels}", "UCUM", "pixels")
+SIZES = {
+    "ml": (VOLUME, MILLILITRE),
+    "mm2": (AREA, SQUARE_MILLIMETRE),
+    "px": (AREA, PIXELS),
+}
+"""What a mask is measured in: of a picture its area, in pixels where their size is not known."""
 
 
 def report(
@@ -87,13 +94,14 @@ def _volumes(
     # Regions are unions of classes and have no segment of their own.
     segment_of = {name: place for place, name in foreground(maker.model.classes)}
     for measure, value in row.measures.items():
-        name = measure.removesuffix(" ml")
+        name, _, unit = measure.rpartition(" ")
+        quantity, code = SIZES[unit]
         place = segment_of.get(name)
         told = {
             "tracking_identifier": tracked(row, maker, f"class {name}", name),
             "finding_type": coded(name),
             "algorithm_id": algorithm(maker),
-            "measurements": [Measurement(name=VOLUME, value=number(value), unit=MILLILITRE)],
+            "measurements": [Measurement(name=quantity, value=number(value), unit=code)],
             "qualitative_evaluations": flags(row),
         }
         if segments is None or place is None:

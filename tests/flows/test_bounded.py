@@ -60,7 +60,8 @@ from tasks.archive.catalog import InstanceRow, SeriesRow, cases, upsert_series
 from tasks.archive.commits import PartRow, commit_part, put_recipe, want_cases
 from tasks.archive.orders import WorkOrder, seal
 from tasks.archive.sources import Source
-from tasks.archive.vault import FileSeen, put_files, put_source
+from tasks.archive.vault import put_source
+from tasks.archive.vault_files import FileSeen, put_files
 from tasks.store.write import PartRecord
 from tests.flows.test_bounded import look
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 
 import pytest
@@ -94,10 +95,18 @@ def test_a_result_is_its_patients_again(one, results, tmp_path, capsys):
     }
     assert named == {*originals, seg.SOPInstanceUID}
     for path in (results / "dicom").iterdir():
-        # Two objects, two UIDs: the pseudonymous one does not lead to the patient.
-        text = "".join(str(dataset) for dataset in found.values())
-        assert str(dcmread(path).SOPInstanceUID) not in text
+        # Two objects, two names of everything: the pseudonymous one does not lead to the patient.
+        text = "".join(dataset.to_json() for dataset in found.values())
+        pseudonymous = dcmread(path).to_json()
+        made = {*re.findall(r"2\.25\.\d+", pseudonymous)}
+        assert len(made) > 5
+        assert not {uid for uid in made if uid in text}
         assert one.case.patient_key not in text
+        assert one.case.case_id in pseudonymous
+        assert one.case.case_id not in text
+    # A report still names the segments, and both call a finding alike.
+    tracked = {item.TrackingUID for item in seg.SegmentSequence}
+    assert tracked <= {*re.findall(r"2\.25\.\d+", report.to_json())}
     line = last_line(one)
     assert (line["event"], line["ids"]["case"]) == ("reidentify", one.case.case_id)
     log = one.home.settings.audit_path.read_text()

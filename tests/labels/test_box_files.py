@@ -207,17 +207,20 @@ def test_luna16_counts_excluded_findings_for_nothing():
 
 def test_grazpedwri_reads_shares_and_refuses_files_that_are_not_there():
     files = {
-        "dataset.csv": "filestem,patient_id\na,1\nb,1\nc,2\nd,3\n",
+        "dataset.csv": "filestem,patient_id\na,1\nb,1\nc,2\nd,3\ne,4\nf,5\ng,6\n",
         "labels/a.txt": "3 0.5 0.5 0.2 0.1\n8 0.1 0.1 0.1 0.1\n",
         "folder_structure/yolov5/labels/b.txt": "8 0.1 0.1 0.1 0.1\n",
         "labels/c.txt": "fracture\n",
+        "labels/e.txt": "3 0.5 0.5 0.2 0.0\n",
+        "labels/f.txt": "3 nan 0.5 0.2 0.1\n",
+        "labels/g.txt": "3 250 310 40 30\n",
     }
     (found,) = read_boxes(LabelConfig(format="grazpedwri_boxes"), reading(files))
     boxes = [(one.keys[0], one.box) for one in found.entries if one.box]
     assert [key for key, _ in boxes] == ["a"]
     assert boxes[0][1].numbers == pytest.approx((0, 0.45, 0.4, 1, 0.55, 0.6))
     assert ("b", None) in [(one.keys[0], one.box) for one in found.entries]
-    assert [keys for *_, keys in found.problems] == [("c",), ("d",)]
+    assert [keys for *_, keys in found.problems] == [(key,) for key in "cdefg"]
 
 
 def test_rsna_pneumonia_reads_lines_without_a_box_as_nothing_there():

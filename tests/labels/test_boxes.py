@@ -81,6 +81,15 @@ def test_smaller_boxes_lie_on_top_whatever_their_order_and_points_have_a_voxel()
     np.testing.assert_array_equal(again == 2, mask == 1)
 
 
+def test_what_counts_for_nothing_hides_nothing_that_is_to_be_found():
+    wanted = px((-0.5, 1, 1), (0.5, 15, 15))
+    aside = px((-0.5, 4, 4), (0.5, 8, 8), irrelevant=True)
+    for mask, at in ((drawn(wanted, aside)[0], 1), (drawn(aside, wanted)[0], 2)):
+        assert mask[0, 5, 5] == at
+    apart = px((-0.5, 12, 12), (0.5, 18, 18), irrelevant=True)
+    assert (drawn(wanted, apart)[0] == 2).any()
+
+
 def test_polygons_are_drawn_where_a_file_outlines():
     ring = (((2.0, 2.0), (2.0, 12.0), (12.0, 2.0)),)
     mask, _ = drawn(px((-0.5, 1.5, 1.5), (0.5, 12.5, 12.5), rings=ring), shape=(1, 20, 30))

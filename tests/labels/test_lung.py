@@ -46,7 +46,8 @@ def test_excluded_findings_count_for_nothing_and_may_have_no_size():
     table = f"{HEAD}{SERIES},1,2,3,-1\n{SERIES},1,2,3,4.5\n".encode()
     boxes = nodules(table, EXCLUDED)
     assert [(box.irrelevant, box.diameter_mm) for box in boxes] == [(True, None), (True, 4.5)]
-    np.testing.assert_array_equal(world_bounds(boxes[0]), [[1, 2, 3]] * 2)
+    # The challenge's script takes 10 mm for what was not measured: a finding there is no alarm.
+    np.testing.assert_array_equal(world_bounds(boxes[0]), [[-4, -3, -2], [6, 7, 8]])
     with pytest.raises(ValueError, match=r"annotations.csv line 2: the diameter"):
         nodules(table)
 
@@ -249,3 +250,23 @@ def test_each_scan_of_luna16_is_mapped_to_its_own_patient_and_fold(tmp_path):
         ("subset3/1.2.9.mhd", "1.2.9", "1.2.9"),
     ]
     assert "subset3/1.2.9.mhd,1.2.9,1.2.9,1.2.9,,CT,CHEST" in text
+
+
+def test_outlines_of_one_reading_never_undo_each_other():
+    whole, hole = square(height(3), 10, 19), square(height(3), 13, 17, "FALSE")
+    cases = (
+        ((whole, whole), 100),  # It stands twice.
+        ((whole, square(height(3), 15, 24)), 100 + 100 - 25),  # Two of one nodule overlap.
+        ((whole, hole, hole), 100 - 25),
+        ((square(height(3), 15, 15), hole, whole), 100 - 25 + 1),  # An island, in any order.
+    )
+    for rois, expected in cases:
+        (reading,) = parse_lidc(lidc(nodule(*rois))).nodules
+        assert mask_of(reading, SHAPE, AFFINE)[3].sum() == expected
+
+
+@pytest.mark.parametrize(("x", "column"), [(-1, 0), (40, 39)])
+def test_a_point_just_outside_of_the_image_is_at_its_border(x, column):
+    mask, rows = lidc_instances(lidc(nodule(point(height(3), x, 7))), SHAPE, AFFINE)
+    assert np.argwhere(mask).tolist() == [[3, 7, column]]
+    assert len(rows) == 1

@@ -311,3 +311,19 @@ def test_every_public_format_has_its_reader_and_knows_its_own_file():
     with pytest.raises(ValueError, match="know their column themselves"):
         LabelConfig(format="mura", column="label")
     assert LabelConfig(format="mura").positive == "abnormal"
+
+
+def test_a_picture_in_the_folder_of_the_other_class_is_refused(tmp_path):
+    make_fracatlas(tmp_path)
+    place = tmp_path / "images" / "Fractured" / "IMG0000000.jpg"
+    place.rename(tmp_path / "images" / "Non_fractured" / place.name)
+    with pytest.raises(ValueError, match=r"dataset.csv line 2: its value of fractured contradicts"):
+        mapping_text("fracatlas", tmp_path)
+
+
+def test_a_flag_of_grazpedwri_that_is_none_is_told_with_its_line(tmp_path):
+    make_grazpedwri(tmp_path)
+    table = tmp_path / "dataset.csv"
+    table.write_text(table.read_text("utf-8").replace(",2,1,,1,,,,,0.144", ",2,1,,yes,,,,,0.144"))
+    with pytest.raises(ValueError, match=r"dataset.csv line 3: the value is neither 0 nor 1 in"):
+        mapping_text("grazpedwri", tmp_path)

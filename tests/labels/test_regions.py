@@ -10,7 +10,7 @@ from tasks.archive.nifti import read_nifti, write_nifti
 from tasks.archive.orders import OrderCase
 from tasks.archive.sources import FileRef, digest_of
 from tasks.errors import BadCase
-from tasks.labels.case_mask import case_mask
+from tasks.labels.case_mask import case_mask, read_labels
 from tasks.labels.config import LabelConfig
 from tasks.labels.regions import (
     PRESETS,
@@ -95,6 +95,10 @@ def test_a_file_of_2021_is_read_by_its_values_and_not_only_by_its_name(tmp_path)
         order = OrderCase("c", "nifti", (), refs[name], numbers=PRESETS["brats2021"].numbers)
         found = case_mask(order, like)
         assert (found[0, 1, 2], found[1, 2, 3]) == (3, 1)
+    # In 2024 the 4 is the cavity: the name tells that this one is not.
+    later = OrderCase("c", "nifti", (), refs[name], numbers=PRESETS["brats2024"].numbers)
+    with pytest.raises(BadCase, match="unknown_label: by its name"):
+        case_mask(later, like)
     other = OrderCase("c", "nifti", (), refs["case"], numbers=PRESETS["brats2023"].numbers)
     with pytest.raises(BadCase, match="brats2021"):
         case_mask(other, like)
@@ -129,3 +133,44 @@ def test_regions_that_cannot_be_are_refused(labels, said):
     known = {"format": "decathlon", "classes": ["necrosis", "oedema", "enhancing"]}
     with pytest.raises(ValidationError, match=said):
         LabelConfig.model_validate(known | labels)
+
+
+def test_masks_of_children_are_not_read_in_adults_numbers_of_2024(tmp_path):
+    mask = np.zeros((2, 3, 4), np.uint8)
+    mask[0, 0] = (1, 2, 3, 4)
+    refs = {}
+    for name in ("BraTS-PED-00001-000-seg", "BraTS-GLI-00001-000-seg"):
+        path = tmp_path / f"{name}.nii.gz"
+        write_nifti(path, mask, AFFINE)
+        data = path.read_bytes()
+        refs[name] = FileRef(str(path), None, digest_of(data).hex(), len(data))
+    child, adult = (
+        OrderCase("c", "nifti", (), ref, numbers=PRESETS["brats2024"].numbers)
+        for ref in refs.values()
+    )
+    like = read_nifti(child.mask)
+    np.testing.assert_array_equal(case_mask(adult, like), mask)
+    with pytest.raises(BadCase, match="unknown_label: by its name the mask is of BraTS-PEDs"):
+        case_mask(child, like)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "read"),
+    [
+        ("BraTS2021_00001_seg", (1, 2, 4), (1, 2, 3)),
+        ("BraTS-GLI-02062-102_seg", (1, 3, 4), (1, 3, 4)),
+        ("BraTS2021_00001_seg", (1, 3, 4), "unknown_label"),
+    ],
+)
+def test_a_name_of_2021_never_makes_two_values_one(tmp_path, name, values, read):
+    mask = np.zeros((2, 3, 4), np.uint8)
+    mask[0, 0, :3] = values
+    path = tmp_path / f"{name}.nii.gz"
+    write_nifti(path, mask, AFFINE)
+    data = path.read_bytes()
+    ref = FileRef(str(path), None, digest_of(data).hex(), len(data))
+    if isinstance(read, str):
+        with pytest.raises(BadCase, match=read):
+            read_labels(ref, read_nifti(ref))
+    else:
+        assert tuple(read_labels(ref, read_nifti(ref))[0, 0, :3]) == read

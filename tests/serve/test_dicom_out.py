@@ -201,6 +201,18 @@ def test_a_region_has_a_volume_and_no_segment_of_its_own(axial, tmp_path):
     assert errors_of(made.sr) == []
 
 
+@pytest.mark.parametrize(
+    ("unit", "code", "meaning"), [("mm2", "mm2", "Area"), ("px", "{pixels}", "Area")]
+)
+def test_a_report_of_a_picture_tells_areas(axial, tmp_path, unit, code, meaning):
+    row = replace(axial.volumes(), measures={f"ball {unit}": 12.5})
+    made = write_dicom(tmp_path, row, axial.images, axial.maker(), mask=axial.mask)
+    (group,) = highdicom.sr.srread(made.sr).content.get_volumetric_roi_measurement_groups()
+    (area,) = group.get_measurements()
+    assert (area.name.meaning, area.unit.value, area.value) == (meaning, code, 12.5)
+    assert errors_of(made.sr) == []
+
+
 def test_an_empty_mask_is_a_segmentation_too(axial, tmp_path):
     empty = np.zeros_like(axial.mask)
     row = replace(axial.volumes(), measures={"ball ml": 0.0, "cube ml": 0.0})
