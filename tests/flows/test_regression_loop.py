@@ -63,7 +63,7 @@ def test_a_table_of_numbers_becomes_a_model_that_is_compared_with_another_tool(t
         assert "ridge on the test edition" in told.err
         assert "clearly beyond" in " ".join(told.err.split())
         place.radloop("predict", "small-age", table, "--out", out, timeout=400).ok()
-        rows = list(csv.DictReader((out / "predictions.csv").open()))
+        rows = list(csv.DictReader((out / "predictions.csv").read_text().splitlines()))
         told = place.radloop("evaluate", "small-age", "--predictions", out, timeout=400).ok()
         assert "The other tool is not shown to differ from champion version 1 in mae" in told.out
         (out / "predictions.csv").write_text(
@@ -81,6 +81,6 @@ def test_a_table_of_numbers_becomes_a_model_that_is_compared_with_another_tool(t
     reports = [one.read_text() for one in (place.home / "reports" / "small-age").glob("*.html")]
     assert any("Agreement, test" in one and "answers with" in one for one in reports)
     # A patient's own number is in no table of a report.
-    ages = {row["bone_age"] for row in csv.DictReader(table.open())}
+    ages = {row["bone_age"] for row in csv.DictReader(table.read_text().splitlines())}
     assert not [age for age in ages for one in reports if f">{age}<" in one]
     assert any("mean |Shapley value|, mo" in one and "moves the number" in one for one in reports)
