@@ -65,7 +65,8 @@ def beside_threshold(home: Home, scenario: str, source: str, outlines: Outlines)
         digest = keep_foreign(home, ready, job, Path(scratch))
     found = evaluate(scenario, source, digest)
     value, low, high = found["test"]["dice"]
-    print(f"Dice of the threshold {value:.3f} [{low:.3f}, {high:.3f}]. {found['comparison']}")
+    # What the threshold is beside the champion has been said, where it is "the other tool".
+    print(f"Dice of the threshold {value:.3f} [{low:.3f}, {high:.3f}]")
     print(f"report    {found['report']}")
     apart = found["difference"]
     return BesideThreshold(found["comparison"], apart is not None and apart[2] < 0)
