@@ -74,7 +74,7 @@ def scenario_facts(ready: Ready, job: TrainingJob, uses: int) -> dict[str, Any]:
 
 
 def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
-    """Return patients, cases and classes of each side."""
+    """Return patients, cases and classes of each side; numbers, one a patient, are no classes."""
     table: dict[str, dict[str, Any]] = {}
     for side in ("train", "test", "reserve"):
         cases = ready.cases_on(side)
@@ -82,7 +82,7 @@ def split_table(ready: Ready) -> dict[str, dict[str, Any]]:
         classes = dict.fromkeys(labels if ready.scenario.task == "classification" else (), 0)
         for case in cases:
             target = ready.cohort.targets.get(case.case_id)
-            if target is not None:
+            if target is not None and not ready.scenario.estimates:
                 classes[target] = classes.get(target, 0) + 1
         patients = len({case.patient_key for case in cases})
         table[side] = {"patients": patients, "cases": len(cases), "classes": classes}

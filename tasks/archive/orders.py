@@ -54,7 +54,7 @@ class OrderCase:
     boxes: str | None = None
     """Of a detection, what its label row says (`tasks.labels.boxes`)."""
     classes: tuple[str, ...] = ()
-    """Classes of the boxes, in the order of their numbers."""
+    """Classes of the boxes, or of the mask's values from 1, in the order of their numbers."""
 
     @property
     def all_files(self) -> tuple[FileRef, ...]:

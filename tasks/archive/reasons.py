@@ -125,8 +125,8 @@ _LABELS_AND_RECIPES = {
     "mask_grid": "look whether it is this image's mask, and export it on the image's own grid",
     "mask_labels": "export the mask with whole labels from 0 to 65535",
     "too_many_boxes": "leave the case out with `without` under the cohort, or mark fewer in it",
-    "unknown_label": "name the year of the masks in labels.regions (brats2021, 2023 or 2024), or "
-    "mend the mask",
+    "unknown_label": "name a class for each value, or labels.regions (brats2021, 2023, 2024), "
+    "or mend it",
     "negative_values": "clip at 0 before it, or take log_compress out: this is no envelope",
     "no_bias_field": "give bias_correction a mask of tissue, or take the step out for such images",
     "no_foreground": "lower the threshold of the recipe's crop, or look at the image",

@@ -1,6 +1,6 @@
 """A case's mask from its file, whatever its format, on the grid of the case's volume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tasks.archive.volume import Volume
     from tasks.labels.shapes import Masks
 
+MOST_VALUES = 255
+"""Values of a stored mask beside its background."""
+
 
 def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     """Read a case's label map onto the grid of its volume, in the numbers that are used here.
@@ -25,11 +28,12 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     Raises
     ------
     BadCase
-        As `read_labels`, and ``unknown_label`` as `tasks.labels.regions.renumbered`, or where the
-        file's name is of another year than the regions.
+        As `read_labels`, and ``unknown_label`` of a value beyond the classes, as
+        `tasks.labels.regions.renumbered`, or where the file's name is of another year than the
+        regions.
     """
     if case.numbers is None:
-        return read_labels(case.mask, like)
+        return _of_classes(read_labels(case.mask, like), case.classes)
     labels = read_labels(case.mask, like, as_told=False)
     name = case.mask.member or case.mask.path
     _refuse_other_year(labels, mask_values(name), case.numbers)
@@ -37,6 +41,15 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
         detail = "by its name the mask is of BraTS-PEDs, whose 1 to 4 are other parts than adults'"
         raise BadCase("unknown_label", detail)
     return renumbered(labels, case.numbers)
+
+
+def _of_classes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Refuse a value that no class names: some would be background, others wrap in a byte."""
+    limit = len(classes) or MOST_VALUES
+    if labels.size and int(labels.max()) > limit:
+        detail = f"the mask holds the value {int(labels.max())}, and values up to {limit} are named"
+        raise BadCase("unknown_label", f"{detail}: name a class for each, in their order")
+    return labels
 
 
 def _refuse_other_year(labels: np.ndarray, told: Mapping[int, int], numbers: Numbers) -> None:

@@ -135,6 +135,21 @@ def test_regions_that_cannot_be_are_refused(labels, said):
         LabelConfig.model_validate(known | labels)
 
 
+@pytest.mark.parametrize(("value", "classes"), [(3, ("one", "two")), (300, ())])
+def test_a_value_that_no_class_names_is_refused(tmp_path, value, classes):
+    mask = np.zeros((2, 3, 4), np.uint16)
+    mask[0, 0, :2] = (2, value)
+    path = tmp_path / "a.nii.gz"
+    write_nifti(path, mask, AFFINE)
+    data = path.read_bytes()
+    ref = FileRef(str(path), None, digest_of(data).hex(), len(data))
+    with pytest.raises(BadCase, match=f"unknown_label: the mask holds the value {value}"):
+        case_mask(OrderCase("c", "nifti", (), ref, classes=classes), read_nifti(ref))
+    three = OrderCase("c", "nifti", (), ref, classes=("one", "two", "three"))
+    if value == 3:
+        np.testing.assert_array_equal(case_mask(three, read_nifti(ref)), mask)
+
+
 def test_masks_of_children_are_not_read_in_adults_numbers_of_2024(tmp_path):
     mask = np.zeros((2, 3, 4), np.uint8)
     mask[0, 0] = (1, 2, 3, 4)
