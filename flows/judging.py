@@ -124,7 +124,7 @@ def _judge_masks(
     pictures: Path,
     scenario: Scenario,
 ) -> tuple[MaskScores, list[dict[str, str]]]:
-    kept, rows, order_of = [], [], []
+    kept, rows, order_of, said = [], [], [], {}
     # The scenario's own regions, so that an older champion is measured by them as well.
     labels, recipe = scenario.labels, FittedRecipe.from_dict(model.spec.recipe)
     how = len(labels.classes), scenario.evaluate, values_of(labels.parts)
@@ -135,13 +135,16 @@ def _judge_masks(
         kept.append(truth[order.case_id])
         rows.append(found)
         order_of.append((float(found.dice.mean()), order))
+        # Masks of those that may be shown are kept: to ask again costs more than all the drawing.
+        shown = {near.case_id for *_, near in _worst_and_best(order_of)}
+        said = {c: m for c, m in (said | {order.case_id: one.mask}).items() if c in shown}
     drawn = []
     for title, score, order in _worst_and_best(order_of):
-        one = judge_image(model, order)
-        mask = case_mask(order, read_source(recipe, order))
-        for name, drawn_mask in (("model", one.mask), ("truth", mask)):
+        volume = read_source(recipe, order)
+        mask = case_mask(order, volume)
+        for name, drawn_mask in (("model", said[order.case_id]), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"
-            mask_png(path, one.image, drawn_mask, one.affine, like=mask)
+            mask_png(path, volume.array, drawn_mask, volume.affine, like=mask)
             caption = f"{name}, slices with most of the truth; mean Dice {score:.2f}"
             drawn.append({"path": str(path), "title": title, "caption": caption})
     keys = [case.patient_key for case in kept]
