@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.evaluate.predictions import check_keys, frozen_array
-from tasks.labels.luna16 import UNKNOWN_DIAMETER_MM
 
-UNKNOWN_DIAMETER = UNKNOWN_DIAMETER_MM
-"""mm that stand for a diameter below 0, which LUNA16 writes where none was measured."""
+UNKNOWN_DIAMETER = 10.0
+"""mm that stand for a diameter below 0, which LUNA16 writes where none was measured.
+
+Its reader draws as much; it is not imported here, since it loads what reads DICOM."""
 
 
 @dataclass(frozen=True, eq=False)

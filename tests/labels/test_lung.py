@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 
 from tasks.errors import BadCase
+from tasks.evaluate.detections import UNKNOWN_DIAMETER
 from tasks.labels.lidc import consensus, fill, mask_of, parse_lidc
 from tasks.labels.lidc_case import lidc_instances
-from tasks.labels.luna16 import CANDIDATES, EXCLUDED, candidates, nodules
+from tasks.labels.luna16 import (
+    CANDIDATES,
+    EXCLUDED,
+    UNKNOWN_DIAMETER_MM,
+    candidates,
+    nodules,
+)
 from tasks.labels.shapes import index_bounds, world_bounds
 from tests.labels.grids import ORIENTATIONS
 
@@ -270,3 +277,7 @@ def test_a_point_just_outside_of_the_image_is_at_its_border(x, column):
     mask, rows = lidc_instances(lidc(nodule(point(height(3), x, 7))), SHAPE, AFFINE)
     assert np.argwhere(mask).tolist() == [[3, 7, column]]
     assert len(rows) == 1
+
+
+def test_a_diameter_that_was_not_measured_is_the_same_for_reader_and_figures():
+    assert UNKNOWN_DIAMETER_MM == UNKNOWN_DIAMETER
