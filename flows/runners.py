@@ -31,7 +31,7 @@ DASK_CONFIG = {
     "distributed.worker.http.routes": ["distributed.http.health"],
     "distributed.comm.timeouts.connect": "60s",
     # By default every event loop is looked at 50 times a second, every worker's stack 100 times,
-    # its memory 10 times, its disks twice: two idle workers took a sixth of a core, now 1.7 %.
+    # its memory 10 times, its disks twice: an eighth of a core for two idle workers, here 1.7 %.
     "distributed.admin.tick.interval": "5s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.admin.system-monitor.disk": False,

@@ -12,7 +12,7 @@ from tasks.evaluate.detections import Detections
 from tasks.learn.box_targets import instances_of, targets_of
 from tasks.learn.boxes import Findings, boxes_on, in_mm, rows_of
 from tasks.learn.dataset import CaseSource
-from tasks.learn.detect import detect
+from tasks.learn.detect import detect, detector_alone
 from tasks.learn.networks import to_network
 from tasks.learn.plan import NetworkPlan
 
@@ -39,8 +39,7 @@ def validate_boxes(
     """
     watched = val_ids[:: -(-len(val_ids) // WATCHED[plan.dims])]
     # While the detector trains, its second look is untaught.
-    first = plan.detector.model_copy(update={"second_look": False})
-    plain = plan.model_copy(update={"flip_tta": (), "detector": first})
+    plain = detector_alone(plan)
     losses = [_loss(network, plan, source, case_id, boxes[case_id], device) for case_id in watched]
     network.eval()
     found = [detect([network], plain, source.image(case_id), device) for case_id in watched]

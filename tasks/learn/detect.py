@@ -57,6 +57,12 @@ def detect(
     return look_again(networks, x.to(device), found) if plan.detector.second_look else found
 
 
+def detector_alone(plan: NetworkPlan) -> NetworkPlan:
+    """Return a plan by which `detect` asks the detector itself: no mirroring, no second look."""
+    first = plan.detector.model_copy(update={"second_look": False})
+    return plan.model_copy(update={"detector": first, "flip_tta": ()})
+
+
 def _views(
     networks: Sequence[nn.Module], plan: NetworkPlan, x: Tensor, device: torch.device
 ) -> Iterator[View]:

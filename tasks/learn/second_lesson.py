@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tasks.learn.augment import AXES
 from tasks.learn.boxes import boxes_of_case, classes_of_places
-from tasks.learn.detect import detect
+from tasks.learn.detect import detect, detector_alone
 from tasks.learn.infer import as_input
 from tasks.learn.loss import learning_rate, make_optimizer
 from tasks.learn.second_look import SIDE, boxes_in, cut_out
@@ -81,8 +81,7 @@ def _places(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return cuts (m, c, n, n, n), box sizes (m, 3) and classes (m,), of which k is background."""
     plan = fold.plan
-    first = plan.detector.model_copy(update={"second_look": False})
-    plain = plan.model_copy(update={"detector": first, "flip_tta": ()})
+    plain = detector_alone(plan)
     cuts, sizes, classes = [], [], []
     for case_id in fold.train_ids[:: -(-len(fold.train_ids) // CASES)]:
         image = fold.source.image(case_id)
