@@ -43,8 +43,8 @@ AIMS = (
     ("hippocampus", "hippocampus", "Hippocampus, 60 cases: mean Dice of five folds at least .87, "
      "within 60 minutes of two cores"),
     ("hippocampus-nnunet-30", "hippocampus", "Hippocampus: not inferior to nnU-Net v2 by more than "
-     ".005 Dice on the same folds, three seeds, 30 core minutes each"),
-    ("hippocampus-nnunet-60", "hippocampus", "The same with 60 core minutes each"),
+     ".005 Dice on the same folds, three seeds, 30 core minutes for five folds"),
+    ("hippocampus-nnunet-60", "hippocampus", "The same with 60 core minutes"),
     ("chest-xray", "chest_xray", "Chest radiographs, 900 images: AUROC at least .97"),
     ("chest-xray-forest", "chest_xray", "Chest radiographs: better than a random forest on the "
      "same pixels by a paired test"),
