@@ -234,7 +234,8 @@ def _probabilities(case_id: str, row: Mapping[str, str], job: TrainingJob) -> li
     said = {
         name: row[column]
         for name in job.classes
-        for column in (f"p/{name}", name)
+        # The later goes before: beside `p/<class>`, `<class>` may be what a reader said.
+        for column in (name, f"p/{name}")
         if row.get(column) not in (None, "")
     }
     try:

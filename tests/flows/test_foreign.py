@@ -143,6 +143,15 @@ def test_probabilities_find_their_cases_and_are_held_against_the_truth(limbs, na
         home, ready, job, one)).score) == pytest.approx(expected)  # fmt: skip
 
 
+def test_what_a_reader_said_in_a_column_beside_is_no_probability(limbs, tmp_path):
+    home, ready, job, frame = limbs
+    truth = {case.case_id: case.target for case in job.on("test")}
+    rows = [[row["case_id"], 0.3, truth[row["case_id"]]] for row in frame]
+    folder = answer(tmp_path / "t", ["case", "p/fracture", "fracture"], rows)
+    scores = kept_scores(home, ready, job, keep_foreign(home, ready, job, folder))
+    assert set(scores.score.tolist()) == {0.3}
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
