@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,12 @@ def _cleaned(
 def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: str) -> str | None:
     """Return the sentence that opens the report when headers alone do as well as the images."""
     by_name = {outcome.name: outcome for outcome in outcomes}
-    rivals = [outcome for outcome in outcomes if outcome.kind == "header"]
+    rivals = [
+        outcome
+        for outcome in outcomes
+        # Headers that say one thing of everybody rank nobody: there is nothing to be better than.
+        if outcome.kind == "header" and not isnan(outcome.figures[primary].value)
+    ]
     if not rivals or not isinstance(by_name[chosen].scores, Predictions | Estimates):
         return None
     best = choose_challenger({o.name: o.figures for o in rivals}, primary)
