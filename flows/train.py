@@ -37,7 +37,7 @@ from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
-from tasks.learn.crossval import FoldRecord, fit_fold, out_of_fold
+from tasks.learn.crossval import FoldRecord, fit_fold
 from tasks.learn.fusing import fuse, fusions, pairs
 from tasks.learn.job import TrainingJob, load_job
 from tasks.learn.left_out import leave_each_out
@@ -51,6 +51,7 @@ from tasks.serve.outcome import (
     Scores,
     figure_rows,
     header_sentence,
+    held_out,
     named,
     sum_up,
 )
@@ -137,7 +138,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
                 ]
                 say_rules(outcomes, ready.scenario.evaluate)
                 chosen = choose(outcomes, primary)
-                fit = again(home, address)
+                fit = again(home, address, ready.scenario.evaluate)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
                 groups, why = without_each(ready, job, chosen, fit)
                 guards = guards.plus(*said, *why)
@@ -178,14 +179,14 @@ def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
     return wave(job.scenario, job.key, whole)
 
 
-def again(home: Home, address: str) -> Callable[[TrainingJob], Scores]:
+def again(home: Home, address: str, config: EvaluateConfig) -> Callable[[TrainingJob], Scores]:
     """Return how a job is trained for the out-of-fold scores of its last candidate alone."""
 
     def fit(job: TrainingJob) -> Scores:
         place = job.save(home.settings.home / "training" / job.scenario)
         records = fit_folds(job, address)[job.candidates[-1]["name"]]
         shutil.rmtree(place)
-        return out_of_fold(job, records)
+        return held_out(job, records, config)
 
     return fit
 
