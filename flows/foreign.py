@@ -297,7 +297,8 @@ def _measured(
     by_id = {case.case_id: case for case in ready.cohort.cases}
     rows, wrong = [], []
     chosen, labels = [by_id[case_id] for case_id in case_ids], ready.scenario.labels
-    for order in orders_of(home, chosen, ready.cohort.masks, labels.numbers):
+    told = (ready.cohort.masks, labels.numbers)
+    for order in orders_of(home, chosen, *told, named=labels.named):
         path = folder / f"{order.case_id}{MASK}"
         volume = read_source(recipe, order)
         truth = case_mask(order, volume)

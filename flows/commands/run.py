@@ -168,7 +168,7 @@ def demo(args: argparse.Namespace) -> int:
     home = open_engine(args)
     from flows.demo import demo as run
 
-    return run(home, args.scenario)
+    return run(home, args.scenario, args.difficulty)
 
 
 def tell_training(home: Home, scenario: Any, found: dict[str, Any]) -> None:

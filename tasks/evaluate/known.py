@@ -55,7 +55,7 @@ METRICS: Mapping[str, MetricInfo] = {
     "lesion_recall": MetricInfo("Share of lesions found at the threshold.", "higher", (0, 1)),
     "lesion_precision": MetricInfo("Share of findings shown that are right.", "higher", (0, 1)),
     "false_alarms": MetricInfo(
-        "False alarms a scan at the threshold, of all classes.", "lower", (0, float("inf"))
+        "False alarms a scan at the threshold, of all classes together.", "lower", (0, float("inf"))
     ),
     "mae": MetricInfo(
         "Mean absolute error, in the unit of the number.", "lower", (0, float("inf"))

@@ -21,6 +21,7 @@ def plan_in_words(plan: NetworkPlan) -> str:
     if plan.detector is not None:
         parts.append(f"{plan.detector.backbone} backbone, anchors {_anchors(plan)}")
         parts += ["second look"] if plan.detector.second_look else []
+        parts += [loss] if (loss := _loss_of_volumes(plan)) else []
     return ", ".join(parts)
 
 
@@ -50,6 +51,7 @@ def plan_params(plan: NetworkPlan) -> dict[str, Any]:
     if plan.detector is not None:
         own = {"plan/anchors": _anchors(plan), "plan/backbone": plan.detector.backbone}
         own |= {"plan/second_look": True} if plan.detector.second_look else {}
+        own |= {"plan/loss": loss} if (loss := _loss_of_volumes(plan)) else {}
     return own | {
         "plan/patch": _by(plan.patch),
         "plan/features": "-".join(map(str, plan.channels)),
@@ -63,6 +65,13 @@ def plan_params(plan: NetworkPlan) -> dict[str, Any]:
         "plan/optimizer": plan.optimizer,
         "plan/schedule": plan.schedule,
     }
+
+
+def _loss_of_volumes(plan: NetworkPlan) -> str:
+    """Return what a detector of volumes learns its classes from; other detectors have no choice."""
+    if plan.network != "retinanet3d":
+        return ""
+    return "hard negatives" if plan.detector.hard_negatives else "focal loss"
 
 
 def _anchors(plan: NetworkPlan) -> str:
