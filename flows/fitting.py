@@ -148,7 +148,9 @@ def _measure(
     tokens = []
     for at in range(0, len(cases), FINGERPRINT_BATCH):
         batch = cases[at : at + FINGERPRINT_BATCH]
-        order = WorkOrder("fingerprint", "", tuple(orders_of(home, batch, ready.cohort.masks)))
+        masks, named = ready.cohort.masks, ready.scenario.labels.named
+        files = tuple(orders_of(home, batch, masks, named=named))
+        order = WorkOrder("fingerprint", "", files)
         tokens.append(seal(order, home.settings.order_key))
     wave = measure_wave.with_options(task_runner=runner(address))
     return [found for batch in wave(tokens, before, step) for found in batch]

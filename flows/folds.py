@@ -16,10 +16,11 @@ from flows.policy import TRAIN_TAG, task
 from flows.runners import offered, runner, tell
 from flows.searching import search_networks
 from flows.settings import load_settings
-from tasks.learn.crossval import FoldRecord, fit_fold, out_of_fold
+from tasks.evaluate.config import EvaluateConfig
+from tasks.learn.crossval import FoldRecord, fit_fold
 from tasks.learn.fusing import fuse, fusions, pairs
 from tasks.learn.job import TrainingJob, load_job
-from tasks.serve.outcome import Scores
+from tasks.serve.outcome import Scores, held_out
 
 EPOCHS = "radloop-epochs"
 """Topic on which workers tell each epoch's figures."""
@@ -105,13 +106,13 @@ def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
     return wave(job.scenario, job.key, whole)
 
 
-def again(home: Home, address: str) -> Callable[[TrainingJob], Scores]:
+def again(home: Home, address: str, config: EvaluateConfig) -> Callable[[TrainingJob], Scores]:
     """Return how a job is trained for the out-of-fold scores of its last candidate alone."""
 
     def fit(job: TrainingJob) -> Scores:
         place = job.save(home.settings.home / "training" / job.scenario)
         records = fit_folds(job, address)[job.candidates[-1]["name"]]
         shutil.rmtree(place)
-        return out_of_fold(job, records)
+        return held_out(job, records, config)
 
     return fit

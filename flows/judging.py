@@ -59,7 +59,8 @@ def judge_side(
     by_id = {case.case_id: case for case in ready.cohort.cases}
     chosen = [by_id[case.case_id] for case in cases]
     labels = ready.scenario.labels
-    told = (ready.cohort.masks, labels.numbers, ready.cohort.boxes, labels.classes)
+    cohort = ready.cohort
+    told = (cohort.masks, labels.numbers, cohort.boxes, labels.classes, labels.named)
     orders = orders_of(home, chosen, *told)
     truth = {case.case_id: case for case in cases}
     if model.spec.task == "segmentation":

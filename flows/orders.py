@@ -18,6 +18,7 @@ def orders_of(
     numbers: tuple[tuple[int, int], ...] | None = None,
     boxes: Mapping[str, str] | None = None,
     classes: Sequence[str] = (),
+    named: str | None = None,
 ) -> Iterator[OrderCase]:
     """Give each case with the files of its series, its modality and, where there is one, its mask.
 
@@ -33,6 +34,8 @@ def orders_of(
         Of a detection, see `tasks.cohort.select.Cohort`.
     classes : sequence of str
         Of those boxes, in the order of their numbers.
+    named : str, optional
+        How segments are told by name, where the scenario's labels say so.
     """
     masks, boxes = masks or {}, boxes or {}
     for at in range(0, len(cases), LOOKED_UP_TOGETHER):
@@ -53,5 +56,5 @@ def orders_of(
             )
             mask = refs[masks[case.case_id]] if case.case_id in masks else None
             own, modality = files[case.lead.case_id], case.facts.get("modality")
-            labels = numbers, boxes.get(case.case_id), tuple(classes)
+            labels = numbers, boxes.get(case.case_id), tuple(classes), named
             yield OrderCase(case.case_id, case.kind, own, mask, modality, series, *labels)

@@ -185,7 +185,7 @@ def label_wave(
     for part in plan.values():
         chosen = [by_id[case_id] for case_id in part.case_ids]
         labels, cohort = ready.scenario.labels, ready.cohort
-        told = (cohort.masks, labels.numbers, cohort.boxes, labels.classes)
+        told = (cohort.masks, labels.numbers, cohort.boxes, labels.classes, labels.named)
         files = tuple(orders_of(home, chosen, *told))
         token = seal(WorkOrder(part.part_id, recipe_key, files), home.settings.order_key)
         futures.append(

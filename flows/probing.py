@@ -146,8 +146,8 @@ def orders_of_cases(home: Home, ready: Ready, cases: Sequence[JobCase]) -> list[
     """Return where the files of some cases of the job are."""
     by_id = {case.case_id: case for case in ready.cohort.cases}
     found = [by_id[case.case_id] for case in cases]
-    numbers = ready.scenario.labels.numbers
-    return list(orders_of(home, found, dict(ready.cohort.masks), numbers))
+    masks, labels = dict(ready.cohort.masks), ready.scenario.labels
+    return list(orders_of(home, found, masks, labels.numbers, named=labels.named))
 
 
 def slices_of(recipe: Any, orders: Sequence[OrderCase]) -> int:

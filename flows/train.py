@@ -87,7 +87,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
                 ]
                 say_rules(outcomes, ready.scenario.evaluate)
                 chosen = choose(outcomes, primary)
-                fit = again(home, address)
+                fit = again(home, address, ready.scenario.evaluate)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
                 groups, why = without_each(ready, job, chosen, fit)
                 guards = guards.plus(*said, *why)

@@ -72,7 +72,8 @@ def _fit_here(home: Home, scenario: Any, cases: Sequence[Any], masks: Any) -> An
     from tasks.imaging.learning import learnt
     from tasks.store.fill import fingerprint_order, measure_order
 
-    order = WorkOrder("preview", "", tuple(orders_of(home, cases, masks)))
+    files = tuple(orders_of(home, cases, masks, named=scenario.labels.named))
+    order = WorkOrder("preview", "", files)
     return learnt(
         scenario.recipe,
         scenario.cohort.volume,

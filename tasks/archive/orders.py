@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tasks.archive.sources import FileRef
 from tasks.errors import RadloopError
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """First byte of a sealed order."""
 
 WORKER_KEY_BYTES = 32
@@ -55,6 +55,8 @@ class OrderCase:
     """Of a detection, what its label row says (`tasks.labels.boxes`)."""
     classes: tuple[str, ...] = ()
     """Classes of the boxes, or of the mask's values from 1, in the order of their numbers."""
+    named: str | None = None
+    """How the segments of the mask's file are told by name (`tasks.labels.named`), if they are."""
 
     @property
     def all_files(self) -> tuple[FileRef, ...]:
@@ -153,7 +155,8 @@ def _packed(order: WorkOrder) -> dict:
     cases = [
         # The files of a case of several series are those of the first of them.
         [c.case_id, c.kind, [] if c.series else [file(ref) for ref in c.files], file(c.mask),
-         c.modality, [series(one) for one in c.series], c.numbers, c.boxes, c.classes]
+         c.modality, [series(one) for one in c.series], c.numbers, c.boxes, c.classes,
+         c.named]
         for c in order.cases
     ]  # fmt: skip
     return {
@@ -174,14 +177,14 @@ def _unpacked(values: dict) -> WorkOrder:
         return FileRef(folders[number] + name, member, digest, size)
 
     def case(item: list) -> OrderCase:
-        case_id, kind, items, mask, modality, several, numbers, boxes, classes = item
+        case_id, kind, items, mask, modality, several, numbers, boxes, classes, named = item
         series = tuple(
             OrderSeries(channel, tuple(file(one) for one in files), its)
             for channel, files, its in several
         )
         files = series[0].files if series else tuple(file(one) for one in items)
         told = None if numbers is None else tuple(map(tuple, numbers))
-        labels = (told, boxes, tuple(classes))
+        labels = (told, boxes, tuple(classes), named)
         return OrderCase(case_id, kind, files, file(mask), modality, series, *labels)
 
     cases = tuple(case(item) for item in values["cases"])

@@ -168,8 +168,9 @@ _OUTLINES = {
     "outline_off_plane": "draw the outline on the slices of its own series, or export a mask",
     "outline_open": "close the outline, or leave the structure out",
     "not_of_this_series": "give the XML of LIDC that belongs to this series, downloaded anew",
-    "segment_missing": "name a segment that the file has",
-    "segments_overlap": "choose segments that do not overlap, or say which one wins",
+    "segment_missing": "draw it, or name it in labels.segments, or its class in labels.absent",
+    "segment_repeated": "rename or remove one of the two segments in the tool that wrote them",
+    "segments_overlap": "choose ones that do not overlap, or say `overlap: later` of the labels",
     "uneven_segmentation": "export the segmentation on the whole grid of its series",
 }
 """Of masks and outlines in formats of other tools."""

@@ -131,13 +131,19 @@ def _without_spread(pred, threshold, name, interval, level) -> Interval:
     n, value = interval.n_patients, interval.value
     index = patient_index(pred.patient_keys)[1]
     per_class = np.array([len(set(index[pred.target == j])) for j in range(len(pred.classes))])
-    if name == "auroc" and value in (0.0, 1.0) and pred.binary:
-        lo, hi = newcombe_interval(value, int(per_class.min()), int(per_class.max()), level)
+    rest = [len(set(index[pred.target != j])) for j in range(len(pred.classes))]
+    # One against the rest, as the figure is; of two classes the positive one alone.
+    sides = [pred.positive_index] if pred.binary else np.flatnonzero(per_class)
+    sides = [(j, int(per_class[j]), rest[j]) for j in sides if rest[j]]
+    if name == "auroc" and value in (0.0, 1.0):
+        each = [newcombe_interval(value, here, others, level) for _, here, others in sides]
+        lo, hi = np.mean(each, axis=0).tolist()
         return Interval(value, lo, hi, "newcombe", n)
-    if name == "average_precision" and value == 1.0 and pred.binary:
-        found = _all_right(per_class.min(), level)
-        share = float(pred.truth.mean())
-        return Interval(value, found + (1 - found) * share, 1.0, "bound for a perfect score", n)
+    if name == "average_precision" and value == 1.0:
+        found = [_all_right(min(here, others), level) for _, here, others in sides]
+        share = [float(np.mean(pred.target == j)) for j, *_ in sides]
+        lo = float(np.mean([f + (1 - f) * s for f, s in zip(found, share, strict=True)]))
+        return Interval(value, lo, 1.0, "bound for a perfect score", n)
     if name in COUNTING and value == METRICS[name].range[1]:
         right = np.array([_all_right(count, level) for count in per_class])
         k = len(per_class)

@@ -14,7 +14,8 @@ from tasks.labels.attach_boxes import attach_boxes
 from tasks.labels.config import BOXES, PUBLIC, LabelConfig, label_set_name
 from tasks.labels.keys import AttachReport, known_keys, label_key, put_labels, read_beside
 from tasks.labels.layouts import read_labels
-from tasks.labels.mask_folder import lidc_files, mask_files, mask_rows
+from tasks.labels.mask_folder import lidc_files, mask_files, mask_rows, structure_files
+from tasks.labels.named import NAMED
 from tasks.labels.public import FileLabels
 from tasks.labels.quantity import read_number
 from tasks.labels.tables import LabelEntry, LabelTable, parse_label_table
@@ -22,6 +23,9 @@ from tasks.labels.told_classes import class_misfit
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+_OF_SERIES = {"lidc": lidc_files, "rtstruct": structure_files}
+"""Files that name the series they speak of."""
 
 _UNKNOWN = "no case of this source has this {join}"
 
@@ -64,7 +68,7 @@ def attach_labels(
         return AttachReport(label_set_id, n, n, ())
     if config.format == "column":
         return _column_report(source, config, catalog)
-    if config.format in ("masks", "lidc"):
+    if config.format in ("masks", "lidc", *NAMED):
         return _attach_masks(source, config, names, catalog, vault, author)
     if config.format in BOXES:
         return attach_boxes(source, config, names, catalog, author)
@@ -93,12 +97,13 @@ def _attach_masks(
     vault: "Engine",
     author: str,
 ) -> AttachReport:
-    """Join masks, or LIDC's XML, with the cases; a line is a file's place among them."""
+    """Join masks, structure sets or LIDC's XML with the cases; a line is a file's place there."""
     keyed, problems = [], []
-    if config.format == "lidc":
-        found, problems = lidc_files(source, config.file)
+    if config.format in _OF_SERIES:
+        found, problems = _OF_SERIES[config.format](source, config.file)
     else:
-        found = list(enumerate(mask_files(source, config.file), start=1))
+        slicer = config.format == "slicer"
+        found = list(enumerate(mask_files(source, config.file, slicer=slicer), start=1))
     rows = len(found) + len(problems)
     for line, one in found:
         try:

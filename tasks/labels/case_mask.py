@@ -10,6 +10,7 @@ from tasks.archive.layouts import is_of_children, mask_values
 from tasks.archive.sources import FileRef, read_bytes
 from tasks.errors import BadCase
 from tasks.labels.boxes import instance_mask, read_written, rows_on
+from tasks.labels.named import read_named
 from tasks.labels.regions import ENHANCING, Numbers, renumbered
 from tasks.labels.shapes import middle_of
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from tasks.archive.orders import OrderCase
     from tasks.archive.volume import Volume
     from tasks.labels.shapes import Masks
+
+SLICER = ".seg.nrrd"
+"""Ends a file of 3D Slicer's segments."""
 
 MOST_VALUES = 255
 """Values of a stored mask beside its background."""
@@ -28,10 +32,15 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     Raises
     ------
     BadCase
-        As `read_labels`, and ``unknown_label`` of a value beyond the classes, as
+        As `read_labels`, as `tasks.labels.named_mask.named_mask` where segments are told by name,
+        and ``unknown_label`` of a value beyond the classes, as
         `tasks.labels.regions.renumbered`, or where the file's name is of another year than the
         regions.
     """
+    if case.named is not None:
+        from tasks.labels.named_mask import named_mask
+
+        return named_mask(case.mask, read_named(case.named), like)
     if case.numbers is None:
         return _of_classes(read_labels(case.mask, like), case.classes)
     labels = read_labels(case.mask, like, as_told=False)
@@ -66,7 +75,9 @@ def _refuse_other_year(labels: np.ndarray, told: Mapping[int, int], numbers: Num
 
 def has_boxes(case: "OrderCase") -> bool:
     """Tell whether a case is labelled with what is to be found, rather than with a mask."""
-    return case.boxes is not None or (case.mask is not None and _name(case.mask).endswith(".xml"))
+    return case.boxes is not None or (
+        case.mask is not None and file_name(case.mask).endswith(".xml")
+    )
 
 
 def case_instances(case: "OrderCase", like: "Volume") -> tuple[np.ndarray, np.ndarray]:
@@ -114,10 +125,12 @@ def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.nda
         `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``; ``mask_grid`` also of a
         segmentation in another frame of reference, or of which a segment's middle is outside.
     """
-    name = _name(ref)
+    name = file_name(ref)
     shape, affine = like.array.shape, np.asarray(like.affine)
     if name.endswith(".dcm"):
         return _segments(read_bytes(ref), like)
+    if name.endswith(SLICER):
+        raise BadCase("not_a_mask", "segments of 3D Slicer are told by name: use format slicer")
     if name.endswith((".nrrd", ".mha")):
         from tasks.labels.mask_file import read_mask_file
 
@@ -127,7 +140,8 @@ def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.nda
     return read_mask(ref, like) if as_told else mask_from_bytes(read_bytes(ref), shape, affine)
 
 
-def _name(ref: FileRef) -> str:
+def file_name(ref: FileRef) -> str:
+    """Return the name of a file in small letters, whose ending tells its format."""
     return (ref.member or ref.path).lower()
 
 
@@ -138,15 +152,21 @@ def _segments(data: bytes, like: "Volume") -> np.ndarray:
     drawn = read_dicom_seg(data)
     if not drawn.segments:
         raise BadCase("not_a_segmentation", "it holds no segment")
-    _refuse_elsewhere(drawn, like)
+    refuse_elsewhere(drawn, like)
     masks = onto_grid(drawn, like.array.shape, np.asarray(like.affine))
     # By number: names are free text, and two segments may bear one.
     numbered = tuple(replace(one, name=str(one.number)) for one in masks.segments)
     return label_map(replace(masks, segments=numbered), {one.name: one.number for one in numbered})
 
 
-def _refuse_elsewhere(drawn: "Masks", like: "Volume") -> None:
-    """Refuse what was drawn on another patient or scan: it would be laid on as background."""
+def refuse_elsewhere(drawn: "Masks", like: "Volume") -> None:
+    """Refuse what was drawn on another patient or scan: it would be laid on as background.
+
+    Raises
+    ------
+    BadCase
+        ``mask_grid``: another frame of reference, or a segment's middle is outside of the image.
+    """
     if drawn.frame_of_reference and like.frame and drawn.frame_of_reference != like.frame:
         detail = "the segmentation was drawn in another frame of reference than the image's"
         raise BadCase("mask_grid", detail)

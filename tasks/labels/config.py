@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from tasks.hashing import digest_json, says_nothing, unsaid
+from tasks.labels.named import NAMED, NamedSegments, named, named_misfit
 from tasks.labels.regions import PRESETS, Numbers, Regions, values_of, written_labels
 
 Join = Literal["accession", "study", "series", "sop", "patient", "case"]
@@ -39,7 +40,7 @@ PUBLIC: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 """Formats of public data sets, and what follows from each; docs/labels.md describes them."""
 
-MASKS = ("decathlon", "masks")
+MASKS = ("decathlon", "masks", *NAMED)
 """Formats whose labels are masks."""
 
 _ONE_FILE = {"join": "accession", "file": "Annotations/COCO JSON/COCO_fracture_masks.json"}
@@ -59,7 +60,7 @@ BOXES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 IN_FILES = (*MASKS, "lidc")
 """Formats of which a worker reads a file a case."""
 
-JOINED = ("table", "masks", "decathlon", *PUBLIC, *BOXES)
+JOINED = ("table", *MASKS, *PUBLIC, *BOXES)
 """Formats whose labels an ingest joins with the cases."""
 
 
@@ -81,22 +82,21 @@ _SAID_REGIONS: Mapping[str, Any] = {
 """Regions as people write them, for editors."""
 
 
-class LabelConfig(BaseModel):
+class LabelConfig(NamedSegments):
     """Format and place of labels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[
         "table", "decathlon", "masks", "column", "mura", "fracatlas", "grazpedwri", "busi",
         "rsna_pneumonia", "boxes", "coco", "luna16", "lidc", "fracatlas_boxes", "grazpedwri_boxes",
-        "rsna_pneumonia_boxes",
+        "rsna_pneumonia_boxes", "rtstruct", "slicer",
     ]  # fmt: skip
-    """A table of its own, the masks of a Decathlon folder, masks in a folder by name, a column of
-    the cases' table, the tables of a public data set, which need no other key, or boxes: a table of
-    them, COCO's JSON, or those of a public data set."""
+    """A table of its own, the masks of a Decathlon folder, masks in a folder by name, structure
+    sets or segments of 3D Slicer in one, a column of the cases' table, the tables of a public data
+    set, which need no other key, or boxes: a table of them, COCO's JSON, or those of a public data
+    set."""
     file: str | None = None
     """CSV, TSV or Parquet file, relative to the source (in an archive: a member), or absolute; of
-    format masks their folder."""
+    masks their folder."""
     join: Join | None = None
     """What a row of the table speaks about."""
     column: str | None = None
@@ -140,8 +140,8 @@ class LabelConfig(BaseModel):
     def _public(cls, values: Any) -> Any:
         """Fill in what follows from the format of a public data set."""
         form = str(values.get("format")) if isinstance(values, Mapping) else ""
-        if form in BOXES:
-            return {**BOXES[form], **values}
+        if form in BOXES or form in NAMED:
+            return {**BOXES.get(form, NAMED.get(form, {})), **values}
         known = PUBLIC.get(form)
         if known is None:
             return values
@@ -158,7 +158,7 @@ class LabelConfig(BaseModel):
     def _complete(self) -> "LabelConfig":
         needed = {
             "table": ("file", "join", "column", "classes" if self.unit is None else "unit"),
-            "masks": ("file", "join", "classes"),
+            **dict.fromkeys(("masks", *NAMED), ("file", "join", "classes")),
             "column": ("column",),
             "boxes": ("file", "join", "classes"),
             "coco": ("file", "classes"),
@@ -167,6 +167,8 @@ class LabelConfig(BaseModel):
         missing = [name for name in needed.get(self.format, ()) if not getattr(self, name)]
         if missing:
             raise ValueError(f"labels of format {self.format!r} need {', '.join(missing)}")
+        if problem := named_misfit(self):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -259,6 +261,11 @@ class LabelConfig(BaseModel):
         return PRESETS[self.regions].numbers if isinstance(self.regions, str) else None
 
     @property
+    def named(self) -> str | None:
+        """How segments are told by name, as a work order says it (`tasks.labels.named`)."""
+        return named(self)
+
+    @property
     def measured(self) -> tuple[str, ...]:
         """What masks are measured by: the regions, or else the classes."""
         return tuple(name for name, _ in self.parts) or self.classes
@@ -275,6 +282,8 @@ def label_set_name(config: LabelConfig) -> str:
     place = [config.file, config.join, config.key_column, config.issuer, config.column]
     if config.format in BOXES:
         place += [config.normals, config.coordinates, sorted(config.columns.items())]
+    if config.segments or config.absent or config.overlap != "refuse":
+        place += [config.segments, config.absent, config.overlap]
     if config.unit is not None:
         place += [config.unit, config.least, config.most]
     return f"{config.format}-{digest_json([*place, list(config.classes)])[:12]}"

@@ -14,7 +14,9 @@ from tasks.archive.mapping import KINDS, kind_suffix
 from tasks.archive.sources import Source, digest_of
 from tasks.archive.vault import put_source
 from tasks.archive.vault_files import FileSeen, put_files
+from tasks.labels.case_mask import SLICER
 from tasks.labels.lidc import parse_lidc
+from tasks.labels.rtstruct import is_structure_set, series_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -37,7 +39,7 @@ class MaskFile:
     digest: bytes
 
 
-def mask_files(source: Source, folder: str) -> list[MaskFile]:
+def mask_files(source: Source, folder: str, *, slicer: bool = False) -> list[MaskFile]:
     """Return the masks in a folder, by name.
 
     Parameters
@@ -46,24 +48,27 @@ def mask_files(source: Source, folder: str) -> list[MaskFile]:
         Whose cases they belong to.
     folder : str
         Relative to the source's folder, or absolute.
+    slicer : bool
+        Whether the masks are files of 3D Slicer's segments.
 
     Raises
     ------
     FileNotFoundError
         There is no such folder, or no mask in it; the message does not repeat the place.
     """
+    ending_of = _slicer_ending if slicer else _ending
+    endings = SLICER if slicer else ".nii, .nii.gz, .nrrd, .mha or, of DICOM SEG, .dcm"
     place = masks_source(source, folder)
     found = []
     for path in sorted(Path(place.location).glob("*")):
-        if (ending := _ending(path.name)) and path.is_file() and not path.is_symlink():
-            data, seen = path.read_bytes(), path.stat()
+        if (ending := ending_of(path.name)) and path.is_file() and not path.is_symlink():
             name = path.name[: -len(ending)]
-            found.append(MaskFile(name, path.name, len(data), seen.st_mtime_ns, digest_of(data)))
+            found.append(_seen(name, path.name, path, path.read_bytes()))
     if not found:
         raise FileNotFoundError(
             f"The folder of masks that the scenario names holds none, or is not there, for the "
             f"source {source.alias!r}: give its `file` relative to the source, or as an absolute "
-            "path; masks end in .nii, .nii.gz, .nrrd, .mha or, of DICOM SEG, .dcm."
+            f"path; masks end in {endings}."
         )
     return found
 
@@ -88,19 +93,60 @@ def lidc_files(
     found, problems = [], []
     files = sorted(Path(place.location).rglob("*.xml"))
     for line, path in enumerate(files, start=1):
-        data, seen = path.read_bytes(), path.stat()
-        file = path.relative_to(place.location).as_posix()
+        data, file = path.read_bytes(), path.relative_to(place.location).as_posix()
         try:
-            series = parse_lidc(data).series
+            found.append((line, _seen(parse_lidc(data).series, file, path, data)))
         except ValueError as error:
             problems.append((line, str(error)))
-            continue
-        one = MaskFile(series, file, len(data), seen.st_mtime_ns, digest_of(data))
-        found.append((line, one))
     if not files:
         raise FileNotFoundError(
             f"The folder of LIDC's XML that the scenario names holds none, or is not there, for "
             f"the source {source.alias!r}: give its `file` relative to the source, or as an "
+            "absolute path."
+        )
+    return found, problems
+
+
+def structure_files(
+    source: Source, folder: str
+) -> tuple[list[tuple[int, MaskFile]], list[tuple[int, str]]]:
+    """Return the structure sets below a folder, named after the series each was drawn on.
+
+    They may lie among the images: by their first bytes all other DICOM is left aside, and so is
+    what is no DICOM, unless its name ends in .dcm.
+
+    Returns
+    -------
+    list of (place among the structure sets, MaskFile)
+    list of (place, reason)
+        Those that name no one series, or cannot be read.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or no structure set in it; the message does not repeat the place.
+    """
+    place = masks_source(source, folder)
+    found, problems, line = [], [], 0
+    for path in sorted(Path(place.location).rglob("*")):
+        if not path.is_file() or path.is_symlink():
+            continue
+        is_one = is_structure_set(path)
+        if is_one is False or (is_one is None and not path.name.lower().endswith(SEG_SUFFIX)):
+            continue
+        line += 1
+        if is_one is None:
+            problems.append((line, "the file ends in .dcm and is no DICOM: copy it again"))
+            continue
+        data, file = path.read_bytes(), path.relative_to(place.location).as_posix()
+        try:
+            found.append((line, _seen(series_of(data), file, path, data)))
+        except ValueError as error:
+            problems.append((line, str(error)))
+    if not line:
+        raise FileNotFoundError(
+            f"The folder of structure sets that the scenario names holds none, or is not there, "
+            f"for the source {source.alias!r}: give its `file` relative to the source, or as an "
             "absolute path."
         )
     return found, problems
@@ -128,6 +174,14 @@ def mask_rows(
         LabelRow(join, key, None, locator)
         for (_, key), locator in zip(keyed, locators, strict=True)
     ]
+
+
+def _seen(name: str, file: str, path: Path, data: bytes) -> MaskFile:
+    return MaskFile(name, file, len(data), path.stat().st_mtime_ns, digest_of(data))
+
+
+def _slicer_ending(name: str) -> str:
+    return SLICER if name.lower().endswith(SLICER) else ""
 
 
 def _ending(name: str) -> str:

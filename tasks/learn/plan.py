@@ -5,7 +5,7 @@ Light to import: no torch. The shape of MONAI's residual U-Net comes from
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -125,6 +125,15 @@ class NetworkPlan(BaseModel):
     def divisor(self) -> tuple[int, int, int]:
         """Number (z, y, x) of which every input size must be a multiple."""
         return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
+
+    def watched(self, record: Mapping[str, Any]) -> float:
+        """Return what an epoch's record says of `monitor`, turned so that higher is better."""
+        value = record[f"val_{self.monitor}"]
+        return -value if self.monitor in _ERRORS else value
+
+
+_ERRORS = ("loss", "mae")
+"""What is watched and better when it is lower."""
 
 
 def plan_network(

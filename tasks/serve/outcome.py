@@ -68,13 +68,12 @@ def sum_up(
     place : Path, optional
         The training's folder, where the masks are that rules are chosen on.
     """
-    scores = out_of_fold(job, records)
+    scores = held_out(job, records, config)
     threshold, calibration, rules = None, {"method": "none"}, ()
     if isinstance(scores, MaskScores) and config.postprocess is not None and place is not None:
         scores, rules = _cleaned(job, records, scores, config, place)
     if isinstance(scores, FindingScores):
         how = config.findings.settled(job.of_pictures)
-        scores = replace(scores, overlap=how.iou)
         threshold = choose_shown(scores, how, side="oof")
     if isinstance(scores, Predictions):
         calibration = fit_calibration(scores, config.calibration, side="oof")
@@ -87,6 +86,14 @@ def sum_up(
     kind = job.candidate(name).kind
     ordered = tuple(sorted(records, key=lambda record: record.fold))
     return CandidateOutcome(name, kind, scores, threshold, calibration, figures, ordered, rules)
+
+
+def held_out(job: TrainingJob, records: Sequence[FoldRecord], config: EvaluateConfig) -> Scores:
+    """Return what a candidate's folds say, findings by the overlap that the scenario asks for."""
+    scores = out_of_fold(job, records)
+    if isinstance(scores, FindingScores):
+        return replace(scores, overlap=config.findings.settled(job.of_pictures).iou)
+    return scores
 
 
 def _cleaned(

@@ -104,8 +104,10 @@ def preprocessed(home, ready):
     pending, _ = take_up(home, ready, key, recipe, 0)
     worker_key, refused = home.settings.order_key, []
 
-    def sent(part, chosen, *masks):
-        order = WorkOrder(part.part_id, key, tuple(orders_of(home, chosen, *masks)))
+    labels = ready.scenario.labels
+
+    def sent(part, chosen, *masks, **more):
+        order = WorkOrder(part.part_id, key, tuple(orders_of(home, chosen, *masks, **more)))
         return unseal(seal(order, worker_key), worker_key)
 
     for part in plan_images(home, ready.scenario.name, key, recipe, pending):
@@ -115,7 +117,7 @@ def preprocessed(home, ready):
     by_id = {case.case_id: case for case in ready.cohort.cases}
     for part in plan_labels(home, ready, key):
         chosen = [by_id[case_id] for case_id in part.case_ids]
-        order = sent(part, chosen, ready.cohort.masks, ready.scenario.labels.numbers)
+        order = sent(part, chosen, ready.cohort.masks, labels.numbers, named=labels.named)
         record = write_label_part(
             home.settings.store_root, order, recipe, part.image_path, part.label_set_id
         )

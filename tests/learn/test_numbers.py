@@ -66,6 +66,17 @@ def test_a_network_learns_a_number_in_its_unit(trained):
     assert last["val_mae"] == pytest.approx(error, rel=1e-4)
 
 
+@pytest.mark.parametrize("monitor", ["loss", "mae"])
+def test_the_epoch_of_the_least_error_is_kept(monitor, tmp_path):
+    source, cases = squares(24)
+    ids = [case.case_id for case in cases]
+    plan = a_plan(epochs=6, monitor=monitor)
+    done = train_fold(plan, source, cases, ids[:16], ids[16:], tmp_path, 3, device="cpu")
+    errors = [record[f"val_{monitor}"] for record in done.history]
+    assert done.best_epoch == 1 + int(np.argmin(errors))
+    assert [plan.watched(one) for one in done.history] == [-error for error in errors]
+
+
 def test_the_scaler_is_that_of_the_training_side_and_is_kept(trained, tmp_path):
     source, cases, done = trained
     spec = ModelSpec(
