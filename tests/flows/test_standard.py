@@ -22,13 +22,12 @@ JUDGED = {
 
 BASELINES = {"radiomics-svm", "radiomics-forest", "places-forest"}
 
-PATIENTS = {"fracture": 800, "breast-cancer": 800, "lung-nodule": 60}
+PATIENTS = {"fracture": 800, "lung-nodule": 60}
+"""Where the demonstration's own number is too few to tell two intervals apart."""
 
 CHANGES = {
     "fracture": {"robustness: {cases: 24}": "robustness: {cases: 0}"},
-    "breast-cancer": {
-        "robustness: {kind: ultrasound, cases: 24}": "robustness: {cases: 0}",
-    },
+    "breast-cancer": {"robustness: {kind: ultrasound, cases: 24}": "robustness: {cases: 0}"},
     "lung-nodule": {
         "epochs: 6": "epochs: 12",
         "robustness: {kind: ct, cases: 3, corruptions: [dose_noise]}": "robustness: {cases: 0}",
@@ -63,7 +62,7 @@ def test_the_outline_s_budget_is_a_scenario(tmp_path):
 @pytest.mark.parametrize("demo", JUDGED)
 def test_a_network_is_above_measured_features(demo, tmp_path):
     place, (scenario, metric, network) = Place(tmp_path), JUDGED[demo]
-    said = demonstrated(place, demo, changes=CHANGES[demo], patients=PATIENTS[demo])
+    said = demonstrated(place, demo, changes=CHANGES[demo], patients=PATIENTS.get(demo))
     found = candidates(place, scenario, metric)
     ours, theirs = found[network], [found[name] for name in BASELINES & found.keys()]
     assert theirs
