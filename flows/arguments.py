@@ -21,6 +21,11 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scenario", "--only", metavar="NAME", help="this demonstration, e.g. brain-tumour"
     )
+    parser.add_argument(
+        "--difficulty",
+        choices=("easy", "standard", "hard"),
+        help="of the synthetic patients, others than those the demonstrations were made with",
+    )
 
 
 def _ingest(parser: argparse.ArgumentParser) -> None:

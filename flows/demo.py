@@ -26,7 +26,7 @@ RESULTS = (
 """What a prediction leaves beside its page and table: a word, and where it lies in the folder."""
 
 
-def demo(home: Home, only: str | None) -> int:
+def demo(home: Home, only: str | None, difficulty: str | None = None) -> int:
     """Run the loop for the demo's scenarios and say what was made and where it lies.
 
     Parameters
@@ -34,12 +34,14 @@ def demo(home: Home, only: str | None) -> int:
     home : Home
     only : str, optional
         One of :data:`flows.demo_scenarios.DEMOS`.
+    difficulty : str, optional
+        Of the phantoms; then of patients that nothing was developed on.
     """
-    parts = parts_of(only)
+    parts = parts_of(only, difficulty)
     started = time.monotonic()
     trained = {part.scenario: _run(home, part) for part in parts}
     together = PAIRED.get(only or "", ())
-    if together and all(trained[name] for name in together):
+    if together and all(trained.get(name) for name in together):
         fuse_paired(home, {name: trained[name] for name in together})
     _close(home, any(trained.values()), time.monotonic() - started)
     return 0
@@ -64,7 +66,7 @@ def _run(home: Home, part: Part) -> dict[str, Any]:
     against = None
     if champion is not None:
         if part.threshold:
-            against = beside_threshold(home, part.scenario, source, part.threshold)
+            against = beside_threshold(home, part.scenario, source, part.threshold(part.source))
         _predict(home, part, folder)
     heading(f"{scenario.title}: how it ended")
     for line in told_verdict(found["train"], against):

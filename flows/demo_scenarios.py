@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,9 @@ from tasks.phantom.write_wrist import write_wrist_archive
 SEED = 7
 """Of the patients that are learned from; those that come later have the next one."""
 
+UNSEEN = 90210
+"""Instead of it where a difficulty is asked for: a seed that nothing was developed on."""
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -38,6 +41,8 @@ class Drawn:
         Further arguments of ``write``.
     archive : str
         The part of the folder that is ingested; truth lies beside it.
+    seed : int
+        Of the patients that are learned from.
     """
 
     write: Callable[..., Path]
@@ -45,14 +50,15 @@ class Drawn:
     later: int
     options: Mapping[str, Any] = field(default_factory=lambda: {"difficulty": "easy"})
     archive: str = "dicom"
+    seed: int = SEED
 
     def data(self, folder: Path) -> Path:
         """Return the archive to learn from, drawing it the first time."""
-        return self._drawn(folder, self.patients, SEED)
+        return self._drawn(folder, self.patients, self.seed)
 
     def new_data(self, folder: Path) -> Path:
         """Return the archive of later patients."""
-        return self._drawn(folder.with_name(f"{folder.name}-new"), self.later, SEED + 1)
+        return self._drawn(folder.with_name(f"{folder.name}-new"), self.later, self.seed + 1)
 
     def _drawn(self, folder: Path, patients: int, seed: int) -> Path:
         if not folder.exists():
@@ -86,8 +92,30 @@ class Part:
     source: Drawn | Wisconsin
     folder: str
     """Below ``demo`` in the home."""
-    threshold: Outlines | None = None
+    threshold: Callable[[Drawn], Outlines] | None = None
     """How a threshold outlines the test cases too, as the classical baseline of masks."""
+
+    def drawn(self, difficulty: str) -> "Part":
+        """Return the same on patients of another difficulty, that nothing was developed on.
+
+        Raises
+        ------
+        RadloopError
+            Where patients are real, or drawn in one way alone.
+        """
+        if not isinstance(self.source, Drawn) or "difficulty" not in self.source.options:
+            raise RadloopError(f"{self.scenario} has no difficulty: leave --difficulty out")
+        options = {**self.source.options, "difficulty": difficulty}
+        source = replace(self.source, options=options, seed=UNSEEN)
+        return replace(self, source=source, folder=f"{self.folder}-{difficulty}")
+
+
+def _gliomas(drawn: Drawn) -> Outlines:
+    return gliomas(drawn.patients, drawn.seed, drawn.options)
+
+
+def _masses(_drawn: Drawn) -> Outlines:
+    return masses
 
 
 _LIMB = Part(
@@ -97,12 +125,12 @@ _LIMB = Part(
 )
 _TABLE = Part("breast-cancer", Wisconsin(), "wisconsin")
 _BRAINS = Drawn(write_brain_archive, 40, 4, {"difficulty": "easy", "processes": usable_cores()})
-_BRAIN = Part("demo-brain", _BRAINS, "brain", gliomas(_BRAINS.patients, SEED, _BRAINS.options))
+_BRAIN = Part("demo-brain", _BRAINS, "brain", _gliomas)
 _CHEST = Part("demo-lung", Drawn(write_chest_archive, 40, 4), "chest")
 _WRIST = Part("demo-fracture", Drawn(write_wrist_archive, 320, 8), "wrist")
 _BREASTS = Drawn(write_breast_archive, 320, 8)
 _BREAST = Part("demo-ultrasound", _BREASTS, "breast")
-_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast", masses)
+_OUTLINE = Part("demo-ultrasound-mask", _BREASTS, "breast", _masses)
 
 TOUR = (_TABLE, _LIMB)
 """What is shown when nothing is asked for."""
@@ -126,16 +154,25 @@ PAIRED: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Demonstration -> scenarios whose chosen candidates are fused at its end."""
 
 
-def parts_of(name: str | None) -> tuple[Part, ...]:
+def parts_of(name: str | None, difficulty: str | None = None) -> tuple[Part, ...]:
     """Return the scenarios of a demonstration.
+
+    Parameters
+    ----------
+    name : str, optional
+        One of :data:`DEMOS`, else the tour.
+    difficulty : str, optional
+        Of what is drawn; what is real stays as it is.
 
     Raises
     ------
     RadloopError
-        There is none of this name; lists those there are.
+        There is none of this name, which lists those there are; or nothing of it is drawn by
+        difficulty.
     """
-    if name is None:
-        return TOUR
-    if name not in DEMOS:
+    if name is not None and name not in DEMOS:
         raise RadloopError(f"the demo has the scenarios {', '.join(DEMOS)}, not {name}")
-    return DEMOS[name]
+    parts = TOUR if name is None else DEMOS[name]
+    if difficulty is None:
+        return parts
+    return tuple(part.drawn(difficulty) for part in parts if isinstance(part.source, Drawn))

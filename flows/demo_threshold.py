@@ -12,7 +12,8 @@ import numpy as np
 from flows.cohorts import Ready, settle
 from flows.console import heading, say
 from flows.evaluate import evaluate
-from flows.foreign import MASK, keep_foreign
+from flows.foreign import keep_foreign
+from flows.foreign_masks import MASK
 from flows.home import Home
 from flows.jobs import write_job
 from flows.probing import orders_of_cases
@@ -65,11 +66,17 @@ def beside_threshold(home: Home, scenario: str, source: str, outlines: Outlines)
         digest = keep_foreign(home, ready, job, Path(scratch))
     found = evaluate(scenario, source, digest)
     value, low, high = found["test"]["dice"]
-    # What the threshold is beside the champion has been said, where it is "the other tool".
-    print(f"Dice of the threshold {value:.3f} [{low:.3f}, {high:.3f}]")
+    said = f"Dice of the threshold {value:.3f} [{low:.3f}, {high:.3f}]"
+    print(said)
     print(f"report    {found['report']}")
-    apart = found["difference"]
-    return BesideThreshold(found["comparison"], apart is not None and apart[2] < 0)
+    if (apart := found["difference"]) is None:
+        return BesideThreshold(found["comparison"], beaten=False)
+    # Of the evaluation the threshold is the first of the two.
+    gap, lowest, highest = (-one for one in (apart[0], apart[2], apart[1]))
+    said += (
+        f"; the champion's is better by {gap:+.3f}, 95 % interval {lowest:+.3f} to {highest:+.3f}"
+    )
+    return BesideThreshold(f"{said}, paired over the test patients", beaten=lowest > 0)
 
 
 def masses(home: Home, ready: Ready, job: TrainingJob) -> Iterator[Outlined]:

@@ -48,9 +48,12 @@ def read_boxes(folder: Path, job: TrainingJob) -> dict[str, list[list[float]]]:
     with table.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)
         first = (reader.fieldnames or [""])[0]
+        if "score" not in (reader.fieldnames or ()):
+            # Every row would read as a case in which nothing was found.
+            raise RadloopError(f"{TABLE} has no column score: {HOW}")
         for line, row in enumerate(reader, start=2):
             rows = found.setdefault((row[first] or "").strip(), [])
-            if (row.get("score") or "").strip():
+            if any((row.get(name) or "").strip() for name in ("score", *CORNERS)):
                 rows.append(_row(row, line, job))
     return found
 

@@ -14,7 +14,7 @@ from tasks.imaging.recipe import FittedRecipe
 from tasks.imaging.written import prepared_size
 from tasks.learn.detector_plan import box_sizes
 from tasks.learn.job import JobCase, TrainingJob, typical_image
-from tasks.learn.planned import plan_in_words
+from tasks.learn.planned import mirrored_sides, plan_in_words
 from tasks.scenario import Scenario
 from tasks.store.read import open_part
 
@@ -24,7 +24,9 @@ def job_plans(job: TrainingJob) -> dict[str, str]:
     found = {}
     for name in (body["name"] for body in job.candidates if body["kind"] == "network"):
         try:
-            found[name] = plan_in_words(job.plan(job.candidate(name)))
+            plan = job.plan(job.candidate(name))
+            warning = mirrored_sides(job.classes, plan)
+            found[name] = plan_in_words(plan) + (f"; {warning}" if warning else "")
         except ValueError as error:
             found[name] = f"cannot be planned: {error}"
     return found

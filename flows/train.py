@@ -1,34 +1,29 @@
 """Zarr and tables to a gated, registered model: candidates by cross-validation, the test once."""
 
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import dask
 from prefect import flow
-from prefect.futures import as_completed
 
 from flows import reports
 from flows.cohorts import Ready, settle
-from flows.console import progress, say
+from flows.console import say
 from flows.evidence import code_hash, tracker_for
 from flows.explaining import explained
+from flows.folds import EPOCHS, EpochLines, again, fit_folds
 from flows.guarding import Guarded, guard
 from flows.home import Home, lease
 from flows.jobs import recipe_hash, write_job
 from flows.judging import judge_side
 from flows.missing import without_sequences
 from flows.planned import say_plans
-from flows.policy import TRAIN_TAG, task
 from flows.probing import stressed
 from flows.promote import decide_and_register
 from flows.recording import candidate_row, log_candidates, open_run, words
-from flows.runners import listening, offered, runner, tell, workers
-from flows.searching import search_networks
+from flows.runners import listening, workers
 from flows.settings import load_settings
 from flows.starting import check_weights
 from tasks.archive.audit import append
@@ -37,9 +32,7 @@ from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
-from tasks.learn.crossval import FoldRecord, fit_fold, out_of_fold
-from tasks.learn.fusing import fuse, fusions, pairs
-from tasks.learn.job import TrainingJob, load_job
+from tasks.learn.job import TrainingJob
 from tasks.learn.left_out import leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
@@ -55,49 +48,6 @@ from tasks.serve.outcome import (
     sum_up,
 )
 from tasks.serve.probes import sections_of, tables_of, worth
-
-EPOCHS = "radloop-epochs"
-"""Topic on which workers tell each epoch's figures."""
-
-LINE_SECONDS = 20
-
-
-def _fit(
-    scenario: str, key: str, candidate: str, fold: int, without: int | None = None
-) -> FoldRecord:
-    settings = load_settings()
-    place = settings.home / "training" / scenario / key
-
-    def on_epoch(record: dict[str, Any]) -> None:
-        tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
-
-    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home, without)
-
-
-class EpochLines:
-    """Says now and then how far the networks are; a person would else wait in silence."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, record: Mapping[str, Any]) -> None:
-        """Print an epoch's line when the last one is long enough ago."""
-        now = time.monotonic()
-        if now - self._last < LINE_SECONDS or "loss" not in record:
-            return
-        self._last = now
-        shown = [f"loss {record['loss']:.3f}"]
-        shown += [f"{n} {v:.3f}" for n, v in record.items() if n.startswith("val_")]
-        # An epoch that an older radloop trained does not say it.
-        if "samples_a_second" in record:
-            shown.append(f"{record['samples_a_second']:.1f} samples/s")
-        say(
-            f"  {record['candidate']} fold {record['fold']}, epoch {record['epoch']}: "
-            f"{', '.join(shown)}, data wait {record['data_wait']:.0%}"
-        )
-
-
-fit_one_fold = task(_fit, name="fold", tags=[TRAIN_TAG], retries=1)
 
 
 @flow(name="train")
@@ -137,7 +87,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
                 ]
                 say_rules(outcomes, ready.scenario.evaluate)
                 chosen = choose(outcomes, primary)
-                fit = again(home, address)
+                fit = again(home, address, ready.scenario.evaluate)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
                 groups, why = without_each(ready, job, chosen, fit)
                 guards = guards.plus(*said, *why)
@@ -169,27 +119,6 @@ def say_rules(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> N
         say(f"  {outcome.name}, after the network, chosen out of fold: {told}")
 
 
-def fit_folds(job: TrainingJob, address: str) -> dict[str, list[FoldRecord]]:
-    """Fit every fold of every candidate of a job that has been saved."""
-    # A worker may say GPU=0: what nobody offers once would be waited for for ever.
-    whole = sorted(name for name, amount in offered(address).items() if amount >= 1)
-    search_networks(job, address, whole)
-    wave = train_wave.with_options(task_runner=runner(address))
-    return wave(job.scenario, job.key, whole)
-
-
-def again(home: Home, address: str) -> Callable[[TrainingJob], Scores]:
-    """Return how a job is trained for the out-of-fold scores of its last candidate alone."""
-
-    def fit(job: TrainingJob) -> Scores:
-        place = job.save(home.settings.home / "training" / job.scenario)
-        records = fit_folds(job, address)[job.candidates[-1]["name"]]
-        shutil.rmtree(place)
-        return out_of_fold(job, records)
-
-    return fit
-
-
 def without_each(
     ready: Ready, job: TrainingJob, chosen: CandidateOutcome, fit: Callable[[TrainingJob], Scores]
 ) -> tuple[list[Group], list[str]]:
@@ -209,38 +138,6 @@ def choose(outcomes: Sequence[CandidateOutcome], primary: str) -> CandidateOutco
     headers = {outcome.name for outcome in outcomes if outcome.kind == "header"}
     name = choose_challenger({o.name: o.figures for o in outcomes}, primary, never=headers)
     return next(outcome for outcome in outcomes if outcome.name == name)
-
-
-@flow(name="train-wave", persist_result=False)
-def train_wave(scenario: str, key: str, resources: list[str]) -> dict[str, list[FoldRecord]]:
-    """Fit every fold of every candidate; networks ask for a GPU where workers offer one."""
-    job = load_job(load_settings().home / "training" / scenario / key)
-    futures = []
-    again = pairs(job)
-    # The longest first, so that no worker waits at the end for one late network.
-    for body in sorted(job.candidates, key=lambda body: body["kind"] != "network"):
-        if body["kind"] == "fusion":
-            continue
-        wants_gpu = body["kind"] == "network" and "GPU" in resources
-        with dask.annotate(resources={"GPU": 1}) if wants_gpu else nullcontext():
-            futures += [
-                fit_one_fold.submit(scenario, key, body["name"], fold) for fold in job.folds
-            ]
-            futures += [
-                fit_one_fold.submit(scenario, key, *one) for one in again if one[0] == body["name"]
-            ]
-    records: list[FoldRecord] = []
-    with progress("training", total=len(futures), unit="folds") as advance:
-        for number, future in enumerate(as_completed(futures), start=1):
-            records.append(future.result())
-            advance(number, len(futures))
-    found: dict[str, list[FoldRecord]] = {body["name"]: [] for body in job.candidates}
-    for record in records:
-        if record.without is None:
-            found[record.candidate].append(record)
-    for candidate in fusions(job):
-        found[candidate.name] = fuse(job, candidate, records)
-    return found
 
 
 def conclude(

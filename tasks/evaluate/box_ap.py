@@ -24,6 +24,7 @@ class Calls:
     """Findings that count, from the most probable on."""
 
     scan: np.ndarray
+    score: np.ndarray
     right: np.ndarray
     lesions: np.ndarray
     """(n,) lesions there are in each scan."""
@@ -55,11 +56,15 @@ def match_boxes(found: Detections, least: float | str) -> Calls:
             taken[best], right[place] = True, True
         elif ((worth > 0) & found.irrelevant[here]).any():
             kept[place] = False
-    return Calls(found.finding_scan[order][kept], right[kept], found.lesions)
+    told = order[kept]
+    return Calls(found.finding_scan[told], found.probability[told], right[kept], found.lesions)
 
 
 def average_box_precision(calls: Calls, weight=None) -> np.ndarray:
     """Return the mean over 101 recalls of the best precision at no less; NaN without a lesion.
+
+    Findings of one score are told together: COCO's script takes them in the order of its file,
+    which would make a detector without scores as good as that order.
 
     Parameters
     ----------
@@ -70,8 +75,9 @@ def average_box_precision(calls: Calls, weight=None) -> np.ndarray:
     weight = np.ones(len(calls.lesions)) if weight is None else np.asarray(weight, float)
     rows = np.atleast_2d(weight)
     each = rows[:, calls.scan]
-    hits = np.cumsum(each * calls.right, -1)
-    said = np.cumsum(each, -1)
+    ends = np.flatnonzero(np.r_[np.diff(calls.score) != 0, True][: len(calls.score)])
+    hits = np.cumsum(each * calls.right, -1)[:, ends]
+    said = np.cumsum(each, -1)[:, ends]
     precision = np.divide(hits, said, out=np.zeros_like(hits), where=said > 0)
     best = np.maximum.accumulate(precision[:, ::-1], axis=-1)[:, ::-1]
     out = np.full(len(rows), np.nan)

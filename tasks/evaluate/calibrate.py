@@ -54,7 +54,14 @@ def choose_threshold(target, probability, rule: OperatingPoint, *, side: str = "
     if rule.rule == "sensitivity":
         best = np.flatnonzero(sensitivity >= rule.at_least)[-1]
     elif rule.rule == "specificity":
-        best = np.flatnonzero(specificity >= rule.at_least)[0]
+        reached = np.flatnonzero(specificity >= rule.at_least)
+        if not len(reached):
+            raise ValueError(
+                f"no threshold reaches a specificity of {rule.at_least:g}: "
+                f"{int(np.sum(score[~truth] >= 1))} of {negatives} negative cases have the "
+                "probability 1; calibrate by temperature or platt, or ask for less"
+            )
+        best = reached[0]
     else:
         gain = sensitivity + specificity
         if rule.rule == "cost":

@@ -1,6 +1,7 @@
 """Choosing the challenger: by cross-validation on the training side, and by nothing else."""
 
 from collections.abc import Mapping
+from math import inf, isnan
 
 from tasks.evaluate.intervals import Interval
 from tasks.evaluate.known import METRICS
@@ -38,5 +39,11 @@ def choose_challenger(
         raise ValueError(f"candidate {lacking[0]} has no out-of-fold {primary}")
     lower = METRICS[primary.partition("/")[0]].direction == "lower"
     sign = -1 if lower else 1
+
+    def worth(name: str) -> float:
+        value = sign * eligible[name][primary].value
+        # As the rank correlation of one number said of everybody: it is no better than any.
+        return -inf if isnan(value) else value
+
     # Of equals the first by name, so that the choice does not hang on the order of tasks.
-    return max(sorted(eligible), key=lambda name: sign * eligible[name][primary].value)
+    return max(sorted(eligible), key=worth)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tasks.evaluate.agreement import weighted_agreement
 from tasks.evaluate.config import EvaluateConfig
-from tasks.evaluate.delong import auroc_covariance
+from tasks.evaluate.delong import auroc_covariance, error_as_if_unpaired
 from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, weighted_findings
 from tasks.evaluate.intervals import (
@@ -27,6 +27,9 @@ from tasks.evaluate.known import MASK_FIGURES, METRICS, NUMBER_FIGURES
 from tasks.evaluate.masks import MaskScores, patient_means
 from tasks.evaluate.metrics import weighted_metrics
 from tasks.evaluate.predictions import Predictions, align
+
+NO_SPREAD = 1e-9
+"""A standard error below this is 0 but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,11 @@ def paired_auroc(truth, first, second, level: float = LEVEL) -> Difference:
     area, covariance = auroc_covariance(truth, [first, second])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     value, error = float(area[0] - area[1]), sqrt(max(variance, 0.0))
+    test = "paired DeLong"
+    if value and error < NO_SPREAD:
+        error, test = error_as_if_unpaired(truth, first, second, level), "Newcombe, as if unpaired"
     lo, hi, p = _normal_limits(value, error, level)
-    return Difference(value, lo, hi, p, error, "paired DeLong", len(np.asarray(truth)))
+    return Difference(value, lo, hi, p, error, test, len(np.asarray(truth)))
 
 
 def mcnemar(target, first_call, second_call) -> tuple[int, int, float]:

@@ -68,6 +68,20 @@ def auroc_interval(truth, score, level: float = 0.95) -> tuple[float, float, flo
     return value, _expit(centre - half), _expit(centre + half), "delong-logit"
 
 
+def error_as_if_unpaired(truth, first, second, level: float = 0.95) -> float:
+    """Return a standard error of the difference of two AUROCs where DeLong's is 0.
+
+    So it is of a perfect score beside one that says the same of everybody: nothing varies in such
+    cases, and would in others. The distance from the difference to the limit on the side of 0 is
+    put together from those of both areas (Zou and Donner, Stat Med 2008), as if unpaired.
+    """
+    better, worse = sorted(
+        (auroc_interval(truth, score, level)[:3] for score in (first, second)), reverse=True
+    )
+    reach = sqrt((better[0] - better[1]) ** 2 + (worse[2] - worse[0]) ** 2)
+    return reach / NormalDist().inv_cdf((1 + level) / 2)
+
+
 def hanley_mcneil_variance(area: float, positives: int, negatives: int) -> float:
     """Return the variance an AUROC of this size has under Newcombe's symmetric model.
 

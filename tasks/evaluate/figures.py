@@ -107,7 +107,7 @@ def draw_reliability(
     reach = np.array([observed - curve.lo, np.array(curve.hi) - observed]).clip(0)
     table = table or metric_table(predictions, 0.5 if predictions.binary else None)
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":", label="perfectly calibrated")
-    label = f"{len(predicted)} equal-mass bins, 95 % limits; ECE {_words(table['ece'])}"
+    label = f"{len(predicted)} equal-mass bins, 95 % limits over cases; ECE {_words(table['ece'])}"
     if predictions.binary and np.isfinite(table["calibration_slope"].value):
         label += f"\nslope {_words(table['calibration_slope'])}"
     axes.errorbar(predicted, observed, reach, fmt="o-", ms=5, capsize=3, color=BLUE, label=label)

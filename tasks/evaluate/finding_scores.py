@@ -1,6 +1,6 @@
 """Findings of every class in every case, held against the boxes there are: figures of a detection.
 
-Figures over several classes are means over those that have a lesion.
+Figures over several classes are means over those that have a lesion; false alarms are their sum.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,6 +209,9 @@ def _figures(
 ) -> dict[str, np.ndarray]:
     each = [_of_one(one, threshold, weight) for one in matched]
     found = {name: _mean([row[name] for row in each]) for name in each[0]}
+    if threshold is not None:
+        # Whoever reads a scan sees the false alarms of all classes, as the threshold counts them.
+        found["false_alarms"] = np.sum([row["false_alarms"] for row in each], axis=0)
     if len(each) > 1:
         for name in ("cpm", "ap", *OF_FINDINGS_CALLED):
             for label, row in zip(scores.classes, each, strict=True):
@@ -225,7 +228,7 @@ def _of_one(one: _Matched, threshold: float | None, weight: np.ndarray) -> dict[
     if threshold is not None:
         hits, alarms, there = (weight @ a for a in (one.hits, one.alarms, one.lesions))
         figures["lesion_recall"] = _share(hits, there)
-        figures["lesion_precision"] = _share(hits, hits + alarms)
+        figures["lesion_precision"] = _share(hits, np.where(there > 0, hits + alarms, 0))
         figures["false_alarms"] = alarms / weight.sum(-1)
     return figures
 

@@ -34,7 +34,9 @@ def draw_froc(
     label = f"mean of classes: CPM {_words(table['cpm'])}"
     axes.plot(FALSE_ALARMS, [one.value for one in read], "o-", color=BLUE, label=label)
     if threshold is not None:
-        x = max(table["false_alarms"].value, FEWEST_ALARMS)
+        # As on the curves, those of a class: the figure itself is their sum.
+        alarms = table["false_alarms"].value / len(scores.classes)
+        x = max(alarms, FEWEST_ALARMS)
         y, label = table["lesion_recall"].value, f"shown from {threshold:.3f}"
         axes.plot(x, y, "*", ms=14, color=LINES[3], mec="white", label=label)
     axes.set_xscale("log", base=2)

@@ -54,7 +54,9 @@ METRICS: Mapping[str, MetricInfo] = {
     "ap": MetricInfo("Average precision of boxes of at least an overlap.", "higher", (0, 1)),
     "lesion_recall": MetricInfo("Share of lesions found at the threshold.", "higher", (0, 1)),
     "lesion_precision": MetricInfo("Share of findings shown that are right.", "higher", (0, 1)),
-    "false_alarms": MetricInfo("False alarms a scan at the threshold.", "lower", (0, float("inf"))),
+    "false_alarms": MetricInfo(
+        "False alarms a scan at the threshold, of all classes together.", "lower", (0, float("inf"))
+    ),
     "mae": MetricInfo(
         "Mean absolute error, in the unit of the number.", "lower", (0, float("inf"))
     ),

@@ -66,17 +66,6 @@ class MaskScores(ScoredCases):
         """Every figure by name, arrays (n, k); Dice first."""
         return {"dice": self.dice, **self.others}
 
-    @property
-    def n_empty(self) -> dict[str, dict[str, int]]:
-        """Per class: how many cases had both masks empty, and exactly one."""
-        return {
-            name: {
-                "both": int(np.sum(self.empty[:, j] == 1)),
-                "one": int(np.sum(self.empty[:, j] == 2)),
-            }
-            for j, name in enumerate(self.classes)
-        }
-
     def to_table(self) -> list[dict[str, Any]]:
         """Return one row a case: case_id, patient_key, <figure>/<class>, empty/<class>."""
         rows = []

@@ -95,11 +95,17 @@ def _mask_columns(masks: Mapping[str, tuple[bool, float, float]]) -> dict[str, A
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Return Spearman's correlation over all voxels; 0 where a map is the same everywhere."""
+    """Return Spearman's correlation over all voxels with what became of a map.
+
+    NaN where the first map is the same everywhere, for it shows nothing that could be kept, and
+    else 0 where the second one is.
+    """
     from scipy.stats import spearmanr
 
     first, second = np.ravel(first), np.ravel(second)
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    if np.ptp(first) == 0:
+        return float("nan")
+    if np.ptp(second) == 0:
         return 0.0
     return float(spearmanr(first, second).statistic)
 
@@ -131,11 +137,14 @@ def drawn(looked: np.ndarray) -> np.ndarray:
 
 
 def points_into(looked: np.ndarray, mask: np.ndarray) -> bool:
-    """Say whether the maximum of a map lies in a mask, or within `TOLERANCE` of it."""
+    """Say whether the maximum of a map lies in a mask, or within `TOLERANCE` of it.
+
+    A map that is the same everywhere points nowhere.
+    """
     from scipy.ndimage import distance_transform_edt
 
     inside = np.asarray(mask, bool)
-    if not inside.any():
+    if not inside.any() or np.ptp(looked) == 0:
         return False
     place = np.unravel_index(np.argmax(looked), looked.shape)
     away = distance_transform_edt(~inside)[place]

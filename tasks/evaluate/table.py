@@ -1,6 +1,7 @@
 """The evaluator: predictions, masks or detections in, every figure with its interval out."""
 
-from math import nan
+from collections.abc import Sequence
+from math import log, nan
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from tasks.evaluate.box_ap import CENTRE, OVERLAPS, average_box_precision, match
 from tasks.evaluate.delong import auroc_interval, newcombe_interval
 from tasks.evaluate.detections import Detections
 from tasks.evaluate.estimates import Estimates
-from tasks.evaluate.finding_scores import FindingScores, weighted_findings
+from tasks.evaluate.finding_scores import FindingScores, marks_of, weighted_findings
 from tasks.evaluate.froc import FALSE_ALARMS, match_marks, sensitivities
 from tasks.evaluate.intervals import (
     LEVEL,
@@ -130,13 +131,19 @@ def _without_spread(pred, threshold, name, interval, level) -> Interval:
     n, value = interval.n_patients, interval.value
     index = patient_index(pred.patient_keys)[1]
     per_class = np.array([len(set(index[pred.target == j])) for j in range(len(pred.classes))])
-    if name == "auroc" and value in (0.0, 1.0) and pred.binary:
-        lo, hi = newcombe_interval(value, int(per_class.min()), int(per_class.max()), level)
+    rest = [len(set(index[pred.target != j])) for j in range(len(pred.classes))]
+    # One against the rest, as the figure is; of two classes the positive one alone.
+    sides = [pred.positive_index] if pred.binary else np.flatnonzero(per_class)
+    sides = [(j, int(per_class[j]), rest[j]) for j in sides if rest[j]]
+    if name == "auroc" and value in (0.0, 1.0):
+        each = [newcombe_interval(value, here, others, level) for _, here, others in sides]
+        lo, hi = np.mean(each, axis=0).tolist()
         return Interval(value, lo, hi, "newcombe", n)
-    if name == "average_precision" and value == 1.0 and pred.binary:
-        found = _all_right(per_class.min(), level)
-        share = float(pred.truth.mean())
-        return Interval(value, found + (1 - found) * share, 1.0, "bound for a perfect score", n)
+    if name == "average_precision" and value == 1.0:
+        found = [_all_right(min(here, others), level) for _, here, others in sides]
+        share = [float(np.mean(pred.target == j)) for j, *_ in sides]
+        lo = float(np.mean([f + (1 - f) * s for f, s in zip(found, share, strict=True)]))
+        return Interval(value, lo, 1.0, "bound for a perfect score", n)
     if name in COUNTING and value == METRICS[name].range[1]:
         right = np.array([_all_right(count, level) for count in per_class])
         k = len(per_class)
@@ -173,7 +180,7 @@ def _mask_table(scores: MaskScores, replicates, seed, level) -> dict[str, Interv
         lo, hi = percentile_limits(drawn[name], n, level)
         found = Interval(float(values.mean()), lo, hi, "patient bootstrap", n)
         share = METRICS[name.partition("/")[0]].range == (0, 1)
-        table[name] = _unseen(found, n, level) if share else found
+        table[name] = _unseen(found, [n], level) if share else found
     return table
 
 
@@ -196,7 +203,7 @@ def _detection_table(found: Detections, replicates, seed, level) -> dict[str, In
     table = {}
     for name, value in values.items():
         lo, hi = percentile_limits(drawn[name], n, level)
-        table[name] = _unseen(Interval(value, lo, hi, method, n), with_lesions, level)
+        table[name] = _unseen(Interval(value, lo, hi, method, n), [with_lesions], level)
     return table
 
 
@@ -204,27 +211,47 @@ def _findings_table(scores, threshold, replicates, seed, level) -> dict[str, Int
     statistic = weighted_findings(scores, threshold)
     values = {name: float(value) for name, value in statistic(np.ones(len(scores))).items()}
     drawn = bootstrap_replicates(statistic, scores.patient_keys, replicates, seed)
-    n, of_patient = scores.n_patients, patient_index(scores.patient_keys)[1]
-    with_lesions = [(~one.irrelevant).any() for one in scores.cases]
-    trials = len(set(of_patient[with_lesions]))
+    n, trials = scores.n_patients, _patients_a_class(scores, threshold)
     table = {}
     for name, value in values.items():
         lo, hi = percentile_limits(drawn[name], n, level)
         found = Interval(value, lo, hi, "patient bootstrap", n)
-        share = METRICS[name.partition("/")[0]].range == (0, 1)
-        table[name] = _unseen(found, trials, level) if share else found
+        base, _, label = name.partition("/")
+        place = int(base == "lesion_precision")
+        of = [label] if label in trials else trials
+        if METRICS[base].range == (0, 1):
+            found = _unseen(found, [trials[one][place] for one in of], level)
+        elif value == 0 and base == "false_alarms" and n > 1:
+            # None in n patients: of so many a Poisson count is above 0 but for one time in forty.
+            found = Interval(0.0, 0.0, -log((1 - level) / 2) / n, "Poisson over patients", n)
+        table[name] = found
     if scores.outlines is not None:
         of_masks = _mask_table(scores.outlines, replicates, seed, level)
         table |= {name: one for name, one in of_masks.items() if name != "empty_share"}
     return table
 
 
-def _unseen(found: Interval, trials: int, level: float) -> Interval:
+def _patients_a_class(scores: FindingScores, threshold) -> dict[str, tuple[int, int]]:
+    """Return of each class in how many patients there is one, and in how many one is shown."""
+    of_patient = patient_index(scores.patient_keys)[1]
+    found = {}
+    for name, marks in zip(scores.classes, marks_of(scores), strict=True):
+        shown = marks.score >= (np.inf if threshold is None else threshold)
+        patients = of_patient[marks.lesions > 0], of_patient[marks.scan[shown]]
+        found[name] = tuple(len(set(one.tolist())) for one in patients)
+    return found
+
+
+def _unseen(found: Interval, trials: Sequence[int], level: float) -> Interval:
     """Widen the interval of a share that was 1, or 0, in every patient: Wilson's over patients.
 
-    Resampling cannot show the patient in whom it is otherwise.
+    Resampling cannot show the patient in whom it is otherwise. Of a mean over classes the limits
+    are the means of theirs, each over the patients who have it.
     """
     if found.hi - found.lo > 0 or found.value not in (0.0, 1.0) or found.n_patients < 2:
         return found
-    lo, hi = wilson(found.value * trials, trials, level)
+    each = [wilson(found.value * some, some, level) for some in trials if some]
+    if not each:
+        return found
+    lo, hi = np.mean(each, axis=0).tolist()
     return Interval(found.value, lo, hi, "wilson over patients", found.n_patients)

@@ -126,7 +126,8 @@ def _on_source(
 def called(spec: ModelSpec, probability: np.ndarray) -> str:
     """Return the class at the model's operating point."""
     threshold = spec.thresholds.get(POSITIVE)
-    if threshold is None or spec.positive is None or len(spec.classes) != 2:
+    if threshold is None or len(spec.classes) != 2:
         return spec.classes[int(probability.argmax())]
-    positive = spec.classes.index(spec.positive)
+    # Where none is named it is the second, as it is for every figure.
+    positive = 1 if spec.positive is None else spec.classes.index(spec.positive)
     return spec.classes[positive if probability[positive] >= threshold else 1 - positive]

@@ -75,6 +75,9 @@ class DetectorPlan(BaseModel):
     """Most findings of one image."""
     second_look: bool = Field(False, exclude_if=says_nothing)
     """Whether a small network judges each finding again (`tasks.learn.second_look`)."""
+    hard_negatives: bool = Field(True, exclude_if=bool)
+    """Whether a volume's classes are learnt from the hardest negatives alone, not by focal loss
+    from all anchors. Plans of before do not say it and did."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def plan_detector(
         anchors=anchors,
         max_findings=candidate.max_findings or DetectorPlan.model_fields["max_findings"].default,
         second_look=bool(candidate.second_look),
+        hard_negatives=candidate.hard_negatives or candidate.network != "retinanet3d",
         **_width(backbone, dims),
     )
     many = batch or plan_batch(patch, tuple(shape), strides, channels, dims, gb, n_cases)

@@ -1,4 +1,4 @@
-"""MONAI's RetinaNet for volumes, with the settings of its LUNA16 tutorial."""
+"""MONAI's RetinaNet for volumes, with focal loss or the hard negatives of its LUNA16 tutorial."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from monai.apps.detection.networks.retinanet_network import RetinaNet
 from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
 from monai.data.box_utils import box_iou
-from torch import Tensor
+from torch import Tensor, stack
+from torchvision.ops import sigmoid_focal_loss
 
 from tasks.learn.box_targets import Target
 from tasks.learn.detectors import Detector, Found, Losses, near_ignored
@@ -22,7 +23,10 @@ ATSS_CANDIDATES = 4
 """Places of each map that may answer for a box (LUNA16 recipe)."""
 
 SAMPLER = {"batch_size_per_image": 64, "positive_fraction": 0.3, "min_neg": 16, "pool_size": 20}
-"""Anchors of a patch the loss is taken of, mostly the hardest negatives (LUNA16 recipe)."""
+"""Anchors of a patch the loss is taken of where the plan has hard negatives (LUNA16 recipe)."""
+
+FOCUS = {"alpha": 0.25, "gamma": 2.0}
+"""Of the focal loss (Lin et al. 2017)."""
 
 BEFORE_SUPPRESSION = 1000
 """Findings of a map that overlaps are sorted out of."""
@@ -48,9 +52,10 @@ class VolumeRetinaNet(Detector):
         for head in (network.classification_head, network.regression_head):
             # Each convolution has its normalisation and its rectifier; MONAI makes four.
             head.conv = head.conv[: 3 * chosen.head_convs]
-        self.detector = _WithIgnored(network, anchors)
+        self.detector = (_WithIgnored if chosen.hard_negatives else _Focal)(network, anchors)
         self.detector.set_atss_matcher(ATSS_CANDIDATES, center_in_gt=False)
-        self.detector.set_hard_negative_sampler(**SAMPLER)
+        if chosen.hard_negatives:
+            self.detector.set_hard_negative_sampler(**SAMPLER)
         self.detector.set_box_selector_parameters(
             score_thresh=chosen.least_score, topk_candidates_per_level=BEFORE_SUPPRESSION,
             nms_thresh=chosen.overlap, detections_per_img=chosen.max_findings,
@@ -99,6 +104,27 @@ class _WithIgnored(RetinaNetDetector):
             rows[(rows < 0) & ignored] = self.proposal_matcher.BETWEEN_THRESHOLDS
             _match_the_lonely(rows, of_image, target["boxes"])
         return matched
+
+
+class _Focal(_WithIgnored):
+    """Learns from every anchor, the more from one the more wrong it is.
+
+    Of hard negatives alone each step sees the few anchors that are above all others. While nothing
+    is told apart, whatever sets a nodule off lifts the next few, and all scores come to rest on the
+    share of right ones among the sampled.
+    """
+
+    def compute_cls_loss(
+        self, cls_logits: Tensor, targets: list[dict[str, Tensor]], matched_idxs: list[Tensor]
+    ) -> Tensor:
+        parts = []
+        for logits, target, rows in zip(cls_logits, targets, matched_idxs, strict=True):
+            # Without a sampler MONAI leaves out what lies on an ignored box, and nothing else.
+            said, truth = self.get_cls_train_sample_per_image(logits, target, rows)
+            parts.append(sigmoid_focal_loss(said, truth, **FOCUS, reduction="sum"))
+        # A share of the batch's right anchors, as in the paper: a patch without any has its say.
+        right = sum(int((rows >= 0).sum()) for rows in matched_idxs)
+        return stack(parts).sum() / max(1, right)
 
 
 def _match_the_lonely(rows: Tensor, anchors: Tensor, boxes: Tensor) -> None:

@@ -80,6 +80,9 @@ class NetworkCandidate(BaseModel):
     """Most findings a detector tells of an image; 100 unless said."""
     second_look: bool = Field(False, exclude_if=says_nothing)
     """Whether retinanet3d judges each finding again, cut out of the image."""
+    hard_negatives: bool = Field(False, exclude_if=says_nothing)
+    """Whether retinanet3d learns from the hardest negatives alone, as MONAI's LUNA16 recipe does;
+    else by focal loss from all anchors."""
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""

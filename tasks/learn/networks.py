@@ -40,15 +40,24 @@ class SmallCNN(Classifier):
         Width of each block; a block is two convolutions but the first, which is one of stride 2.
     dropout : float
         Before the linear layer.
+    batched : bool
+        Whether maps are normalised over the batch, not each image by itself.
     """
 
     def __init__(
-        self, dims: int, in_channels: int, n_classes: int, channels: tuple[int, ...], dropout: float
+        self,
+        dims: int,
+        in_channels: int,
+        n_classes: int,
+        channels: tuple[int, ...],
+        dropout: float,
+        batched: bool,
     ) -> None:
         super().__init__()
         widths = [in_channels, *channels]
         self.blocks = nn.ModuleList(
-            _block(dims, a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths))
+            _block(dims, a, b, first=i == 0, batched=batched)
+            for i, (a, b) in enumerate(pairwise(widths))
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * channels[-1], n_classes)
@@ -71,14 +80,13 @@ class SmallCNN(Classifier):
         return torch.cat([m.flatten(2).mean(-1) for m in self.maps(x)], dim=1)
 
 
-def _block(dims: int, a: int, b: int, *, first: bool, grouped: bool = False) -> nn.Sequential:
+def _block(dims: int, a: int, b: int, *, first: bool, batched: bool) -> nn.Sequential:
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
     pool = nn.MaxPool2d if dims == 2 else nn.MaxPool3d
+    over_batch = nn.BatchNorm2d if dims == 2 else nn.BatchNorm3d
 
     def unit(i: int, o: int, size: int, stride: int) -> list[nn.Module]:
-        # Of a batch in which some channels are lost no statistics are taken.
-        batched = dims == 2 and not grouped
-        norm = nn.BatchNorm2d(o) if batched else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
+        norm = over_batch(o) if batched else nn.GroupNorm(max(1, o // _GROUP_CHANNELS), o)
         layer = conv(i, o, size, stride=stride, padding=size // 2, bias=False)
         return [layer, norm, nn.ReLU(inplace=True)]
 
@@ -193,7 +201,8 @@ def _classifier(plan: "NetworkPlan") -> Classifier:
     elif plan.network in TRUNKS:
         network = build_staged(plan, dims)
     else:
-        network = SmallCNN(dims, plan.in_channels, plan.n_classes, plan.channels, plan.dropout)
+        widths, batched = (plan.in_channels, plan.n_classes, plan.channels), plan.batch_norm
+        network = SmallCNN(dims, *widths, plan.dropout, batched or dims == 2)
     if plan.slices:
         network = Slices(network, plan.slices)
     if plan.freeze:
@@ -205,16 +214,17 @@ def _joined(plan: "NetworkPlan") -> JoinedCNN:
     """Build a branch a channel of all widths but the last, and the joint block of that."""
     *own, last = plan.channels
     widths = [1, *own]
+    # Of a batch in which some channels are lost no statistics are taken.
     branches: list[nn.Module] = [
         nn.Sequential(
             *(
-                _block(plan.dims, a, b, first=i == 0, grouped=True)
+                _block(plan.dims, a, b, first=i == 0, batched=False)
                 for i, (a, b) in enumerate(pairwise(widths))
             )
         )
         for _ in range(plan.in_channels)
     ]
-    joint = _block(plan.dims, own[-1], last, first=False, grouped=True)
+    joint = _block(plan.dims, own[-1], last, first=False, batched=False)
     return JoinedCNN(branches, joint, last, plan.n_classes, plan.dropout)
 
 

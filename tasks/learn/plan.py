@@ -5,7 +5,7 @@ Light to import: no torch. The shape of MONAI's residual U-Net comes from
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,18 +15,17 @@ from tasks.learn.augment import AugmentConfig, parse_augment
 from tasks.learn.detector_plan import DetectorPlan, Size, plan_detector
 from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.nnunet import plan_shape
+from tasks.learn.plan_checks import check_branches, check_fit
 from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
 from tasks.learn.zoo import (
     BATCH_2D,
     BATCH_3D,
-    CLASSIFIERS,
     DETECTOR_DEFAULTS,
     DETECTORS,
     JOINED,
     NNUNET_DEFAULTS,
     NNUNETS,
     OF_WHOLE_IMAGES,
-    SEGMENTERS,
     TRUNK_DEFAULTS,
     TRUNKS,
     UNETS,
@@ -91,6 +90,9 @@ class NetworkPlan(BaseModel):
     plain_head: bool = Field(default=False, exclude_if=says_nothing)
     """Whether nothing normalises the maps of the classes themselves, of MONAI's U-Net; False in
     plans of before."""
+    batch_norm: bool = Field(default=False, exclude_if=says_nothing)
+    """Whether maps of volumes are normalised over the batch, of the small network; False in plans
+    of before and where the batch is too small for it: each image is then normalised by itself."""
     dropout: float
     batch: int
     accumulate: int = 1
@@ -123,6 +125,15 @@ class NetworkPlan(BaseModel):
     def divisor(self) -> tuple[int, int, int]:
         """Number (z, y, x) of which every input size must be a multiple."""
         return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
+
+    def watched(self, record: Mapping[str, Any]) -> float:
+        """Return what an epoch's record says of `monitor`, turned so that higher is better."""
+        value = record[f"val_{self.monitor}"]
+        return -value if self.monitor in _ERRORS else value
+
+
+_ERRORS = ("loss", "mae")
+"""What is watched and better when it is lower."""
 
 
 def plan_network(
@@ -171,7 +182,7 @@ def plan_network(
         If network and task do not fit each other.
     """
     shape = tuple(int(n) for n in shape)
-    _check_fit(candidate.network, task, shape)
+    check_fit(candidate.network, task, shape)
     settings = _settings(candidate, task)
     gb = gpu_memory_gb or candidate.gpu_memory_gb
     kernels: tuple[tuple[int, int, int], ...] = ()
@@ -222,7 +233,7 @@ def plan_network(
         batch = settings["batch"]
         settings["augment"] = settings["augment"] or ("radiograph" if dims == 2 else "volume")
         if candidate.network == JOINED:
-            _check_branches(candidate.name, in_channels, channels)
+            check_branches(candidate.name, in_channels, channels)
     else:
         patch, strides, channels = plan_unet(candidate.patch, shape, spacing, features, dims, gb)
         batch = settings["batch"] or plan_batch(patch, shape, strides, channels, dims, gb, n_cases)
@@ -234,6 +245,7 @@ def plan_network(
         channels=channels, strides=strides, kernels=kernels, dropout=settings["dropout"],
         deep_supervision=candidate.deep_supervision and candidate.network in NNUNETS,
         plain_head=candidate.network in UNETS,
+        batch_norm=candidate.network == "small_cnn" and dims == 3 and batch >= BATCH_OF_NORM,
         batch=batch, accumulate=candidate.accumulate,
         epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
         optimizer=settings["optimizer"], schedule=settings["schedule"],
@@ -246,6 +258,9 @@ def plan_network(
         weights_sha256=candidate.weights_sha256, freeze=candidate.freeze, detector=detector,
     )  # fmt: skip
 
+
+BATCH_OF_NORM = 8
+"""Volumes over which mean and variance of a map can be taken."""
 
 _SHAPE = ("patch", "strides", "kernels")
 
@@ -273,41 +288,9 @@ def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
     return settings
 
 
-def _check_branches(name: str, in_channels: int, channels: Sequence[int]) -> None:
-    if in_channels < 2:
-        raise ValueError(
-            f"{name}: {JOINED} joins channels and the images have {in_channels}; name several "
-            "under cohort, or use small_cnn"
-        )
-    if len(channels) < 2:
-        raise ValueError(
-            f"{name}: {JOINED} needs one block a branch and one behind them, the images have room "
-            f"for {len(channels)}: give larger images, or two features"
-        )
-
-
 def _loss(candidate: NetworkCandidate, task: str) -> Literal["smooth_l1", "mse"] | None:
     if task == "regression":
         return candidate.loss or "smooth_l1"
     if candidate.loss:
         raise ValueError(f"{candidate.name}: loss is of a regression; remove it for a {task}")
     return None
-
-
-def _check_fit(network: str, task: str, shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"image shape {shape} is not (z, y, x) with positive sizes")
-    if (network in DETECTORS) != (task == "detection"):
-        raise ValueError(f"task {task} and {network} do not fit: {', '.join(DETECTORS)} detect")
-    if network in DETECTORS and (shape[0] == 1) != (network != "retinanet3d"):
-        raise ValueError(
-            f"{network} and images of {shape} do not fit: retinanet3d finds boxes in volumes, "
-            "the others in pictures"
-        )
-    if network in CLASSIFIERS and task not in OF_WHOLE_IMAGES:
-        raise ValueError(f"{network} classifies; use {', '.join(SEGMENTERS)} for a segmentation")
-    if network in SEGMENTERS and task != "segmentation":
-        raise ValueError(f"{network} segments; use {', '.join(CLASSIFIERS)} for a {task}")
-    if network in SEGMENTERS and network.endswith("3d") and shape[0] == 1:
-        flat = network.replace("3d", "2d")
-        raise ValueError(f"{network} needs volumes, the images have one slice; use {flat}")

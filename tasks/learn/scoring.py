@@ -9,13 +9,18 @@ RANKED = ("auroc", "average_precision")
 
 
 def number_score(name: str, y: np.ndarray, value: np.ndarray) -> float:
-    """Return a score of numbers of which higher is better; errors are negated."""
+    """Return a score of numbers of which higher is better; errors are negated.
+
+    Where it is undefined, as the rank correlation of one number said of all, it is 0: no skill.
+    """
     from tasks.evaluate.agreement import weighted_agreement
     from tasks.evaluate.estimates import Estimates
     from tasks.evaluate.known import METRICS
 
     ids = tuple(map(str, range(len(y))))
     found = float(weighted_agreement(Estimates(ids, ids, y, value, "", "1"), [name])(None)[name])
+    if np.isnan(found):
+        return 0.0
     return found if METRICS[name].direction == "higher" else -found
 
 

@@ -160,9 +160,8 @@ class Training:
 
     def note(self, record: dict[str, Any]) -> None:
         """Take an epoch's record, and its weights when it is the best so far."""
-        name = f"val_{self.plan.monitor}"
-        sign = -1 if self.plan.monitor == "loss" else 1
-        if self.best_epoch < 0 or sign * record[name] > sign * self.history[self.best_epoch][name]:
+        watched = self.plan.watched
+        if self.best_epoch < 0 or watched(record) > watched(self.history[self.best_epoch]):
             self.best_epoch = len(self.history)
             state = self.judged.state_dict()
             self.best = {key: t.detach().cpu().clone() for key, t in state.items()}

@@ -74,13 +74,12 @@ def run_trial(
     plan = job.plan(candidate)
     inner = job.folds[(job.folds.index(fold) + 1) % len(job.folds)]
     cases = [case for case in job.on("train") if case.fold != fold]
-    sign = -1.0 if plan.monitor == "loss" else 1.0
     values: list[float] = []
 
     def watch(record: dict[str, Any]) -> None:
         if "loss" not in record:
             return
-        values.append(sign * record[f"val_{plan.monitor}"])
+        values.append(plan.watched(record))
         if on_epoch is not None:
             on_epoch(record)
         if ask.falls_short(values, plan.epochs):

@@ -85,8 +85,9 @@ def _misfit_of_detector(candidate: "NetworkCandidate") -> str:
     for name in ("backbone", "anchors", "max_findings"):
         if getattr(candidate, name) is not None and network not in DETECTORS:
             return f"{name}: {network} finds no boxes; use one of {', '.join(DETECTORS)}"
-    if candidate.second_look and network != "retinanet3d":
-        return f"second_look: {network} has none; remove it or use retinanet3d"
+    for name in ("second_look", "hard_negatives"):
+        if getattr(candidate, name) and network != "retinanet3d":
+            return f"{name}: {network} has none; remove it or use retinanet3d"
     if candidate.dropout and network in DETECTORS:
         return f"dropout: {network} has none; remove it"
     if candidate.backbone not in (None, "small") and candidate.features:

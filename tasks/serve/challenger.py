@@ -28,6 +28,7 @@ def build_model(
     detector is refitted on the images in ``store_root``.
     """
     thresholds = {} if outcome.threshold is None else {POSITIVE: outcome.threshold}
+    two = job.task == "classification" and len(job.classes) == 2
     spec = ModelSpec(
         name=job.scenario,
         candidate=outcome.name,
@@ -36,7 +37,8 @@ def build_model(
         classes=("background", *job.classes) if job.task == "segmentation" else job.classes,
         unit=job.unit,
         regions=job.regions,
-        positive=job.positive,
+        # Where none is named it is the second, whose threshold the figures are of.
+        positive=job.positive or (job.classes[1] if two else None),
         recipe=dict(job.recipe) if job.recipe else None,
         calibration=dict(outcome.calibration),
         thresholds=thresholds,

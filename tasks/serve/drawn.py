@@ -85,5 +85,9 @@ def draw_learning(folder: Path, outcome: CandidateOutcome) -> list[dict[str, str
 
 def _caption(side: str) -> str:
     if side == "oof":
-        return "Out of fold: each patient judged by a model that never saw this patient."
+        return (
+            "Out of fold: each patient judged by a model that was not fitted to this patient. A "
+            "network's epoch, the operating point and the calibration were chosen on these very "
+            "patients, so that the test edition's figures are the ones to rely on."
+        )
     return "The test edition, which no training saw."

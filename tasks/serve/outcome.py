@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,12 @@ def sum_up(
     place : Path, optional
         The training's folder, where the masks are that rules are chosen on.
     """
-    scores = out_of_fold(job, records)
+    scores = held_out(job, records, config)
     threshold, calibration, rules = None, {"method": "none"}, ()
     if isinstance(scores, MaskScores) and config.postprocess is not None and place is not None:
         scores, rules = _cleaned(job, records, scores, config, place)
     if isinstance(scores, FindingScores):
         how = config.findings.settled(job.of_pictures)
-        scores = replace(scores, overlap=how.iou)
         threshold = choose_shown(scores, how, side="oof")
     if isinstance(scores, Predictions):
         calibration = fit_calibration(scores, config.calibration, side="oof")
@@ -86,6 +86,14 @@ def sum_up(
     kind = job.candidate(name).kind
     ordered = tuple(sorted(records, key=lambda record: record.fold))
     return CandidateOutcome(name, kind, scores, threshold, calibration, figures, ordered, rules)
+
+
+def held_out(job: TrainingJob, records: Sequence[FoldRecord], config: EvaluateConfig) -> Scores:
+    """Return what a candidate's folds say, findings by the overlap that the scenario asks for."""
+    scores = out_of_fold(job, records)
+    if isinstance(scores, FindingScores):
+        return replace(scores, overlap=config.findings.settled(job.of_pictures).iou)
+    return scores
 
 
 def _cleaned(
@@ -115,7 +123,12 @@ def _cleaned(
 def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: str) -> str | None:
     """Return the sentence that opens the report when headers alone do as well as the images."""
     by_name = {outcome.name: outcome for outcome in outcomes}
-    rivals = [outcome for outcome in outcomes if outcome.kind == "header"]
+    rivals = [
+        outcome
+        for outcome in outcomes
+        # Headers that say one thing of everybody rank nobody: there is nothing to be better than.
+        if outcome.kind == "header" and not isnan(outcome.figures[primary].value)
+    ]
     if not rivals or not isinstance(by_name[chosen].scores, Predictions | Estimates):
         return None
     best = choose_challenger({o.name: o.figures for o in rivals}, primary)

@@ -106,6 +106,16 @@ def test_a_small_box_in_the_middle_is_right_by_its_centre_alone():
     assert average_box_precision(match_boxes(found, 0.1)) == 0
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [2, 3, 0, 1], [3, 0, 2, 1]])
+def test_findings_of_one_score_are_told_together_whatever_their_order(order):
+    there, away = np.array([[0.0, 0], [5, 5]]), np.array([[50.0, 50], [55, 55]])
+    boxes = [[there, there, away, away][i] for i in order]
+    ids = ["a", "b", "c", "d"]
+    found = Detections(ids, ids, order, boxes, [0.7] * 4, [0, 1], [there, there])
+    # Two of four findings are right, and no threshold shows fewer.
+    assert average_box_precision(match_boxes(found, 0.5)) == 0.5
+
+
 def test_the_table_has_every_overlap_with_limits_over_patients():
     table = metric_table(made(60, 7), replicates=300)
     for name in ("cpm", *(f"ap/{way}" for way in (*OVERLAPS, CENTRE))):

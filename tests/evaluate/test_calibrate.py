@@ -57,6 +57,13 @@ def test_nothing_is_chosen_on_the_test_side():
         fit_calibration(draw(20), "isotonic", side="test")
 
 
+def test_a_specificity_that_no_threshold_reaches_is_refused_with_the_reason():
+    # A soft-max of single precision says 1 of a negative case.
+    score = np.where(np.arange(10) == 0, 1.0, SCORE)
+    with pytest.raises(ValueError, match=r"specificity of 0\.95: 1 of 6 negative cases have"):
+        choose_threshold(TRUTH, score, OperatingPoint(rule="specificity", at_least=0.95))
+
+
 def test_one_class_alone_has_no_threshold():
     with pytest.raises(ValueError, match="needs both"):
         choose_threshold([1, 1], [0.2, 0.3], OperatingPoint())

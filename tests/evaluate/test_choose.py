@@ -25,6 +25,11 @@ def test_of_equals_the_first_by_name_is_chosen_whatever_their_order():
     assert choose_challenger(one, "auroc") == choose_challenger(other, "auroc") == "a"
 
 
+def test_an_undefined_figure_is_never_the_best_whatever_its_name():
+    assert choose_challenger(figures(a=float("nan"), b=0.2), "auroc") == "b"
+    assert choose_challenger(figures(a=0.2, b=float("nan")), "auroc") == "a"
+
+
 def test_where_lower_is_better_the_lowest_is_chosen():
     found = {n: {"brier": Interval(v, 0, 1, "made", 10)} for n, v in {"a": 0.3, "b": 0.1}.items()}
     assert choose_challenger(found, "brier") == "b"

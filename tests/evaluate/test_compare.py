@@ -43,6 +43,18 @@ def test_paired_delong_agrees_with_the_bootstrap():
     assert resampled.lo == pytest.approx(exact.lo, abs=0.3 * exact.standard_error)
 
 
+@pytest.mark.parametrize("n", [4, 40])
+def test_a_perfect_model_beside_one_that_says_the_same_of_all_is_not_beyond_doubt(n):
+    truth = np.repeat([0, 1], n // 2)
+    perfect, same = truth * 0.8, np.full(n, 0.5)
+    found, turned = paired_auroc(truth, perfect, same), paired_auroc(truth, same, perfect)
+    assert (found.value, found.lo) == (0.5, -turned.hi)
+    # Two of each class prove nothing, twenty do; DeLong's error is 0 for both.
+    assert (found.lo > 0) == (n == 40)
+    assert (found.p_value < 0.05) == (n == 40)
+    assert found.p_value > 0
+
+
 def test_a_plain_function_of_cases_gives_the_same_as_one_of_weights():
     truth, (first, second) = correlated(60)
     keys = [f"p{i // 2}" for i in range(60)]

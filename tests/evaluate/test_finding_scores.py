@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from tasks.evaluate.case_findings import SAME_PLACE_MM, CaseFindings
 from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import EvaluateConfig, FindingConfig
 from tasks.evaluate.finding_scores import FindingScores, weighted_findings
+from tasks.evaluate.intervals import wilson
 from tasks.evaluate.predictions import align
 from tasks.evaluate.show_findings import choose_shown
 from tasks.evaluate.table import metric_table
@@ -77,6 +79,36 @@ def test_several_classes_are_averaged_over_those_that_occur():
     assert np.isnan(found["cpm/never"])
     assert found["cpm"] == 0.5
     assert found["ap/mass"] == 1
+
+
+def test_false_alarms_of_all_classes_are_seen_in_one_scan():
+    scan = case([(0, 0.9, BOX), (0, 0.9, AWAY), (1, 0.9, AWAY)], [(0, BOX, False)])
+    found = weighted_findings(scores_of([scan, case()], ("mass", "break")), 0.5)(np.ones(2))
+    assert found["false_alarms"] == 1
+    assert found["false_alarms/mass"] == found["false_alarms/break"] == 0.5
+    # There is no break to be right about: of it, as of its recall, nothing is measured.
+    assert found["lesion_precision"] == found["lesion_precision/mass"] == 0.5
+
+
+def test_a_class_of_one_patient_is_not_sure_because_another_has_thirty():
+    mass = ([(0, 0.9, BOX)], [(0, BOX, False)])
+    both = ([*mass[0], (1, 0.9, AWAY)], [*mass[1], (1, AWAY, False)])
+    table = metric_table(scores_of([case(*both), *[case(*mass)] * 29], ("mass", "break")), 0.5)
+    for name in ("cpm", "ap", "lesion_recall", "lesion_precision"):
+        lo = {one: table[f"{name}/{one}"].lo for one in ("mass", "break")}
+        assert lo["break"] == pytest.approx(wilson(1, 1)[0])
+        assert lo["mass"] == pytest.approx(wilson(30, 30)[0])
+        assert table[name].lo == pytest.approx(sum(lo.values()) / 2)
+    # Precision rests on the patients in whom something is shown.
+    few = metric_table(scores_of([case(*mass), *[case((), mass[1])] * 29]), 0.5)
+    assert few["lesion_precision"].lo == pytest.approx(wilson(1, 1)[0])
+
+
+def test_no_false_alarm_in_few_scans_promises_none_not():
+    table = metric_table(scores_of([case([(0, 0.9, BOX)], [(0, BOX, False)])] * 20), 0.5)
+    assert table["false_alarms"].value == table["false_alarms"].lo == 0
+    # The exact Poisson limit of no event (Garwood 1936): 3.69 over 20 scans.
+    assert table["false_alarms"].hi == pytest.approx(chi2.ppf(0.975, 2) / 2 / 20)
 
 
 def test_blocks_of_resamplings_change_nothing(monkeypatch):

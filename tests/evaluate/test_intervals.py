@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from tasks.evaluate.delong import newcombe_interval
 from tasks.evaluate.intervals import percentile_limits, resampled_weights, wilson
 from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.table import metric_table
 from tests.evaluate.cases import draw, two
 
@@ -83,6 +85,17 @@ def test_a_perfect_score_is_not_certain(cases):
         assert table[name].value == 1, name
         assert 0.3 < table[name].lo < 0.99, name
         assert table[name].hi == 1, name
+
+
+def test_a_perfect_score_of_three_classes_is_not_certain():
+    target = np.arange(12) % 3
+    probability = np.eye(3)[target] * 0.8 + 0.2 / 3
+    keys = [f"p{i}" for i in range(12)]
+    table = metric_table(Predictions(keys, keys, target, probability, ("a", "b", "c")))
+    assert table["auroc"].value == table["average_precision"].value == 1
+    assert table["auroc"].lo == pytest.approx(newcombe_interval(1.0, 4, 8)[0])
+    found = wilson(4, 4)[0]
+    assert table["average_precision"].lo == pytest.approx(found + (1 - found) / 3)
 
 
 def test_one_patient_has_no_interval():

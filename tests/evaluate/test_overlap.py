@@ -30,7 +30,7 @@ def test_empty_masks_are_counted():
     nothing, something = np.zeros((1, 2, 2), np.uint8), np.ones((1, 2, 2), np.uint8)
     pairs = [(nothing, nothing), (nothing, something), (something, something)]
     scores = scored(["a", "b", "c"], ["p", "p", "q"], pairs)
-    assert scores.n_empty == {"organ": {"both": 1, "one": 1}}
+    assert scores.empty.ravel().tolist() == [1, 2, 0]
     # Both cases of p, none of q; a patient counts once.
     found = metric_table(scores)["empty_share"]
     assert found.value == pytest.approx(0.5)

@@ -32,6 +32,16 @@ def test_the_rank_correlation_is_pearsons_of_the_ranks():
     assert rank_correlation(FIRST, np.zeros_like(FIRST)) == 0
 
 
+def test_an_empty_map_neither_shows_the_model_nor_points():
+    empty = np.zeros((1, 32, 32))
+    assert np.isnan(rank_correlation(empty, np.ones((1, 32, 32))))
+    corner = np.zeros((1, 32, 32), bool)
+    corner[0, 0, 0] = True
+    assert not points_into(empty, corner)
+    (row,) = summary(looks(float("nan")))
+    assert row["shows the model"] != "yes"
+
+
 def test_ssim_is_taken_of_what_is_drawn_slice_by_slice():
     a, b = drawn(FIRST), drawn(SECOND)
     by_hand = np.mean([ssim(x, y, win_size=7, data_range=1) for x, y in zip(a, b, strict=True)])

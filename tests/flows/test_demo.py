@@ -71,3 +71,22 @@ def test_an_unknown_demo_names_those_there_are():
     assert parts_of(None) == TOUR
     with pytest.raises(RadloopError, match=r"brain-tumour, .*lung-nodule, .*demo-limb, not knee"):
         parts_of("knee")
+
+
+@pytest.mark.parametrize("name", [n for n in DEMOS if n != "demo-limb"])
+def test_a_difficulty_draws_other_patients_elsewhere(name):
+    parts = parts_of(name, "standard")
+    assert parts
+    for part in parts:
+        easy = PARTS[part.scenario]
+        assert part.folder == f"{easy.folder}-standard"
+        assert part.source.options == {**easy.source.options, "difficulty": "standard"}
+        assert part.source.seed != easy.source.seed
+        if part.threshold:
+            assert part.threshold(part.source)
+
+
+@pytest.mark.parametrize("name", [None, "demo-limb"])
+def test_what_is_drawn_in_one_way_has_no_difficulty(name):
+    with pytest.raises(RadloopError, match="demo-limb has no difficulty"):
+        parts_of(name, "hard")

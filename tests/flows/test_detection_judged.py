@@ -177,6 +177,14 @@ def test_another_tools_boxes_are_held_to_the_same_truth(trained, judged, tmp_pat
     write([row for row in rows if row[0] != without])
     with pytest.raises(RadloopError, match=r"1 of \d+ test cases are not in findings.csv"):
         keep_foreign(made.home, ready, job, tmp_path)
+    write([[rows[0][0], "", 1, 1, 2, 2]])
+    with pytest.raises(RadloopError, match=r"line 2 of findings.csv lacks a number"):
+        keep_foreign(made.home, ready, job, tmp_path)
+    head[1] = "confidence"
+    write(rows)
+    with pytest.raises(RadloopError, match=r"findings.csv has no column score"):
+        keep_foreign(made.home, ready, job, tmp_path)
+    head[1] = "score"
     write([[rows[0][0], "1.5", 1, 1, 2, 2]])
     with pytest.raises(RadloopError, match="a score lies from 0 to 1"):
         keep_foreign(made.home, ready, job, tmp_path)

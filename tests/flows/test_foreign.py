@@ -17,7 +17,8 @@ import pytest
 from flows.cohorts import Ready, settle
 from flows.data import data_folder
 from flows.evaluate import Measured, beside_champion
-from flows.foreign import keep_foreign, kept_scores, write_frame
+from flows.foreign import keep_foreign, kept_scores
+from flows.foreign_names import write_frame
 from flows.home import Home
 from flows.settings import Settings
 from tasks.archive.audit import verify_audit
@@ -141,6 +142,15 @@ def test_probabilities_find_their_cases_and_are_held_against_the_truth(limbs, na
     one = answer(tmp_path / "one", ["id", "fracture"], [[r[0], r[2]] for r in rows])
     assert auroc(scores.truth, kept_scores(home, ready, job, keep_foreign(
         home, ready, job, one)).score) == pytest.approx(expected)  # fmt: skip
+
+
+def test_what_a_reader_said_in_a_column_beside_is_no_probability(limbs, tmp_path):
+    home, ready, job, frame = limbs
+    truth = {case.case_id: case.target for case in job.on("test")}
+    rows = [[row["case_id"], 0.3, truth[row["case_id"]]] for row in frame]
+    folder = answer(tmp_path / "t", ["case", "p/fracture", "fracture"], rows)
+    scores = kept_scores(home, ready, job, keep_foreign(home, ready, job, folder))
+    assert set(scores.score.tolist()) == {0.3}
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,13 @@ from tasks.errors import LeakageError
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.metrics import auroc
+from tasks.evaluate.table import metric_table
+from tasks.learn.answer import called
 from tasks.learn.crossval import FoldRecord
 from tasks.learn.job import JobCase, TrainingJob
+from tasks.serve.challenger import build_model
 from tasks.serve.names import load_names
-from tasks.serve.outcome import sum_up
+from tasks.serve.outcome import held_out, sum_up
 from tasks.serve.tracking import Tracker, search
 from tests.flows.running import Place
 
@@ -165,3 +168,39 @@ def test_a_patient_in_two_folds_is_refused():
     double = replace(first, case_id="e" * 32, fold=1 - first.fold)
     with pytest.raises(LeakageError, match="1 in both fold 0 and fold 1"):
         check_sides(replace(job, cases=(*job.cases, double)))
+
+
+def test_findings_of_the_folds_are_held_to_the_overlap_that_is_asked_for():
+    """Also where no operating point is chosen, as for a vendor that is left out."""
+    square = np.diag([1.0, 10, 10]).ravel()
+    moved = (0.0, 0.9, 0.0, 4.0, 0.0, *square)
+    cases = tuple(
+        replace(case, boxes=((0.0, 0.0, 0.0, 0.0, *square, 0.0),)) for case in job_of(4).cases
+    )
+    job = replace(
+        job_of(4), task="detection", classes=("mass",), positive=None, primary="ap", cases=cases,
+        shape=(1, 64, 64),
+    )  # fmt: skip
+    found = [
+        FoldRecord("a", fold, ids, (), findings=((moved,),) * len(ids))
+        for fold in job.folds
+        for ids in [tuple(case.case_id for case in job.on("train") if case.fold == fold)]
+    ]
+    # 60 of 140 mm2 are shared: enough for .3, and not for .5.
+    assert metric_table(held_out(job, found, EvaluateConfig(bootstrap=200)))["ap"].value == 1
+    strict = EvaluateConfig(bootstrap=200, primary="ap", findings={"iou": 0.5})
+    assert metric_table(held_out(job, found, strict))["ap"].value == 0
+
+
+def test_a_model_calls_the_class_that_its_figures_hold_to_be_positive(tmp_path):
+    made = job_of(40)
+    facts = [replace(case, facts={"size": float(case.target)}) for case in made.cases]
+    job = replace(made, positive=None, cases=tuple(facts))
+    config = EvaluateConfig(bootstrap=200, operating_point={"rule": "fixed", "value": 0.2})
+    outcome = sum_up(job, "a", records(job, "a", lambda case: 0.1 + 0.2 * case.target), config)
+    assert outcome.figures["recall"].value == outcome.figures["specificity"].value == 1
+    spec = build_model(job, tmp_path, outcome, tmp_path / "model", {})
+    assert spec.positive == "ill"
+    for one in (spec, spec.model_copy(update={"positive": None})):  # as older models say it
+        assert called(one, np.array([0.7, 0.3])) == "ill"
+        assert called(one, np.array([0.9, 0.1])) == "well"

@@ -99,7 +99,7 @@ def test_a_training_killed_with_sigkill_ends_with_the_bits_of_an_undisturbed_one
 
 
 def test_hard_negatives_are_drawn_again_after_a_crash(tmp_path, monkeypatch):
-    plan = detector_plan("retinanet3d", augment="detection", batch=2)
+    plan = detector_plan("retinanet3d", augment="detection", batch=2, hard_negatives=True)
     undisturbed, _, _ = _train(tmp_path / "a", plan, n=8, shape=VOLUME)
     real, steps = training_module.Training._step, []
 

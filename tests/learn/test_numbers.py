@@ -17,6 +17,7 @@ from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.networks import build_network
 from tasks.learn.numbers import CENTRE, SCALE, fit_scaler, in_units, number_loss
 from tasks.learn.plan import plan_network
+from tasks.learn.scoring import number_score
 from tasks.learn.skops_file import load_skops, save_skops
 from tasks.learn.tabular_numbers import fit_final_numbers, fit_fold_numbers, predict_numbers
 from tasks.learn.train import train_fold
@@ -63,6 +64,17 @@ def test_a_network_learns_a_number_in_its_unit(trained):
     assert error < 0.4 * guess
     last = done.history[done.best_epoch - 1]
     assert last["val_mae"] == pytest.approx(error, rel=1e-4)
+
+
+@pytest.mark.parametrize("monitor", ["loss", "mae"])
+def test_the_epoch_of_the_least_error_is_kept(monitor, tmp_path):
+    source, cases = squares(24)
+    ids = [case.case_id for case in cases]
+    plan = a_plan(epochs=6, monitor=monitor)
+    done = train_fold(plan, source, cases, ids[:16], ids[16:], tmp_path, 3, device="cpu")
+    errors = [record[f"val_{monitor}"] for record in done.history]
+    assert done.best_epoch == 1 + int(np.argmin(errors))
+    assert [plan.watched(one) for one in done.history] == [-error for error in errors]
 
 
 def test_the_scaler_is_that_of_the_training_side_and_is_kept(trained, tmp_path):
@@ -160,6 +172,19 @@ def test_a_fold_is_what_scikit_learn_gives_without_it():
     scaler = StandardScaler().fit(X[train])
     wanted = Ridge(alpha=3.0, random_state=0).fit(scaler.transform(X[train]), y[train])
     assert np.allclose(found.probability[:, 0], wanted.predict(scaler.transform(X[held])))
+
+
+def test_a_setting_that_says_one_number_of_all_is_not_the_best_by_rank():
+    y = np.arange(6.0)
+    assert number_score("spearman", y, np.ones(6)) == 0
+    assert number_score("spearman", y, y**2) == 1
+    X, y, groups = table()
+    candidate = TabularCandidate(
+        name="one", estimator="boosting", params={"max_iter": 10}, inner_folds=3,
+        search={"min_samples_leaf": [1000, 4]},
+    )  # fmt: skip
+    found = fit_fold_numbers(candidate, X, y, groups, folds_of(groups), 0, 0, primary="spearman")
+    assert found.params == {"min_samples_leaf": 4}
 
 
 def test_a_search_optimises_the_figure_and_a_shared_patient_is_refused():

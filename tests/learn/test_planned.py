@@ -2,7 +2,7 @@
 
 from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.plan import plan_network
-from tasks.learn.planned import plan_in_words, plan_params
+from tasks.learn.planned import mirrored_sides, plan_in_words, plan_params
 from tasks.serve.names import load_names
 
 
@@ -23,6 +23,14 @@ def test_the_published_plan_is_said_in_one_line():
 def test_what_the_scenario_sets_wins():
     words = plan_in_words(_plan(patch=(32, 48, 32), features=(8, 16), batch=3, accumulate=4))
     assert "patch 32x48x32, channels 8-16, batch 3 x 4" in words
+
+
+def test_classes_that_mirroring_makes_one_another_are_named():
+    lungs = ("heart", "Left lung", "right lung")
+    said = mirrored_sides(lungs, _plan())
+    assert said.startswith("mirrored along z, y, x, which makes one of Left lung and right lung")
+    assert mirrored_sides(lungs, _plan(augment={"preset": "nnunet", "flip": []})) == ""
+    assert mirrored_sides(("heart", "left lung"), _plan()) == ""
 
 
 def test_the_record_has_names_of_the_table():
