@@ -12,7 +12,8 @@ import numpy as np
 from flows.cohorts import Ready, settle
 from flows.console import heading, say
 from flows.evaluate import evaluate
-from flows.foreign import MASK, keep_foreign
+from flows.foreign import keep_foreign
+from flows.foreign_masks import MASK
 from flows.home import Home
 from flows.jobs import write_job
 from flows.probing import orders_of_cases

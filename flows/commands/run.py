@@ -115,7 +115,8 @@ def evaluate(args: argparse.Namespace) -> int:
     """Score the champion, or another tool's predictions, on the test edition."""
     home = open_home(args)
     from flows.cohorts import settle
-    from flows.foreign import keep_foreign, write_frame
+    from flows.foreign import keep_foreign
+    from flows.foreign_names import write_frame
     from flows.jobs import write_job
 
     scenario = home.scenario(args.scenario)

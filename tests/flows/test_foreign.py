@@ -17,7 +17,8 @@ import pytest
 from flows.cohorts import Ready, settle
 from flows.data import data_folder
 from flows.evaluate import Measured, beside_champion
-from flows.foreign import keep_foreign, kept_scores, write_frame
+from flows.foreign import keep_foreign, kept_scores
+from flows.foreign_names import write_frame
 from flows.home import Home
 from flows.settings import Settings
 from tasks.archive.audit import verify_audit

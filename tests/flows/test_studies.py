@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from flows.cohorts import settle
-from flows.foreign import keep_foreign, kept_scores, write_frame
+from flows.foreign import keep_foreign, kept_scores
+from flows.foreign_names import write_frame
 from flows.home import Home
 from flows.jobs import check_sides, write_job
 from flows.judging import judge_side
