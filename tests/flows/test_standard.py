@@ -22,7 +22,7 @@ JUDGED = {
 
 BASELINES = {"radiomics-svm", "radiomics-forest", "places-forest"}
 
-PATIENTS = {"fracture": 640, "breast-cancer": 800, "lung-nodule": 60}
+PATIENTS = {"fracture": 800, "breast-cancer": 800, "lung-nodule": 60}
 
 CHANGES = {
     "fracture": {"robustness: {cases: 24}": "robustness: {cases: 0}"},
