@@ -108,4 +108,6 @@ def stem(place: str) -> str:
     for suffix in NIFTI_SUFFIXES:
         if name.endswith(suffix):
             return name.removesuffix(suffix)
-    return PurePosixPath(name).stem
+    path = PurePosixPath(name)
+    # Files named by a UID have no ending: what stands behind its last point is a number.
+    return path.name if path.suffix[1:].isdigit() else path.stem

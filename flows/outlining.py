@@ -30,7 +30,9 @@ def outline_figures(
     What counts for nothing is taken out of both. None where the labels of the case have a box
     without an outline: what lies in a box is no truth of an outline.
     """
-    if order.boxes is None or not all(b.rings or b.irrelevant for b in read_written(order.boxes)):
+    if order.boxes is None or not all(
+        b.outlined or b.irrelevant for b in read_written(order.boxes)
+    ):
         return None
     recipe = FittedRecipe.from_dict(spec.recipe)
     numbers, rows = case_instances(order, read_source(recipe, order))

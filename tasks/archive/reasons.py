@@ -171,6 +171,7 @@ _OUTLINES = {
     "segment_missing": "draw it, or name it in labels.segments, or its class in labels.absent",
     "segment_repeated": "rename or remove one of the two segments in the tool that wrote them",
     "segments_overlap": "choose ones that do not overlap, or say `overlap: later` of the labels",
+    "segments_swapped": "tell the classes by name with labels.segments, or mend the file's labels",
     "uneven_segmentation": "export the segmentation on the whole grid of its series",
 }
 """Of masks and outlines in formats of other tools."""

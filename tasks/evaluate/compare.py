@@ -131,6 +131,9 @@ def paired_mean(first, second, level: float = LEVEL, test: str = "paired t") -> 
     if n < 2:
         return Difference(value, nan, nan, nan, nan, test, n)
     error = float(gap.std(ddof=1)) / sqrt(n)
+    if value and error < NO_SPREAD:
+        # As a whole mask against none in every patient: no surer than n signs that are the same.
+        error = abs(value) / float(stdtrit(n - 1, 1 - max(0.5**n, NO_SPREAD)))
     half = float(stdtrit(n - 1, (1 + level) / 2)) * error
     p = float(2 * stdtr(n - 1, -abs(value) / error)) if error else float(value == 0)
     return Difference(value, value - half, value + half, p, error, test, n)

@@ -265,11 +265,13 @@ def _matthews(counts: np.ndarray) -> np.ndarray:
 
 
 def _kappa(counts: np.ndarray) -> np.ndarray:
-    """Return Cohen's kappa; NaN when chance alone makes call and truth agree."""
+    """Return Cohen's kappa; NaN with one true class, where chance explains whatever is called."""
     total, hits = counts.sum((-2, -1)), np.trace(counts, axis1=-2, axis2=-1)
-    by_chance = (counts.sum(-1) * counts.sum(-2)).sum(-1)
+    truth = counts.sum(-1)
+    by_chance = (truth * counts.sum(-2)).sum(-1)
     top, bottom = hits * total - by_chance, total**2 - by_chance
-    return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1), np.nan)
+    known = (bottom > 0) & ((truth > 0).sum(-1) > 1)
+    return np.where(known, top / np.where(known, bottom, 1), np.nan)
 
 
 def _mean(values: np.ndarray, weight):

@@ -135,6 +135,8 @@ def _without_spread(pred, threshold, name, interval, level) -> Interval:
     # One against the rest, as the figure is; of two classes the positive one alone.
     sides = [pred.positive_index] if pred.binary else np.flatnonzero(per_class)
     sides = [(j, int(per_class[j]), rest[j]) for j in sides if rest[j]]
+    if name == "average_precision" and not sides:
+        return Interval(value, nan, nan, "none: one class alone", n)
     if name == "auroc" and value in (0.0, 1.0):
         each = [newcombe_interval(value, here, others, level) for _, here, others in sides]
         lo, hi = np.mean(each, axis=0).tolist()

@@ -15,6 +15,7 @@ import numpy as np
 
 from tasks.errors import BadCase
 from tasks.hashing import canonical_json
+from tasks.labels.runs import Runs
 from tasks.labels.shapes import Box, PixelBox, box_from_index
 
 MASK_DTYPE = np.uint8
@@ -50,6 +51,14 @@ class CaseBox:
     """Polygons (y, x) in index coordinates of a picture, where the file outlines it."""
     size: tuple[int, int] | None = None
     """(rows, columns) of the picture it was drawn on, where the file says."""
+    runs: tuple[int, ...] = ()
+    """Of a picture of that size the lengths of a mask's runs (`tasks.labels.runs`), if it has one.
+    """
+
+    @property
+    def outlined(self) -> bool:
+        """Whether more than a box is known."""
+        return bool(self.rings or self.runs)
 
     def __post_init__(self) -> None:
         n = _NUMBERS[self.unit]
@@ -63,6 +72,7 @@ class CaseBox:
         said: dict[str, Any] = {"class": self.name, self.unit: list(self.numbers)}
         said |= {name: True for name in ("irrelevant", "ball") if getattr(self, name)}
         said |= {"size": list(self.size)} if self.size else {}
+        said |= {"runs": list(self.runs)} if self.runs else {}
         return said | ({"rings": self.rings} if self.rings else {})
 
 
@@ -80,7 +90,9 @@ def box_of_picture(
     (top, left), (bottom, right) = box.start, box.stop
     numbers = (-0.5, top - 0.5, left - 0.5, 0.5, bottom - 0.5, right - 0.5)
     rings = tuple(tuple((y - 0.5, x - 0.5) for y, x in ring) for ring in box.outline)
-    return CaseBox(box.name, "px", numbers, irrelevant, rings=rings, size=size)
+    runs = () if box.runs is None else box.runs.lengths
+    size = size if box.runs is None else box.runs.size
+    return CaseBox(box.name, "px", numbers, irrelevant, rings=rings, size=size, runs=runs)
 
 
 def written(boxes: Iterable[CaseBox]) -> str:
@@ -98,7 +110,8 @@ def _of_json(said: dict[str, Any]) -> CaseBox:
     rings = tuple(tuple(map(tuple, ring)) for ring in said.get("rings", ()))
     flags = {name: bool(said.get(name)) for name in ("irrelevant", "ball")}
     size = tuple(said["size"]) if "size" in said else None
-    return CaseBox(said["class"], unit, tuple(said[unit]), rings=rings, size=size, **flags)
+    more = {"rings": rings, "size": size, "runs": tuple(said.get("runs", ()))}
+    return CaseBox(said["class"], unit, tuple(said[unit]), **more, **flags)
 
 
 def rows_on(
@@ -192,7 +205,10 @@ def instance_mask(
 
 
 def _draw(mask: np.ndarray, box: CaseBox, row: np.ndarray, affine: np.ndarray, value: int) -> None:
-    """Set the voxels whose middle lies within a box, a ball or an outline."""
+    """Set the voxels whose middle lies within a box, a ball or an outline, or those of a mask."""
+    if box.runs:
+        mask[0][Runs(box.size, box.runs).mask()] = value
+        return
     centre, edges = row[1:4], row[4:13].reshape(3, 3)
     # Of each axis of the grid, half of what the box spans there, and where its middle is.
     inverse = np.linalg.inv(affine[:3, :3])

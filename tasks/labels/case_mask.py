@@ -32,7 +32,8 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
     Raises
     ------
     BadCase
-        As `read_labels`, as `tasks.labels.named_mask.named_mask` where segments are told by name,
+        As `read_labels`; ``segments_swapped``: a DICOM segmentation labels the segment of one
+        class as another; as `tasks.labels.named_mask.named_mask` where segments are told by name,
         and ``unknown_label`` of a value beyond the classes, as
         `tasks.labels.regions.renumbered`, or where the file's name is of another year than the
         regions.
@@ -42,14 +43,22 @@ def case_mask(case: "OrderCase", like: "Volume") -> np.ndarray:
 
         return named_mask(case.mask, read_named(case.named), like)
     if case.numbers is None:
-        return _of_classes(read_labels(case.mask, like), case.classes)
-    labels = read_labels(case.mask, like, as_told=False)
+        return _of_classes(read_labels(case.mask, like, classes=case.classes), case.classes)
+    numbered = _in_file(case.classes, case.numbers)
+    labels = read_labels(case.mask, like, as_told=False, classes=numbered)
     name = case.mask.member or case.mask.path
     _refuse_other_year(labels, mask_values(name), case.numbers)
     if is_of_children(name) and any(here > ENHANCING for _, here in case.numbers):
         detail = "by its name the mask is of BraTS-PEDs, whose 1 to 4 are other parts than adults'"
         raise BadCase("unknown_label", detail)
     return renumbered(labels, case.numbers)
+
+
+def _in_file(classes: Sequence[str], numbers: Numbers) -> tuple[str, ...]:
+    """Return the classes in the order of their values in the file; "" of values without one."""
+    here = dict(numbers)
+    named = {value: classes[here[value] - 1] for value in here if 1 <= here[value] <= len(classes)}
+    return tuple(named.get(value, "") for value in range(1, max(named, default=0) + 1))
 
 
 def _of_classes(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -106,7 +115,9 @@ def case_instances(case: "OrderCase", like: "Volume") -> tuple[np.ndarray, np.nd
     return instance_mask(boxes, rows, shape, affine), rows
 
 
-def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.ndarray:
+def read_labels(
+    ref: FileRef, like: "Volume", *, as_told: bool = True, classes: Sequence[str] = ()
+) -> np.ndarray:
     """Read a label map onto the grid of a volume.
 
     Parameters
@@ -117,18 +128,21 @@ def read_labels(ref: FileRef, like: "Volume", *, as_told: bool = True) -> np.nda
     like : Volume
     as_told : bool
         Whether a BraTS mask's name tells its values; else they stay as in the file.
+    classes : sequence of str
+        What the values 1, 2, … mean; the labels of a DICOM segmentation must not say otherwise.
 
     Raises
     ------
     BadCase
         As `tasks.archive.nifti.read_mask`, `tasks.labels.mask_file.read_mask_file` and
-        `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``; ``mask_grid`` also of a
-        segmentation in another frame of reference, or of which a segment's middle is outside.
+        `tasks.labels.dicom_seg.read_dicom_seg`; ``segments_overlap``; ``segments_swapped``;
+        ``mask_grid`` also of a segmentation in another frame of reference, or of which a segment's
+        middle is outside.
     """
     name = file_name(ref)
     shape, affine = like.array.shape, np.asarray(like.affine)
     if name.endswith(".dcm"):
-        return _segments(read_bytes(ref), like)
+        return _segments(read_bytes(ref), like, classes)
     if name.endswith(SLICER):
         raise BadCase("not_a_mask", "segments of 3D Slicer are told by name: use format slicer")
     if name.endswith((".nrrd", ".mha")):
@@ -145,18 +159,34 @@ def file_name(ref: FileRef) -> str:
     return (ref.member or ref.path).lower()
 
 
-def _segments(data: bytes, like: "Volume") -> np.ndarray:
+def _segments(data: bytes, like: "Volume", classes: Sequence[str]) -> np.ndarray:
     from tasks.labels.dicom_seg import read_dicom_seg
     from tasks.labels.shapes import label_map, onto_grid
 
     drawn = read_dicom_seg(data)
     if not drawn.segments:
         raise BadCase("not_a_segmentation", "it holds no segment")
+    _refuse_swapped(drawn, classes)
     refuse_elsewhere(drawn, like)
     masks = onto_grid(drawn, like.array.shape, np.asarray(like.affine))
     # By number: names are free text, and two segments may bear one.
     numbered = tuple(replace(one, name=str(one.number)) for one in masks.segments)
     return label_map(replace(masks, segments=numbered), {one.name: one.number for one in numbered})
+
+
+def _refuse_swapped(drawn: "Masks", classes: Sequence[str]) -> None:
+    """Refuse a segment that is labelled as the class of another number: one of both is wrong."""
+    from tasks.labels.told_classes import spelled
+
+    number_of = {spelled(name): number for number, name in enumerate(classes, start=1) if name}
+    for one in drawn.segments:
+        number = number_of.get(spelled(one.name), one.number)
+        if number != one.number:
+            raise BadCase(
+                "segments_swapped",
+                f"segment {one.number} is labelled as the class {classes[number - 1]}, whose "
+                f"number is {number}: tell the classes by name with labels.segments",
+            )
 
 
 def refuse_elsewhere(drawn: "Masks", like: "Volume") -> None:

@@ -1,4 +1,4 @@
-"""COCO's JSON of boxes and polygons (Lin 2014): images, categories, annotations."""
+"""COCO's JSON of boxes, polygons and masks (Lin 2014): images, categories, annotations."""
 
 import json
 import math
@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from tasks.labels.runs import Runs, read_runs
 from tasks.labels.shapes import PixelBox, checked_box
 
 _NOT_COCO = (
@@ -28,7 +31,7 @@ class Coco:
 
 
 def read_coco(data: bytes) -> Coco:
-    """Read a file; run-length masks are left aside, their boxes are not.
+    """Read a file; of a crowd the box alone, since it counts for nothing.
 
     Raises
     ------
@@ -81,8 +84,19 @@ def _box(line: int, image: str, name: str, one: Mapping[str, Any]) -> PixelBox:
     if not isinstance(sides, list) or len(sides) != 4:
         raise ValueError("its bbox is not four numbers: left, top, width, height")
     box = checked_box(line, image, name, *sides)
-    polygons = one.get("segmentation")
-    return replace(box, outline=_outline(polygons)) if isinstance(polygons, list) else box
+    told = one.get("segmentation")
+    if isinstance(told, Mapping) and told and not one.get("iscrowd"):
+        return replace(box, runs=_runs_in(box, told))
+    return replace(box, outline=_outline(told)) if isinstance(told, list) else box
+
+
+def _runs_in(box: PixelBox, told: Mapping[str, Any]) -> Runs:
+    """Return a mask that lies within its box, but for a pixel that tools round off."""
+    runs = read_runs(told)
+    for at, low, high in zip(np.nonzero(runs.mask()), box.start, box.stop, strict=True):
+        if at.min() < low - 1 or at.max() + 1 > high + 1:
+            raise ValueError("its run-length mask reaches out of its bbox: export it again")
+    return runs
 
 
 def _outline(polygons: list[Any]) -> tuple[tuple[tuple[float, float], ...], ...]:

@@ -33,9 +33,14 @@ _NAME = {"type": "string", "minLength": 1}
 _SAID = {
     "type": "object",
     "additionalProperties": {
-        "type": "array",
-        "minItems": 1,
-        "items": {"anyOf": [_NAME, {"type": "array", "minItems": 1, "items": _NAME}]},
+        "anyOf": [
+            _NAME,
+            {
+                "type": "array",
+                "minItems": 1,
+                "items": {"anyOf": [_NAME, {"type": "array", "minItems": 1, "items": _NAME}]},
+            },
+        ]
     },
 }
 """Segments as people write them, for editors."""
@@ -192,6 +197,8 @@ def _ways(classes: Collection[str], segments: Segments) -> Segments:
 
 
 def _listed(ways: Any) -> Any:
+    if not isinstance(ways, str | list | tuple):
+        raise ValueError("give each class a list of names, as in {lung: [Lungs, Lung]}")
     return [ways] if isinstance(ways, str) else ways
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tasks.errors import BadCase
+from tasks.labels.runs import Runs
 
 Point = tuple[float, float, float]
 
@@ -32,6 +33,8 @@ class PixelBox:
     """(row, column) of the lower right corner."""
     outline: tuple[tuple[tuple[float, float], ...], ...] = ()
     """Polygons of (row, column), where the file gives more than a box."""
+    runs: Runs | None = None
+    """Its mask, where the file gives one."""
 
 
 @dataclass(frozen=True)

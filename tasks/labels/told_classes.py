@@ -31,7 +31,7 @@ def class_misfit(said: Mapping[str, Any], config: LabelConfig) -> str:
     ours: dict[str, tuple[str, Values]] = {}
     named = [(name, (number,)) for number, name in enumerate(config.classes, start=1)]
     for name, values in (*named, *config.parts):
-        ours[_plain(name)] = (name, tuple(sorted(file_value.get(one, one) for one in values)))
+        ours[spelled(name)] = (name, tuple(sorted(file_value.get(one, one) for one in values)))
     for name, values in told.items():
         if name in ours and ours[name][1] != values:
             return _text(ours[name][0], values, ours[name][1])
@@ -49,15 +49,16 @@ def _told(labels: Any) -> dict[str, Values]:
         return found
     for key, value in labels.items():
         if str(key).isdigit() and isinstance(value, str):
-            found[_plain(value)] = (int(key),)
+            found[spelled(value)] = (int(key),)
         elif isinstance(value, int):
-            found[_plain(str(key))] = (value,)
+            found[spelled(str(key))] = (value,)
         elif isinstance(value, list) and all(isinstance(one, int) for one in value):
-            found[_plain(str(key))] = tuple(sorted(value))
+            found[spelled(str(key))] = tuple(sorted(value))
     return found
 
 
-def _plain(name: str) -> str:
+def spelled(name: str) -> str:
+    """Return a name as two people would both spell it: small British letters and digits alone."""
     text = re.sub(r"[^a-z0-9]", "", name.casefold())
     for one, other in _SPELLINGS:
         text = text.replace(one, other)

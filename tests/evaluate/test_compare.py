@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import binomtest, ttest_rel
 from sklearn.metrics import roc_auc_score
 
 from tasks.evaluate.compare import (
+    NO_SPREAD,
     by_cases,
     holm,
     mcnemar,
@@ -53,6 +54,14 @@ def test_a_perfect_model_beside_one_that_says_the_same_of_all_is_not_beyond_doub
     assert (found.lo > 0) == (n == 40)
     assert (found.p_value < 0.05) == (n == 40)
     assert found.p_value > 0
+
+
+@pytest.mark.parametrize("n", [3, 8, 60])
+def test_the_same_difference_in_every_patient_is_no_surer_than_their_signs(n):
+    found = paired_mean(np.ones(n), np.zeros(n))
+    expected = max(binomtest(n, n).pvalue, 2 * NO_SPREAD)
+    assert found.p_value == pytest.approx(expected, rel=1e-3)
+    assert (found.lo > 0) == (found.p_value < 0.05)
 
 
 def test_a_plain_function_of_cases_gives_the_same_as_one_of_weights():

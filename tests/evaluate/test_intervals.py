@@ -98,6 +98,12 @@ def test_a_perfect_score_of_three_classes_is_not_certain():
     assert table["average_precision"].lo == pytest.approx(found + (1 - found) / 3)
 
 
+def test_one_class_alone_makes_no_average_precision_sure():
+    table = metric_table(two([1] * 12, np.linspace(0.1, 0.9, 12)), 0.5)
+    assert table["average_precision"].value == 1
+    assert np.isnan([table["average_precision"].lo, table["average_precision"].hi]).all()
+
+
 def test_one_patient_has_no_interval():
     table = metric_table(two([0, 1, 1], [0.2, 0.9, 0.4], ["p"] * 3), 0.5)
     assert np.isnan(table["accuracy"].lo)

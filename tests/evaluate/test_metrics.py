@@ -132,6 +132,9 @@ def test_what_is_undefined_is_not_a_number():
     assert np.isnan(found["auroc"])
     assert np.isnan(found["average_precision"])
     assert found["specificity"] == 1
+    mixed = m.classification_metrics(two([1, 1, 1], [0.1, 0.8, 0.9]), 0.5)
+    assert np.isnan(mixed["kappa"])
+    assert np.isnan(mixed["mcc"])
 
 
 def test_a_class_never_called_has_precision_zero():

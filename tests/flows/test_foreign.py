@@ -176,6 +176,15 @@ def test_a_table_that_cannot_be_compared_is_refused_with_the_cases(
     assert not any(row["accession"] in str(refusal.value) for row in frame)
 
 
+def test_a_name_that_ends_in_a_number_is_not_cut_to_that_of_another_case(limbs, tmp_path):
+    home, ready, job, frame = limbs
+    rows = [[row["case_id"], 0.5] for row in frame]
+    rows[0][0] += ".7"  # as UIDs of two files of a series differ
+    folder = answer(tmp_path / "t", ["case", "fracture"], rows)
+    with pytest.raises(RadloopError, match=r"1 of \d+ test cases are not in predictions.csv"):
+        keep_foreign(home, ready, job, folder)
+
+
 def test_another_tool_s_decisions_are_held_against_the_champion_s(limbs):
     _, ready, job, _ = limbs
     cases = job.on("test")

@@ -2,15 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
+from pycocotools.mask import encode
 from pydantic import ValidationError
 
 from tasks.archive.catalog import cases, label_rows
 from tasks.labels.attach import attach_labels
 from tasks.labels.box_files import read_boxes
-from tasks.labels.boxes import read_written
+from tasks.labels.boxes import instance_mask, read_written, rows_on
 from tasks.labels.config import LabelConfig, label_set_name
 from tasks.labels.keys import AttachReport
+from tasks.labels.runs import read_runs
 from tests.archive.made_dicom import ROOT
 from tests.labels.test_attach import Archive
 
@@ -149,6 +152,45 @@ def test_coco_finds_images_by_name_and_leaves_other_classes_aside(archive):
     report = attach(archive, {"all.json": coco(annotations=bad)}, **more)
     assert said(archive, report) == [[]]
     assert "no area" in report.unmatched[0][1]
+
+
+def test_masks_of_coco_are_outlines_and_not_rectangles(archive):
+    more = {"format": "coco", "file": "all.json", "column": None, "classes": ("break",)}
+    inside = np.zeros((20, 30), bool)
+    inside[4:9, 3:12], inside[6, 5:8] = True, False
+    packed = encode(np.asfortranarray(inside, np.uint8))["counts"].decode()
+    runs = np.diff(np.flatnonzero(np.diff(np.r_[0, inside.ravel("F"), 0])), prepend=0).tolist()
+    runs.append(inside.size - sum(runs))
+    one = {"image_id": 1, "category_id": 7, "bbox": [3, 4, 9, 5], "iscrowd": 0}
+    for counts in (packed, runs):
+        told = one | {"segmentation": {"size": [20, 30], "counts": counts}}
+        found = said(archive, attach(archive, {"all.json": coco(annotations=[told])}, **more))[0]
+        assert found[0].size == (20, 30)
+        rows = rows_on(found, ("break",), (1, 20, 30), np.eye(4))
+        np.testing.assert_array_equal(instance_mask(found, rows, (1, 20, 30), np.eye(4))[0], inside)
+    for bad, why in (
+        ({"counts": runs[:-1]}, "not of 20 x 30 pixels"),
+        ({"counts": [600]}, "mask is empty"),
+        ({"counts": "~"}, "is damaged"),
+        ({"counts": packed + "P"}, "is damaged"),
+        ({"counts": [0, -1, 601]}, "is damaged"),
+        ({"size": [20]}, "is damaged"),
+        ({"size": [30, 20]}, "reaches out of its bbox"),
+    ):
+        told = one | {"segmentation": {"size": [20, 30], "counts": runs} | bad}
+        report = attach(archive, {"all.json": coco(annotations=[told])}, **more)
+        assert why in report.unmatched[0][1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_packed_masks_are_read_as_pycocotools_writes_them(seed):
+    rng = np.random.default_rng(seed)
+    inside = rng.random((37, 211)) < (0.5, 0.01, 0.99, 0.1, 0.3)[seed]
+    if seed == 4:  # long runs, whose lengths fall and rise
+        inside = np.kron(inside[:4, :9], np.ones((90, 70), bool))
+    told = encode(np.asfortranarray(inside, np.uint8))
+    runs = read_runs({"size": told["size"], "counts": told["counts"].decode()})
+    np.testing.assert_array_equal(runs.mask(), inside)
 
 
 def test_a_name_that_two_images_of_coco_share_names_neither(archive):

@@ -19,6 +19,7 @@ def test_names_are_alternatives_of_which_some_are_several_parts():
     )
     assert told.names == {"lungs", "lung_l", "lung_r", "tumour"}
     assert (told.absent, told.later_wins) == ((), False)
+    assert LabelConfig(**ORGANS, segments={"lung": "L"}).segments == (("lung", (("L",),)),)
     again = LabelConfig.model_validate_json(config.model_dump_json())
     assert again == config
 
@@ -28,6 +29,9 @@ def test_names_are_alternatives_of_which_some_are_several_parts():
     [
         ({"segments": {"liver": ["Liver"]}}, "name 'liver'; the classes are lung, tumour"),
         ({"absent": ["liver"]}, "name 'liver'; the classes are lung, tumour"),
+        ({"segments": {"lung": 3}}, "give each class a list of names"),
+        ({"segments": {"lung": [3]}}, "valid string|valid tuple"),
+        ({"segments": ["lung"]}, "valid tuple"),
         ({"segments": {"lung": []}}, "gives lung no name"),
         ({"segments": {"lung": [" "]}}, "gives lung no name"),
         ({"segments": {"lung": ["A"], "tumour": [["a", "b"]]}}, "gives lung and tumour one seg"),

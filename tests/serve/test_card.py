@@ -100,6 +100,15 @@ def test_the_header_only_sentence_comes_first(tmp_path):
     assert card.read_text().startswith(f"**{sentence}**")
 
 
+@pytest.mark.parametrize("metric", ["precision", "dice"])
+def test_predictive_values_are_said_to_hold_at_these_patients_prevalence(tmp_path, metric):
+    facts = _facts(test={"challenger": {metric: (0.9, 0.8, 1.0)}})
+    pages = write_report(tmp_path / "r.html", facts), write_card(tmp_path, facts)[0]
+    for page in pages:
+        said = "hold where as many are positive as among these patients" in page.read_text()
+        assert said is (metric == "precision")
+
+
 def test_figures_verdict_and_use_count_are_shown(tmp_path):
     page = write_report(tmp_path / "r.html", _facts()).read_text()
     assert "0.900 (0.800 to 1.000)" in page

@@ -64,7 +64,9 @@ def test_fewer_patients_than_the_least_decide_nothing():
     dice = np.full((6, 1), 0.5)
     ids = [f"c{i}" for i in range(6)]
     champion = MaskScores(ids, ids, ("x",), dice)
-    challenger = MaskScores(ids, ids, ("x",), dice + 0.4)
+    # Nearly alike in all, and yet not the very same, which nobody could plan with.
+    better = np.linspace(0.399, 0.401, 6)[:, None]
+    challenger = MaskScores(ids, ids, ("x",), dice + better)
     verdict = decide(Scored(champion, "1"), Scored(challenger, "1"), GateConfig())
     assert verdict.verdict == "undecidable"
     assert verdict.needed_patients == 10
