@@ -245,7 +245,12 @@ def compare(everything: Sequence[Trained]) -> bool:
         ours, theirs = (by_patient([done[p, *k] for k in both]) for p in ("radloop", "nnunet"))
         for program, some in (("radloop", ours), ("nnU-Net", theirs)):
             mean, low, high = interval(list(some.values()))
-            print(f"{minutes:g} core min  {program}  Dice {mean:.4f} [{low:.4f}, {high:.4f}]")
+            name = program.lower().replace("-", "")
+            spent = sum(done[name, *k].core_seconds for k in both) / 60 / len(both)
+            print(
+                f"{minutes:g} core min  {program}  Dice {mean:.4f} [{low:.4f}, {high:.4f}], "
+                f"{spent:.1f} core min a fold"
+            )
         mean, low, high = interval([ours[name] - theirs[name] for name in sorted(ours)])
         # Not inferior when the whole interval is above the margin.
         wanted = FOLDS * SEEDS

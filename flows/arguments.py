@@ -24,7 +24,7 @@ def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--difficulty",
         choices=("easy", "standard", "hard"),
-        help="of the synthetic patients, others than those the demonstrations were made with",
+        help="of a --scenario's synthetic patients, others than it was made with",
     )
 
 

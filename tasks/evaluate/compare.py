@@ -58,7 +58,7 @@ def paired_auroc(truth, first, second, level: float = LEVEL) -> Difference:
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     value, error = float(area[0] - area[1]), sqrt(max(variance, 0.0))
     test = "paired DeLong"
-    if value and error < NO_SPREAD:
+    if abs(value) > NO_SPREAD and error < NO_SPREAD:
         error, test = error_as_if_unpaired(truth, first, second, level), "Newcombe, as if unpaired"
     lo, hi, p = _normal_limits(value, error, level)
     return Difference(value, lo, hi, p, error, test, len(np.asarray(truth)))
@@ -131,7 +131,9 @@ def paired_mean(first, second, level: float = LEVEL, test: str = "paired t") -> 
     if n < 2:
         return Difference(value, nan, nan, nan, nan, test, n)
     error = float(gap.std(ddof=1)) / sqrt(n)
-    if value and error < NO_SPREAD:
+    if abs(value) <= NO_SPREAD and error < NO_SPREAD:
+        value = error = 0.0
+    elif error < NO_SPREAD:
         # As a whole mask against none in every patient: no surer than n signs that are the same.
         error = abs(value) / float(stdtrit(n - 1, 1 - max(0.5**n, NO_SPREAD)))
     half = float(stdtrit(n - 1, (1 + level) / 2)) * error

@@ -53,7 +53,9 @@ METRICS: Mapping[str, MetricInfo] = {
     "froc": MetricInfo("Sensitivity at so many false alarms a scan.", "higher", (0, 1)),
     "ap": MetricInfo("Average precision of boxes of at least an overlap.", "higher", (0, 1)),
     "lesion_recall": MetricInfo("Share of lesions found at the threshold.", "higher", (0, 1)),
-    "lesion_precision": MetricInfo("Share of findings shown that are right.", "higher", (0, 1)),
+    "lesion_precision": MetricInfo(
+        "Share of findings shown that are right, of classes there are.", "higher", (0, 1)
+    ),
     "false_alarms": MetricInfo(
         "False alarms a scan at the threshold, of all classes together.", "lower", (0, float("inf"))
     ),

@@ -239,7 +239,9 @@ def _patients_a_class(scores: FindingScores, threshold) -> dict[str, tuple[int, 
     found = {}
     for name, marks in zip(scores.classes, marks_of(scores), strict=True):
         shown = marks.score >= (np.inf if threshold is None else threshold)
-        patients = of_patient[marks.lesions > 0], of_patient[marks.scan[shown]]
+        # Of a class that nobody has there is no precision either.
+        counted = marks.scan[shown] if marks.lesions.any() else []
+        patients = of_patient[marks.lesions > 0], of_patient[counted]
         found[name] = tuple(len(set(one.tolist())) for one in patients)
     return found
 

@@ -1,5 +1,6 @@
 """Labels to the catalog: each row finds its case by pseudonym, or is listed with its line."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _OF_SERIES = {"lidc": lidc_files, "rtstruct": structure_files}
 """Files that name the series they speak of."""
 
+_TWICE = "several files name this case, so none is taken: keep one"
 _UNKNOWN = "no case of this source has this {join}"
 
 
@@ -114,7 +116,9 @@ def _attach_masks(
     known = known_keys(source, config.join, catalog, [key for *_, key in keyed])
     unknown = _UNKNOWN.format(join=config.join)
     problems += [(line, unknown) for line, _, key in keyed if key not in known]
-    ours = [(one, key) for _, one, key in keyed if key in known]
+    many = Counter(key for *_, key in keyed)
+    problems += [(line, _TWICE) for line, _, key in keyed if key in known and many[key] > 1]
+    ours = [(one, key) for _, one, key in keyed if key in known and many[key] == 1]
     labels = mask_rows(source, config.file, config.join, ours, vault) if ours else ()
     digest = digest_json([[key, one.digest.hex()] for one, key in ours])
     label_set_id = put_labels(source, config, catalog, author, labels, digest)

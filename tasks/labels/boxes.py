@@ -175,7 +175,8 @@ def instance_mask(
     """Draw the boxes of a case on its grid, larger ones first so that smaller ones lie on top.
 
     What counts for nothing is drawn before all that is to be found, of which it hides nothing.
-    Each has one voxel at least, the one its middle lies in, until another is drawn over it.
+    Each has one voxel at least, of a box the one its middle lies in, until another is drawn over
+    it.
 
     Parameters
     ----------

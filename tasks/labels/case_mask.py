@@ -180,7 +180,7 @@ def _refuse_swapped(drawn: "Masks", classes: Sequence[str]) -> None:
 
     number_of = {spelled(name): number for number, name in enumerate(classes, start=1) if name}
     for one in drawn.segments:
-        number = number_of.get(spelled(one.name), one.number)
+        number = number_of.get(spelled(one.name) or None, one.number)
         if number != one.number:
             raise BadCase(
                 "segments_swapped",

@@ -136,7 +136,7 @@ def structure_files(
             continue
         line += 1
         if is_one is None:
-            problems.append((line, "the file ends in .dcm and is no DICOM: copy it again"))
+            problems.append((line, "the file ends in .dcm and is no DICOM file: export it anew"))
             continue
         data, file = path.read_bytes(), path.relative_to(place.location).as_posix()
         try:

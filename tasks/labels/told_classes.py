@@ -58,8 +58,12 @@ def _told(labels: Any) -> dict[str, Values]:
 
 
 def spelled(name: str) -> str:
-    """Return a name as two people would both spell it: small British letters and digits alone."""
-    text = re.sub(r"[^a-z0-9]", "", name.casefold())
+    """Return a name as two people would both spell it: small letters, digits, + and - alone.
+
+    Letters are those of any script; a sign within a word is a space to some and none to others.
+    """
+    text = re.sub(r"[^\w+-]|_", "", name.casefold())
+    text = re.sub(r"-(?=\w)", "", text)
     for one, other in _SPELLINGS:
         text = text.replace(one, other)
     return text

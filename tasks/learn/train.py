@@ -217,7 +217,7 @@ def _epochs(
                     f"out of memory with a batch of 1 and patch {fold.plan.patch}; "
                     "lower gpu_memory_gb or patch"
                 ) from error
-            halved = f"out of memory with a batch of {batch}: going on with {batch // 2}"
+            halved = _halved(batch, fold.plan)
         if not halved:
             return training
         batch //= 2
@@ -226,6 +226,13 @@ def _epochs(
         if device.type == "cuda":
             torch.cuda.empty_cache()
         tell({"epoch": told, "batch": batch, "note": halved})
+
+
+def _halved(batch: int, plan: NetworkPlan) -> str:
+    said = f"out of memory with a batch of {batch}: going on with {batch // 2}"
+    if not plan.batch_norm:
+        return said
+    return f"{said}, over which maps are normalised: say batch: {batch // 2} to have each by itself"
 
 
 def _epoch(training: Training, loader: Loader, path: Path) -> dict[str, Any]:

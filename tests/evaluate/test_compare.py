@@ -64,6 +64,12 @@ def test_the_same_difference_in_every_patient_is_no_surer_than_their_signs(n):
     assert (found.lo > 0) == (found.p_value < 0.05)
 
 
+def test_a_difference_that_is_rounding_is_none():
+    first = np.full(20, 0.3)
+    found = paired_mean(first, first - 1e-16)
+    assert (found.value, found.lo, found.hi, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
 def test_a_plain_function_of_cases_gives_the_same_as_one_of_weights():
     truth, (first, second) = correlated(60)
     keys = [f"p{i // 2}" for i in range(60)]

@@ -10,7 +10,6 @@ from flows.cohorts import settle
 from tasks.archive.commits import parts
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
-from tasks.errors import ScenarioError
 from tasks.labels.attach import attach_labels
 from tasks.scenario.text import parse_scenario
 from tasks.store.read import open_part
@@ -195,19 +194,19 @@ def test_structure_sets_of_no_series_here_or_of_two_are_listed_by_their_place(ho
     ds.save_as(hospital.folder / "3")
     (hospital.folder / "4.dcm").write_bytes(b"damaged")
     (hospital.folder / "notes.txt").write_text("no DICOM, and left aside")
-    body, report = hospital.told(RTSTRUCT)
+    _, report = hospital.told(RTSTRUCT)
     assert (report.rows, report.matched) == (4, 1)
     assert [line for line, _ in report.unmatched] == [2, 3, 4]
     (_, unknown), (_, none), (_, damaged) = report.unmatched
     assert unknown == "no case of this source has this series"
     assert none.startswith("the structure set names 0 series of images, and one is needed")
-    assert damaged == "the file ends in .dcm and is no DICOM: copy it again"
+    assert damaged == "the file ends in .dcm and is no DICOM file: export it anew"
     # A second opinion on a series: which of them holds, nobody said.
     hospital.structures(0, ("Organ", outlines(*TUMOUR)), name="5")
-    body, report = hospital.told(RTSTRUCT)
-    assert report.matched == 2
-    with pytest.raises(ScenarioError, match="with a label: 1; with exactly one mask: 0"):
-        settle(hospital.home, body)
+    _, report = hospital.told(RTSTRUCT)
+    assert report.matched == 0
+    twice = "several files name this case, so none is taken: keep one"
+    assert [line for line, why in report.unmatched if why == twice] == [1, 5]
 
 
 def test_voxels_of_two_classes_refuse_the_case_unless_the_later_one_wins(hospital):

@@ -60,6 +60,7 @@ def in_order(*labels: str, affine=AXIAL) -> bytes:
     """Return two balls that share no voxel, the large one first, under these labels."""
     large, small = two_balls(affine)
     ds = pydicom.dcmread(io.BytesIO(seg_file(affine, [large & ~small, small])))
+    ds.SpecificCharacterSet = "ISO_IR 192"
     for item, label in zip(ds.SegmentSequence, labels, strict=True):
         item.SegmentLabel = label
     stream = io.BytesIO()
@@ -105,6 +106,15 @@ def test_segments_in_another_order_than_their_labels_say_are_never_swapped(tmp_p
         masked(wrong, tmp_path, classes=classes)
     # Labels that are no class of the scenario say nothing, as before.
     np.testing.assert_array_equal(masked(in_order("a", "b"), tmp_path, classes=classes), found)
+
+
+@pytest.mark.parametrize("classes", [["肝", "肿瘤"], ["HER2+", "HER2-"], ["опухоль", "отёк"]])
+def test_names_of_any_script_and_signs_tell_segments_apart(classes, tmp_path):
+    large, small = two_balls(AXIAL)
+    found = masked(in_order(*classes), tmp_path, classes=classes)
+    np.testing.assert_array_equal(found, np.where(small, 2, large))
+    with pytest.raises(BadCase, match="segments_swapped"):
+        masked(in_order(*reversed(classes)), tmp_path, classes=classes)
 
 
 def test_a_year_that_numbers_the_classes_otherwise_is_no_swap(tmp_path):
