@@ -178,9 +178,10 @@ def _refuse_swapped(drawn: "Masks", classes: Sequence[str]) -> None:
     """Refuse a segment that is labelled as the class of another number: one of both is wrong."""
     from tasks.labels.told_classes import spelled
 
-    number_of = {spelled(name): number for number, name in enumerate(classes, start=1) if name}
+    known = enumerate(map(spelled, classes), start=1)
+    number_of = {name: number for number, name in known if name}
     for one in drawn.segments:
-        number = number_of.get(spelled(one.name) or None, one.number)
+        number = number_of.get(spelled(one.name), one.number)
         if number != one.number:
             raise BadCase(
                 "segments_swapped",

@@ -4,7 +4,7 @@ The files stay where they are. Their folder becomes a source of its own in the v
 a hospital's archive lie beside it and not in it; the catalog gets pseudonyms and locators alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,21 +90,10 @@ def lidc_files(
         There is no such folder, or no XML in it; the message does not repeat the place.
     """
     place = masks_source(source, folder)
-    found, problems = [], []
-    files = sorted(Path(place.location).rglob("*.xml"))
-    for line, path in enumerate(files, start=1):
-        data, file = path.read_bytes(), path.relative_to(place.location).as_posix()
-        try:
-            found.append((line, _seen(parse_lidc(data).series, file, path, data)))
-        except ValueError as error:
-            problems.append((line, str(error)))
+    files = list(enumerate(sorted(Path(place.location).rglob("*.xml")), start=1))
     if not files:
-        raise FileNotFoundError(
-            f"The folder of LIDC's XML that the scenario names holds none, or is not there, for "
-            f"the source {source.alias!r}: give its `file` relative to the source, or as an "
-            "absolute path."
-        )
-    return found, problems
+        raise _none_of("LIDC's XML", source)
+    return _named_after_series(place, files, lambda data: parse_lidc(data).series)
 
 
 def structure_files(
@@ -127,29 +116,22 @@ def structure_files(
         There is no such folder, or no structure set in it; the message does not repeat the place.
     """
     place = masks_source(source, folder)
-    found, problems, line = [], [], 0
+    sets, damaged = [], []
     for path in sorted(Path(place.location).rglob("*")):
         if not path.is_file() or path.is_symlink():
             continue
         is_one = is_structure_set(path)
         if is_one is False or (is_one is None and not path.name.lower().endswith(SEG_SUFFIX)):
             continue
-        line += 1
-        if is_one is None:
-            problems.append((line, "the file ends in .dcm and is no DICOM file: export it anew"))
-            continue
-        data, file = path.read_bytes(), path.relative_to(place.location).as_posix()
-        try:
-            found.append((line, _seen(series_of(data), file, path, data)))
-        except ValueError as error:
-            problems.append((line, str(error)))
-    if not line:
-        raise FileNotFoundError(
-            f"The folder of structure sets that the scenario names holds none, or is not there, "
-            f"for the source {source.alias!r}: give its `file` relative to the source, or as an "
-            "absolute path."
-        )
-    return found, problems
+        line = len(sets) + len(damaged) + 1
+        if is_one:
+            sets.append((line, path))
+        else:
+            damaged.append((line, "the file ends in .dcm and is no DICOM file: export it anew"))
+    if not (sets or damaged):
+        raise _none_of("structure sets", source)
+    found, problems = _named_after_series(place, sets, series_of)
+    return found, problems + damaged
 
 
 def masks_source(source: Source, folder: str) -> Source:
@@ -174,6 +156,27 @@ def mask_rows(
         LabelRow(join, key, None, locator)
         for (_, key), locator in zip(keyed, locators, strict=True)
     ]
+
+
+def _named_after_series(
+    place: Source, files: Iterable[tuple[int, Path]], series: Callable[[bytes], str]
+) -> tuple[list[tuple[int, MaskFile]], list[tuple[int, str]]]:
+    """Return files after the series their content names, and why others name none."""
+    found, problems = [], []
+    for line, path in files:
+        data, file = path.read_bytes(), path.relative_to(place.location).as_posix()
+        try:
+            found.append((line, _seen(series(data), file, path, data)))
+        except ValueError as error:
+            problems.append((line, str(error)))
+    return found, problems
+
+
+def _none_of(what: str, source: Source) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"The folder of {what} that the scenario names holds none, or is not there, for the source "
+        f"{source.alias!r}: give its `file` relative to the source, or as an absolute path."
+    )
 
 
 def _seen(name: str, file: str, path: Path, data: bytes) -> MaskFile:
