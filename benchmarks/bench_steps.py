@@ -51,7 +51,12 @@ SPECIAL = {
         step: {"mask": "body"}
         for step in ("apply_mask", "crop_to_mask", "fill", "largest_components", "watershed")
     },
-    "features": {"mask": "body", "families": ["intensity"]},
+    "features": {
+        "mask": "body",
+        "families": ["intensity", "histogram", "shape", "glcm"],
+        "resegment": [-1000, 1000],
+        "bin_width": 25,
+    },
 }
 
 

@@ -1,12 +1,17 @@
 """A large archive through `radloop preprocess` on two cores, killed and resumed: where time went.
 
     python benchmarks/run_big_archive.py FOLDER [--small 5000] [--ct 60] [--kill-at 0.2 0.5]
+    python benchmarks/run_big_archive.py FOLDER --small 2000 --recipe whole --kill-at
 
 FOLDER keeps the archive (series are made once; a run that was stopped goes on) and the homes. The
 archive is small CT series of 24 slices of 128 x 128 and full ones of 120 slices of 512 x 512, the
 latter a third each native, JPEG lossless and JPEG 2000. One home runs undisturbed, where time is
 measured; a copy of it as it was before is killed with -9, command and workers as one process
-group, when the stated shares of its cases are staged or committed, and started again each time.
+group, when the stated shares of its cases are staged or committed, and started again each time
+(`--kill-at` without a share: not at all).
+
+The recipe is the lightest there is, a window, where the machinery around the work weighs most; or
+`whole`: denoise, segment, resample, measure, crop, resize and window, as a study's recipe does.
 
 Printed: the undisturbed run's seconds by stage of its parts, by process and as shares of wall x
 cores, beside what the plan said; what the killed runs took in all; and whether both stores hold
@@ -54,11 +59,26 @@ cohort: {kind: dicom, modality: CT}
 labels: {format: table, file: labels.csv, join: accession, column: target,
          classes: [calm, ill], positive: ill}
 recipe:
-  - {step: window, name: lung}
+%s
 split: {source: keyed, test: 0.2, folds: 2, strata: []}
 candidates: [{name: small-cnn, kind: network, network: small_cnn, epochs: 1}]
 evaluate: {primary: auroc}
 """
+
+RECIPES = {
+    "window": "  - {step: window, name: lung}",
+    "whole": """\
+  - {step: straighten}
+  - {step: reorient}
+  - {step: non_local_means}
+  - {step: body}
+  - {step: resample, spacing: [2.0, 1.0, 1.0]}
+  - {step: features, mask: body, families: [intensity, shape, glcm], resegment: [-1000, 1000],
+     bin_width: 25}
+  - {step: crop_to_mask, mask: body, margin_mm: 5}
+  - {step: resize, shape: [64, 160, 160]}
+  - {step: window, name: soft_tissue}""",
+}
 
 
 def make_archive(folder: Path, small: int, full: int) -> None:
@@ -204,14 +224,14 @@ def killed_run(home: Path, shares: list[float], cases: int, log: Path) -> float:
     return spent + time.monotonic() - begun
 
 
-def prepare(folder: Path, archive: Path) -> Path:
+def prepare(folder: Path, archive: Path, recipe: str) -> Path:
     """Return a home whose catalog holds the archive and whose store is empty."""
-    home, log = folder / "prepared", folder / "ingest.log"
+    home, log = folder / f"prepared-{archive.name}-{recipe}", folder / "ingest.log"
     if (home / "ready").exists():
         return home
     (home / "scenarios").mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
-    (home / "scenarios" / "big.yaml").write_text(SCENARIO)
+    (home / "scenarios" / "big.yaml").write_text(SCENARIO % RECIPES[recipe])
     begun = time.monotonic()
     finish(radloop(home, "ingest", str(archive), "--labels-of", "big", log=log), "ingest", log)
     finish(radloop(home, "ui", "--stop", log=log), "ui --stop", log)
@@ -238,26 +258,32 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--small", type=int, default=5000)
     parser.add_argument("--ct", type=int, default=60)
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="window")
     parser.add_argument("--kill-at", type=float, nargs="*", default=[0.2, 0.5])
     asked = parser.parse_args()
     folder = asked.folder.resolve()
     archive = folder / f"archive-{asked.small}-{asked.ct}"
     archive.mkdir(parents=True, exist_ok=True)
     print(f"{platform.machine()}, {os.cpu_count()} cores; {asked.small} series of {SMALL}, "
-          f"{asked.ct} of {FULL}", flush=True)  # fmt: skip
+          f"{asked.ct} of {FULL}; recipe {asked.recipe}", flush=True)  # fmt: skip
     begun = time.monotonic()
     make_archive(archive, asked.small, asked.ct)
     print(f"archive there after {time.monotonic() - begun:.0f} s", flush=True)
-    prepared = prepare(folder, archive)
-    calm, killed = copied(prepared, folder / "calm"), copied(prepared, folder / "killed")
+    prepared = prepare(folder, archive, asked.recipe)
+    calm = copied(prepared, folder / "calm")
     try:
         forget(archive)
         met = calm_run(calm, folder / "calm.log")
+    finally:
+        radloop(calm, "ui", "--stop", log=folder / "stop.log").wait()
+    if not asked.kill_at:
+        return int(not met)
+    killed = copied(prepared, folder / "killed")
+    try:
         cases = asked.small + asked.ct
         seconds = killed_run(killed, asked.kill_at, cases, folder / "killed.log")
     finally:
-        for home in (calm, killed):
-            radloop(home, "ui", "--stop", log=folder / "stop.log").wait()
+        radloop(killed, "ui", "--stop", log=folder / "stop.log").wait()
     print(f"killed {len(asked.kill_at)} times: {seconds:.1f} s in all")
     one, other = digests(calm), digests(killed)
     same = one == other

@@ -31,6 +31,9 @@ Aggregation = Literal[
 WHOLE = "image"
 """What the region is called when no mask is named."""
 
+REGION = 0.5
+"""Share of an image's voxels that a named region is planned as; a lung's is less."""
+
 SIGNIFICANT_DIGITS = 12
 """Kept of each number: beyond, libraries and CPUs differ, and no clinical figure has more."""
 
@@ -123,8 +126,19 @@ def _kept(number: float) -> float | None:
     return float(np.format_float_scientific(number, SIGNIFICANT_DIGITS - 1, unique=False))
 
 
+def _voxel_ns(params: FeaturesParameters) -> int:
+    ways = {"glcm": len(params.glcm)}
+    whole = sum(FAMILIES[family].voxel_ns * ways.get(family, 1) for family in params.families)
+    return whole if params.mask is None else int(REGION * whole)
+
+
 MEASURE = Step(
-    version=1, parameters=FeaturesParameters, apply=_measure, features=_names, needs=named
+    version=1,
+    parameters=FeaturesParameters,
+    apply=_measure,
+    voxel_ns=_voxel_ns,
+    features=_names,
+    needs=named,
 )
 
 STEPS: Mapping[str, Step] = {"features": MEASURE}

@@ -59,9 +59,6 @@ float32 copy included; reading them costs what `tasks.store.sources` says."""
 OUTPUT_VOXELS_MS = 40_000
 """Output voxels resampled, encoded, hashed and read back in a millisecond by one core."""
 
-MEASURED_VOXELS_MS = 1_500
-"""Voxels of a region that one core measures in a millisecond, all IBSI families together."""
-
 
 @dataclass(frozen=True)
 class CaseNeed:
@@ -197,9 +194,8 @@ def case_ms(need: CaseNeed, recipe: FittedRecipe) -> int:
     voxels = source_voxels(need)
     source = -(-voxels // need.voxels_ms) + -(-voxels // LIGHT_VOXELS_MS)
     heavy = voxels * _voxel_ns(recipe) // 1_000_000
-    measured = -(-measured_voxels(need, recipe) // MEASURED_VOXELS_MS)
     output = -(-output_voxels(need, recipe) // OUTPUT_VOXELS_MS)
-    return CASE_MS + source + heavy + measured + output
+    return CASE_MS + source + heavy + output
 
 
 def _voxel_ns(recipe: FittedRecipe) -> int:

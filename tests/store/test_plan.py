@@ -183,7 +183,22 @@ def test_measuring_is_part_of_the_memory_and_of_the_time():
     need = CaseNeed("a", 7, 9_000)
     more = 4 * MEASURED_COPIES * 9_000
     assert projected_memory(need, MEASURED) == projected_memory(need, PLAIN) + more
-    assert case_ms(need, MEASURED) == case_ms(need, PLAIN) + 6
+
+
+def test_measuring_takes_time_by_family_and_region():
+    need, plain = CaseNeed("a", 7, 1_000_000), PLAIN
+
+    def more(**told):
+        steps = [{"step": "otsu"}, {"step": "features", **told}]
+        return case_ms(need, fit(parse_steps(steps), None)) - case_ms(need, plain)
+
+    whole = more(families=["intensity"])
+    assert whole > 0
+    assert more(families=["intensity"], mask="otsu") == whole // 2
+    one = more(families=["glcm"], bins=32)
+    assert more(families=["glcm"], bins=32, glcm=["3d_merged", "2d_averaged"]) == 2 * one
+    # By mirp it takes a hundred times as long, which a night's plan has to know.
+    assert more(families=["mirp"], bins=32) > 50 * one
 
 
 def test_memory_is_enough_for_a_region_as_large_as_its_image():

@@ -30,6 +30,8 @@ class Family:
     """From region, grey levels, their number and the choices."""
     binned: bool
     """Whether it needs grey levels."""
+    voxel_ns: int
+    """Nanoseconds of one core a voxel of the region, for the plan; a way of co-occurrence."""
 
     def names(self, choices: Choices) -> tuple[str, ...]:
         """Return the names of the numbers in order."""
@@ -64,31 +66,37 @@ FAMILIES: Mapping[str, Family] = {
         lambda choices: intensity.CODES,
         lambda region, levels, count, choices: intensity.intensity(region),
         binned=False,
+        voxel_ns=60,
     ),
     "histogram": Family(
         lambda choices: histogram.CODES,
         lambda region, levels, count, choices: histogram.histogram(levels, count),
         binned=True,
+        voxel_ns=75,
     ),
     "shape": Family(
         lambda choices: shape.CODES,
         lambda region, levels, count, choices: shape.shape(region),
         binned=False,
+        voxel_ns=100,
     ),
-    "glcm": Family(_glcm_codes, _glcm_numbers, binned=True),
+    "glcm": Family(_glcm_codes, _glcm_numbers, binned=True, voxel_ns=50),
     "hog": Family(
         lambda choices: dict.fromkeys(planar.hog_names(choices.hog_cells), ""),
         lambda region, levels, count, choices: planar.hog(region, choices.hog_cells),
         binned=False,
+        voxel_ns=160,
     ),
     "lbp": Family(
         lambda choices: dict.fromkeys(planar.PATTERNS, ""),
         lambda region, levels, count, choices: planar.lbp(region, levels),
         binned=True,
+        voxel_ns=160,
     ),
     "mirp": Family(
         lambda choices: dict.fromkeys(run_lengths.mirp_names(), ""),
         lambda region, levels, count, choices: run_lengths.mirp_numbers(levels),
         binned=True,
+        voxel_ns=7_000,
     ),
 }
