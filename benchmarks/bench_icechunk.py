@@ -164,9 +164,12 @@ def main() -> int:
     ):
         start, slope = growth(rows, series)
         total = sum(start + slope * at for at in range(asked.batch, FAR + 1, asked.batch))
+        grows = f"{1e6 * slope:.2f} us for each case there is" if slope else (
+            f"none above the noise of {len(rows) - len(rows) // 2} commits"
+        )  # fmt: skip
         print(
-            f"growth   {title:18s} {1e6 * slope:7.2f} us for each case there is; at {FAR:,} "
-            f"about {start + slope * FAR:.2f} s a commit, {total / 60:.0f} min for all (estimate)"
+            f"growth   {title:18s} {grows}; at {FAR:,} about {start + slope * FAR:.2f} s a commit, "
+            f"{total / 60:.0f} min for all (estimate)"
         )
     print(f"open     Icechunk {1000 * theirs[-2]['opened']:.0f} ms, a part {1000 * opened:.1f} ms")
     print(f"bytes    Icechunk {sizes[0] / 1e6:.1f} MB, ours {sizes[1] / 1e6:.1f} MB")

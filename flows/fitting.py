@@ -30,6 +30,10 @@ FINGERPRINT_CASES = 200
 
 FINGERPRINT_BATCH = 16
 
+LEAST_MEASURED = 0.5
+"""Share of the training cases that must be measured: a fit is kept for good, and one that was made
+while an archive was half away would be too."""
+
 
 def _measures(
     token: bytes, before: dict[str, Any], step: dict[str, Any] | None = None
@@ -102,6 +106,11 @@ def _fitted(
         The cases that were measured, which leaves out what cannot be read.
     Fingerprint or None
         What they have in common, when a step asked for it.
+
+    Raises
+    ------
+    RadloopError
+        When fewer than half of the training cases can be measured.
     """
     cases = ready.cases_on("train")[:FINGERPRINT_CASES]
     patient = {case.case_id: case.patient_key for case in cases}
@@ -111,10 +120,17 @@ def _fitted(
     def ask(before: FittedRecipe, step: StepConfig | None) -> list[Any]:
         said = step.model_dump(mode="json") if step else None
         found = _measure(home, ready, cases, address, before.to_dict(), said)
+        what = step.step if step else "recipe"
+        if len(found) < LEAST_MEASURED * len(cases):
+            raise RadloopError(
+                f"{what} could be fitted on {len(found)} of {len(cases)} training cases only, and "
+                "a fit is kept for good; the others cannot be read or a step refuses them: see "
+                f"`radloop preview {ready.scenario.name}`, mend source or recipe and run again"
+            )
         measured.update((one.case_id, patient[one.case_id]) for one in found)
         if step is None and found:
             seen.append(merge(found))
-        say(f"  {step.step if step else 'recipe'} fitted on {len(found)} training cases")
+        say(f"  {what} fitted on {len(found)} of {len(cases)} training cases")
         return found
 
     cohort = ready.scenario.cohort

@@ -318,3 +318,16 @@ def test_a_mask_that_no_step_before_makes_is_said_before_anything_runs():
     )
     assert "crop_to_mask reads mask 'lungs'" in said
     assert "made by then: none" in said
+
+
+@pytest.mark.parametrize(("before", "refused"), [("window", True), ("clip", False)])
+def test_a_scale_of_source_images_after_another_unit_is_said_before_anything_runs(before, refused):
+    numbers = {"name": "lung"} if before == "window" else {"low": -1000, "high": 400}
+    fitted = {"step": "normalise", "method": "fingerprint"}
+    resize = {"step": "resize", "shape": [1, 64, 64]}
+    recipe = [{"step": before, **numbers}, fitted, resize]
+    if refused:
+        said = _refusal(lambda data: data.update(recipe=recipe))
+        assert "normalise learns its scale from the images as they are read, and window" in said
+    else:
+        assert parse_scenario(_changed(lambda data: data.update(recipe=recipe))).recipe

@@ -43,6 +43,13 @@ RULES = (
         "fingerprint",
     ),
     Rule(
+        "normalise",
+        frozenset({"MR", "CR", "DX", "MG", "US"}),
+        "has one scale for all images, and their numbers mean something else in each: use zscore, "
+        "masked_zscore or percentile",
+        lambda params: params.method == "fingerprint",
+    ),
+    Rule(
         "percentile_clip",
         SAME_IN_ALL,
         "clips every image at other values, although its units mean the same in all: use clip "

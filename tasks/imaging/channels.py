@@ -16,7 +16,7 @@ from tasks.archive.volume import Volume
 from tasks.cohort.channels import MISSING, ChannelSet
 from tasks.errors import BadCase
 from tasks.imaging.recipe import FittedRecipe, FittedStep, apply, output_dtype, ready, walk
-from tasks.imaging.register import register
+from tasks.imaging.register import LEAST_OVERLAP, judge, register
 from tasks.imaging.regrid import resample_onto
 from tasks.imaging.source import read_source, source_image
 from tasks.imaging.step import Image
@@ -172,7 +172,7 @@ def _onto(
             return image, {"by": "grid"}
         one_frame = bool(place.frame) and place.frame == moving.frame
         if one_frame or chosen.align == "headers":
-            return _laid(image, np.eye(4), reference), {"by": "headers"}
+            return _where_headers_say(image, reference)
     found = register(reference, image, "affine" if chosen.align == "affine" else "rigid")
     told = {
         "by": found.kind,
@@ -182,6 +182,21 @@ def _onto(
         "rotation_deg": round(found.rotation_deg, 3),
     }
     return _laid(image, found.matrix, reference), told
+
+
+def _where_headers_say(image: Image, reference: Image) -> tuple[Image, dict[str, Any]]:
+    """Lay a series where its headers put it, and say how well it explains the reference there.
+
+    Headers are believed, so that a low quality is no refusal; but what hardly shares a place with
+    the reference would be a channel of nearly nothing.
+    """
+    laid = _laid(image, np.eye(4), reference)
+    found, overlap = judge(reference, image, np.eye(4))
+    if overlap < LEAST_OVERLAP:
+        detail = f"{overlap:.0%} of the smaller image lies within the other, {LEAST_OVERLAP:.0%}"
+        raise BadCase("no_overlap", f"{detail} is the least")
+    quality = round(min(found.normalised, 1.0), 4)
+    return laid, {"by": "headers", "quality": quality, "overlap": round(overlap, 4)}
 
 
 def _laid(image: Image, matrix: np.ndarray, reference: Image) -> Image:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
 from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step, check_measured
-from tasks.imaging.steps import StepConfig, check_order, find_step
+from tasks.imaging.steps import StepConfig, check_order, find_step, wrong_unit
 from tasks.imaging.straighten import STRAIGHTEN
 
 DEFAULT_DTYPE = "float32"
@@ -84,8 +84,8 @@ def fit(
     Raises
     ------
     ValueError
-        When what a step learns from is not given, store_as is not the last step, or straighten
-        not the first.
+        When what a step learns from is not given, or is of another unit than the image has by
+        then; when store_as is not the last step, or straighten not the first.
     """
     check_order(steps)
     fitted, learnt_on = [], set()
@@ -102,6 +102,9 @@ def fit(
                     raise ValueError(f"{msg} fingerprint")
                 params = step.fit(params, fingerprint)
                 _check_scales(config, params, channels)
+                # What ``auto`` became is known only now.
+                if said := wrong_unit(steps[:index], config.step, params):
+                    raise ValueError(f"recipe step {said}")
                 learnt_on.add(fingerprint.case_hash)
         fitted.append(FittedStep(config.step, step.version, params.model_dump(mode="json")))
     return FittedRecipe(tuple(fitted), _one_hash(learnt_on), volume, channels)
@@ -146,6 +149,11 @@ def ready(fitted: FittedStep) -> tuple[Step, BaseModel]:
         )
         raise ValueError(msg)
     return step, step.parameters.model_validate(fitted.params)
+
+
+def is_of_today(recipe: FittedRecipe) -> bool:
+    """Say whether every step still has the version that the recipe was fitted with."""
+    return all(find_step(fitted.name).version == fitted.version for fitted in recipe.steps)
 
 
 def apply(recipe: FittedRecipe, image: Image) -> tuple[Image, tuple[dict, ...]]:

@@ -10,7 +10,7 @@ from tasks.archive.orders import OrderCase
 from tasks.archive.volume import Volume, read_volume
 from tasks.imaging.recipe import FittedRecipe, fit
 from tasks.imaging.step import Image
-from tasks.imaging.steps import StepConfig
+from tasks.imaging.steps import StepConfig, needs_fit
 from tasks.imaging.straighten import STRAIGHTEN
 
 
@@ -40,7 +40,8 @@ def source_image(volume: Volume) -> Image:
 def entry_of(steps: Sequence[StepConfig], volume: dict[str, Any] | None) -> FittedRecipe:
     """Return what a recipe does before anything is fitted: choose, straighten, turn the volume.
 
-    Medians of spacings say nothing while axes mean one thing in one image, another in the next.
+    Medians of spacings say nothing while axes mean one thing in one image, another in the next. So
+    a turn counts wherever it stands before the last step that learns a spacing.
 
     Parameters
     ----------
@@ -48,5 +49,10 @@ def entry_of(steps: Sequence[StepConfig], volume: dict[str, Any] | None) -> Fitt
     volume : dict, optional
         `cohort.volume` of the scenario.
     """
-    first = takewhile(lambda step: step.step in (STRAIGHTEN, "reorient"), steps)
-    return fit(tuple(first), None, volume=volume)
+    first = list(takewhile(lambda step: step.step in (STRAIGHTEN, "reorient"), steps))
+    learning = [
+        index for index, step in enumerate(steps)
+        if step.step == "resample" and needs_fit([step])
+    ]  # fmt: skip
+    turns = steps[len(first) : max(learning, default=0)]
+    return fit((*first, *(step for step in turns if step.step == "reorient")), None, volume=volume)

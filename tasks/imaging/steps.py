@@ -46,6 +46,10 @@ STEPS: dict[str, Step] = {
     **straighten.STEPS,
 }
 
+OTHER_UNIT = frozenset({"window", "normalise", "histogram_standard", "log_compress"})
+"""Steps that bring an image to another unit: what source images taught means nothing after them.
+The others clip, smooth or sharpen within the image's own range."""
+
 
 def find_step(name: str) -> Step:
     """Return a step by its name here, or by ``module:function`` from any installed package.
@@ -159,3 +163,29 @@ def missing_masks(steps: Sequence[StepConfig]) -> list[str]:
                 )
         made += step.marks(params)
     return said
+
+
+def wrong_units(steps: Sequence[StepConfig]) -> list[str]:
+    """Say which steps hold an image to source images although its unit is another by then."""
+    said = []
+    for index, config in enumerate(steps):
+        params = config.parameters()
+        if find_step(config.step).needs_fit(params):
+            said.append(wrong_unit(steps[:index], config.step, params))
+    return [sentence for sentence in said if sentence]
+
+
+def wrong_unit(before: Sequence[StepConfig], name: str, params: BaseModel) -> str:
+    """Say why what a step learns of source images cannot be used at its place, or nothing.
+
+    A fingerprint is of intensities as they are read. Held to an image that a window has brought to
+    0..1 it would clip nothing, and leave all of it one and the same grey.
+    """
+    changed = [config.step for config in before if config.step in OTHER_UNIT]
+    if getattr(params, "method", None) != "fingerprint" or not changed:
+        return ""
+    return (
+        f"{name} learns its scale from the images as they are read, and {changed[0]} before it "
+        f"brings them to another: take {changed[0]} out, or use clip in its place, or method: "
+        "zscore"
+    )

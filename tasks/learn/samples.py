@@ -161,8 +161,7 @@ class Samples:
         rng = np.random.default_rng([self._seed, epoch, number])
         size = self._plan.patch
         if self._masked:
-            # nnU-Net's rule: the last third of a batch is centred on foreground.
-            forced = slot >= round(batch * (1 - self._plan.foreground))
+            forced = self._is_forced(number, slot, batch)
             image, mask = self._cut(rng, case_id, forced)
             return image, mask, None, draw_params(rng, self._plan.augment, size)
         image = self._source.image(case_id)
@@ -172,6 +171,17 @@ class Samples:
                 f"{tuple(size)}; end the recipe with a resize or pad to that shape"
             )
         return image, None, self._targets[case_id], draw_params(rng, self._plan.augment, size)
+
+    def _is_forced(self, number: int, slot: int, batch: int) -> bool:
+        """Say whether a sample is centred on foreground: nnU-Net's last third of a batch.
+
+        Of a batch too small to have such a place, or halved until it was, every so many-th sample.
+        """
+        share = self._plan.foreground
+        free = round(batch * (1 - share))
+        if share and free == batch:
+            return number % round(1 / share) == 0
+        return slot >= free
 
     def _case(self, epoch: int, number: int) -> str:
         # Passes over all cases in ever new orders, whatever the length of an epoch.

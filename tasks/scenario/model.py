@@ -14,7 +14,7 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.hashing import digest_json
 from tasks.imaging.columns import columns_of
 from tasks.imaging.standard import standard
-from tasks.imaging.steps import StepConfig, missing_masks, parse_steps
+from tasks.imaging.steps import StepConfig, missing_masks, parse_steps, wrong_units
 from tasks.labels.config import BOXES, MASKS, PUBLIC, LabelConfig
 from tasks.learn.candidate import PLACE_COLUMNS, TabularCandidate
 from tasks.learn.fusion import FusionCandidate
@@ -165,7 +165,8 @@ def _misfits(scenario: Scenario) -> list[str]:
         found.append("recipe: rows of a table have no images; remove the recipe")
     if not rows and not scenario.recipe:
         found.append("recipe: images need at least one step, e.g. normalise")
-    found += [f"recipe: {sentence}" for sentence in missing_masks(scenario.recipe)]
+    found += [f"recipe: {said}" for said in missing_masks(scenario.recipe)]
+    found += [f"recipe: {said}" for said in wrong_units(scenario.recipe)]
     found += number_misfits(scenario.task, scenario)
     found += size_misfits(scenario.task, scenario.recipe, scenario.candidates)
     found += channel_misfits(scenario.cohort.channel_set, scenario.recipe, scenario.candidates)

@@ -20,6 +20,10 @@ from tasks.serve.pages import page_environment
 HISTOGRAM_BINS = 64
 """Bars of a histogram; its picture is about as many pixels wide as two bars."""
 
+HALF_UPRIGHT = 0.5
+"""Of two axes of a plane one runs along the body when its cosine with it is above this; else the
+plane lies across the body."""
+
 PAGE_MODE = 0o600
 """The page shows patients' images: only its user may read it."""
 
@@ -174,17 +178,39 @@ def _view(name: str, params: Mapping[str, Any], image: Image, seconds: float) ->
 def _planes(image: Image) -> Iterator[Any]:
     """Draw the plane with most of the masks, else the middle one, across each axis of a volume.
 
-    Slices are drawn as they are stored, planes across them with the head up.
+    Slices are drawn as they are stored, planes across them upright. Of a cine, whose first axis is
+    time, there is nothing to see across its frames.
     """
     labels = _marked(image)
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)
-    axes = (0,) if image.array.shape[0] == 1 else (0, 1, 2)
-    for axis in axes:
+    flat = image.array.shape[0] == 1 or image.facts.get("axis") == "time"
+    for axis in (0,) if flat else (0, 1, 2):
         moved, marked = (np.moveaxis(a, axis, 0) for a in (image.array, labels))
-        at = most_of(marked)
-        up = slice(None, None, -1 if axis and image.affine[2, 0] > 0 else 1)
-        mask = marked[at][up] if image.masks else None
-        yield overlay(moved[at][up], mask=mask, spacing=np.delete(spacing, axis).tolist())
+        at, left = most_of(marked), [other for other in range(3) if other != axis]
+        turned, upside_down = _upright(image.affine[:3, left] / spacing[left]) if axis else (0, 0)
+        seen = tuple(
+            (one[at].T if turned else one[at])[:: -1 if upside_down else 1]
+            for one in (moved, marked)
+        )
+        sides = spacing[left[::-1] if turned else left].tolist()
+        yield overlay(seen[0], mask=seen[1] if image.masks else None, spacing=sides)
+
+
+def _upright(directions: np.ndarray) -> tuple[bool, bool]:
+    """Say whether a plane is to be turned by 90 degrees, and then upside down, to stand upright.
+
+    Rows run to the feet, or to the back in a plane across the body, whatever plane was acquired.
+
+    Parameters
+    ----------
+    directions : ndarray (3, 2)
+        Unit vectors (LPS) of the plane's rows and of its columns.
+    """
+    along = np.abs(directions)
+    # The feet lie at the low end of z, the back at the high end of y.
+    body, down = (2, -1) if along[2].max() > HALF_UPRIGHT else (1, 1)
+    turned = bool(along[body, 1] > along[body, 0])
+    return turned, bool(directions[body, int(turned)] * down < 0)
 
 
 def _marked(image: Image) -> np.ndarray:

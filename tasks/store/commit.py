@@ -105,7 +105,7 @@ def publish(folder: Path, root: str, path: str) -> None:
         return
     for name in sorted(Folder(folder).files().keys() - {MANIFEST}):
         place.upload(name, folder / name)
-    _check_sizes(place, Folder(folder))
+    _check_arrived(place, Folder(folder))
     place.upload(MANIFEST, folder / MANIFEST)
 
 
@@ -115,16 +115,21 @@ def _sync_names(parts: Path) -> None:
     sync_folder(parts.parent)
 
 
-def _check_sizes(place: Bucket, made: Folder) -> None:
-    expected = made.files()
-    del expected[MANIFEST]
-    held = place.files()
-    for name, size in expected.items():
-        if held.get(name) != size:
+def _check_arrived(place: Bucket, made: Folder) -> None:
+    """Compare what is in the bucket with what was sent, and take away what is of neither.
+
+    An upload that broke off may have left a case that cannot be made any more; in a committed part
+    it would be damage.
+    """
+    expected, held = made.files(), place.files()
+    for name, size in sorted(expected.items()):
+        if name != MANIFEST and held.get(name) != size:
             raise StoreError(
                 f"{name} of part {made.name} has {held.get(name)} bytes in the bucket and {size} "
                 "here: check the bucket's limits and run again"
             )
+    if MANIFEST not in held:
+        place.remove(sorted(held.keys() - expected.keys()))
 
 
 def remove(root: str, path: str) -> None:

@@ -1,6 +1,11 @@
-"""Make large parts of the small ones that nights of growth leave; a case's voxels never change."""
+"""Make large parts of the small ones that nights of growth leave; a case's voxels never change.
 
-from collections.abc import Iterable, Sequence
+A chunk that was exchanged for another whole one has a good checksum, so reading does not notice.
+The digests of a new part are those of what was read: unless they are held against the old part's,
+such damage would be vouched for, and no later ``radloop verify`` could find it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +13,7 @@ import numpy as np
 from tasks.archive.commits import PartRow
 from tasks.errors import StoreError
 from tasks.store.commit import remove
+from tasks.store.places import part_path
 from tasks.store.read import Part, open_part
 from tasks.store.schema import part_id
 from tasks.store.write import PartRecord, Prepared, write_part
@@ -72,7 +78,8 @@ def merge_parts(root: str, merge: Merge, scratch: str | None = None) -> PartReco
     Raises
     ------
     StoreError
-        When a case of an old part cannot be read: run ``radloop verify``.
+        When a case of an old part cannot be read, or is not what the part was committed with: run
+        ``radloop verify``.
     """
     opened = [open_part(root, row.path, row.digest) for row in merge.parts]
     of = {case_id: part for part in opened for case_id in part.case_ids}
@@ -100,7 +107,23 @@ def merge_parts(root: str, merge: Merge, scratch: str | None = None) -> PartReco
             f"{len(record.failures)} cases of the parts of {merge.part_id} cannot be read: nothing "
             "was replaced, run radloop verify"
         )
+    _check_same(root, open_part(root, record.path, record.digest), of)
     return record
+
+
+def _check_same(root: str, made: Part, of: Mapping[str, Part]) -> None:
+    """Take the new part away when a case of it is not what its old part was committed with."""
+    changed = [
+        case_id
+        for case_id, part in of.items()
+        if made.voxel_digests(case_id) != part.voxel_digests(case_id)
+    ]
+    if changed:
+        remove(root, part_path(made.part_id))
+        raise StoreError(
+            f"{len(changed)} of {len(of)} cases have other voxels than they were committed with, "
+            f"case {changed[0]} among them: nothing was replaced, run radloop verify"
+        )
 
 
 def _copy(part: Part, case_id: str) -> Prepared:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tasks.imaging.columns import columns_of
-from tasks.imaging.recipe import FittedRecipe, fixed_shape
+from tasks.imaging.recipe import FittedRecipe, FittedStep, fixed_shape
 from tasks.imaging.steps import find_step
 from tasks.store.schema import SHARD_BYTES, channels_of, stored_shape
 from tasks.store.sources import SLOWEST
@@ -21,6 +21,9 @@ SOURCE_COPIES = 3
 
 OUTPUT_COPIES = 3
 """Voxels that are stored, their encoded form, and what is read back."""
+
+GROWN_COPIES = 2
+"""What a step took and what it gave, of an image that has grown and is cut to its shape after."""
 
 MEASURED_COPIES = 5
 """A region as large as the image: its box as numbers, sorted, as levels and as a solid."""
@@ -81,18 +84,49 @@ def output_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
     shape = stored_shape(recipe)
     if shape is not None:
         return prod(shape)
-    n = channels_of(recipe)
-    # All channels lie on the reference's grid, the missing ones too.
-    voxels = prod(n) * (need.reference_voxels or source_voxels(need))
+    voxels = laid_voxels(need, recipe)
     for step in recipe.steps:
-        if step.name == "resample":
-            voxels *= RESAMPLE_GROWTH
-        elif step.name == "straighten":
-            voxels *= STRAIGHTEN_GROWTH
-        elif step.name == "pad" and "multiple_of" in step.params:
-            voxels = max(MULTIPLE_GROWTH * voxels, prod((*n, *step.params["multiple_of"])))
-        elif step.name in ("resize", "pad"):
-            voxels = max(voxels, prod((*n, *step.params["shape"])))
+        voxels = _after(step, voxels, channels_of(recipe))
+    return voxels
+
+
+def grown_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the most voxels a case may have on its way to one fixed shape; 0 where none grow.
+
+    A recipe that resamples and then crops holds, for a while, more than it reads and stores.
+    """
+    if stored_shape(recipe) is None:
+        return 0
+    voxels, most = laid_voxels(need, recipe), 0
+    for step in recipe.steps:
+        if step.name == "resize":
+            voxels = prod((*channels_of(recipe), *step.params["shape"]))
+            continue
+        after = _after(step, voxels, channels_of(recipe))
+        if after > voxels:
+            most = max(most, after)
+        voxels = after
+    return most
+
+
+def laid_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
+    """Return the voxels a case enters the recipe with.
+
+    All channels lie on the reference's grid, the missing ones too.
+    """
+    return prod(channels_of(recipe)) * (need.reference_voxels or source_voxels(need))
+
+
+def _after(step: FittedStep, voxels: int, n: tuple[int, ...]) -> int:
+    """Guess the voxels that a step leaves of so many, where images have ``n`` channels."""
+    if step.name == "resample":
+        return voxels * RESAMPLE_GROWTH
+    if step.name == "straighten":
+        return voxels * STRAIGHTEN_GROWTH
+    if step.name == "pad" and "multiple_of" in step.params:
+        return max(MULTIPLE_GROWTH * voxels, prod((*n, *step.params["multiple_of"])))
+    if step.name in ("resize", "pad"):
+        return max(voxels, prod((*n, *step.params["shape"])))
     return voxels
 
 
@@ -100,7 +134,7 @@ def measured_voxels(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the most voxels a recipe's features steps can measure in a case; 0 without one."""
     if not columns_of(recipe):
         return 0
-    return max(source_voxels(need), output_voxels(need, recipe))
+    return max(source_voxels(need), grown_voxels(need, recipe), output_voxels(need, recipe))
 
 
 def measured_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
@@ -120,15 +154,18 @@ def masks_of(recipe: FittedRecipe) -> int:
 def projected_memory(need: CaseNeed, recipe: FittedRecipe) -> int:
     """Return the bytes one worker needs at its peak for this case.
 
-    A pure function of sizes: the process, the source files, the decoded copies, the output's
-    copies, those of the masks, what measuring needs and, for packed parts, the shard that is being
-    filled and its encoded form.
+    A pure function of sizes: the process, the source files, the decoded copies (of channels on the
+    reference's grid), the output's copies or those of what was larger before it was cut, those of
+    the masks, what measuring needs and, for packed parts, the shard that is being filled and its
+    encoded form.
     """
     copies = SOURCE_COPIES + max((find_step(s.name).copies for s in recipe.steps), default=0)
     masks = masks_of(recipe)
     of_source = copies * SAMPLE_BYTES + MASK_COPIES * masks
-    source = need.source_bytes + of_source * source_voxels(need)
-    output = OUTPUT_COPIES * (SAMPLE_BYTES + masks) * output_voxels(need, recipe)
+    source = need.source_bytes + of_source * max(source_voxels(need), laid_voxels(need, recipe))
+    stored = OUTPUT_COPIES * output_voxels(need, recipe)
+    grown = GROWN_COPIES * grown_voxels(need, recipe)
+    output = (SAMPLE_BYTES + masks) * max(stored, grown)
     shard = 2 * SHARD_BYTES if fixed_shape(recipe) is not None else 0
     return PROCESS_BYTES + source + output + shard + measured_memory(need, recipe)
 
@@ -141,10 +178,10 @@ def too_large(needs: Iterable[CaseNeed], recipe: FittedRecipe, most: int) -> dic
     if not most:
         return {}
     # Archives hold many cases and few sizes.
-    known: dict[tuple[int, int], int] = {}
+    known: dict[tuple[int, int, int], int] = {}
     found = {}
     for need in needs:
-        size = need.source_bytes, need.voxels
+        size = need.source_bytes, need.voxels, need.reference_voxels
         if size not in known:
             known[size] = projected_memory(need, recipe)
         if known[size] > most:

@@ -133,6 +133,12 @@ class Part:
         """
         return tuple(map(tuple, self.info(case_id).facts["boxes"]))
 
+    def voxel_digests(self, case_id: str) -> dict[str, str]:
+        """Return the digests a case was committed with: its image's as "", its masks' by name."""
+        self._require(case_id)
+        masks = self._manifest["masks"].get(case_id, {})
+        return {"": self._manifest["cases"][case_id], **masks}
+
     def mask_names(self, case_id: str) -> tuple[str, ...]:
         """Return the names of the masks a case has, sorted."""
         self._require(case_id)

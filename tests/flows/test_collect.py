@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -27,8 +28,9 @@ from tasks.archive.commits import (
 )
 from tasks.cohort.config import CohortConfig
 from tasks.cohort.fingerprint import case_fingerprint
-from tasks.errors import LeaseHeld
-from tasks.imaging.steps import parse_steps
+from tasks.errors import LeaseHeld, RadloopError
+from tasks.imaging.recipe import apply
+from tasks.imaging.steps import STEPS, parse_steps
 from tasks.serve import tracking
 from tasks.store import schema
 from tasks.store.collect import YOUNG_SECONDS
@@ -252,6 +254,26 @@ def test_a_refit_is_a_new_generation_beside_the_old(home, monkeypatch):
     assert fitting_cases(home.catalog, second) == {case_name(1): "p1"}
 
 
+def test_a_fit_on_few_of_the_training_cases_is_refused_and_nothing_is_kept(home, monkeypatch):
+    """An archive that is half away must not shape a recipe that stands for good."""
+    image = prepared(case_name(0))
+    one = case_fingerprint(image.array, image.affine, None, case_name(0))
+    monkeypatch.setattr(fitting, "_measure", lambda *asked: [one])
+
+    class Ready:
+        class scenario:  # noqa: N801
+            name, recipe = "away", parse_steps([{"step": "resample", "spacing": "median"}])
+            cohort = CohortConfig(kind="dicom")
+
+        @staticmethod
+        def cases_on(side):
+            return [SimpleNamespace(case_id=case_name(n), patient_key=f"p{n}") for n in range(3)]
+
+    with pytest.raises(RadloopError, match="on 1 of 3 training cases only, and a fit is kept for"):
+        fitting.fitted_recipe(home, Ready, "")
+    assert recipe_for(home.catalog, "away") is None
+
+
 def test_parts_of_an_older_store_format_are_made_anew_with_the_same_fit(home, monkeypatch):
     class Ready:
         class scenario:  # noqa: N801
@@ -266,3 +288,23 @@ def test_parts_of_an_older_store_format_are_made_anew_with_the_same_fit(home, mo
     assert recipe_for(home.catalog, "upgraded")[0] == second
     want_cases(home.catalog, second, [case_name(1)])
     assert pending_cases(home.catalog, second) == [case_name(1)]
+
+
+def test_a_step_of_a_new_version_makes_a_new_generation(home, monkeypatch):
+    """Its images are others, and the old recipe cannot be obeyed any more."""
+
+    class Ready:
+        class scenario:  # noqa: N801
+            name, recipe = "raised", parse_steps([{"step": "normalise"}])
+            cohort = CohortConfig(kind="dicom")
+
+    first, old = fitting.fitted_recipe(home, Ready, "")
+    raised = replace(STEPS["normalise"], version=STEPS["normalise"].version + 1)
+    monkeypatch.setitem(STEPS, "normalise", raised)
+    with pytest.raises(ValueError, match="fitted with version 1 of step 'normalise'"):
+        apply(old, prepared(case_name(1)))
+    second, recipe = fitting.fitted_recipe(home, Ready, "")
+    assert second != first
+    assert [step.version for step in recipe.steps] == [raised.version]
+    assert recipe_for(home.catalog, "raised")[0] == second
+    assert fitting.fitted_recipe(home, Ready, "") == (second, recipe)

@@ -11,6 +11,7 @@ from tasks.imaging.steps import STEPS, parse_steps
         ({"step": "clahe"}, ["CT", "DX", "PT"], "on CT and PT"),
         ({"step": "histogram_standard"}, ["CT"], "method: fingerprint"),
         ({"step": "percentile_clip"}, ["CT"], "use clip with numbers"),
+        ({"step": "normalise", "method": "fingerprint"}, ["MR"], "mean something else in each"),
         ({"step": "bias_correction"}, ["US"], "models the coils of MR"),
         ({"step": "window", "name": "lung"}, ["MR"], "Hounsfield units, which only CT has"),
         ({"step": "log_compress"}, ["US"], "compressed already"),
@@ -31,6 +32,7 @@ def test_a_step_that_does_not_suit_is_named_with_its_reason(step, modalities, wo
         ([{"step": "window", "level": 600, "width": 900}], ["MR"]),
         ([{"step": "bias_correction"}, {"step": "histogram_standard"}], ["MR"]),
         ([{"step": "lee", "kind": "additive"}], ["US"]),
+        ([{"step": "normalise", "method": "fingerprint"}], ["CT"]),
         ([{"step": "clahe"}], []),
     ],
 )

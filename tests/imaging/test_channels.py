@@ -87,7 +87,8 @@ def test_another_grid_is_resampled_where_the_headers_are_to_be_believed(tmp_path
     other = blob(2.0, fine, (17, 34, 30))
     case = case_of(tmp_path, a=(blob(), AFFINE), b=(other, fine))
     one = prepare(recipe_of({"step": "clip", "low": -1, "high": 1000}, align="headers"), case)
-    assert one.aligned == {"b": {"by": "headers"}}
+    told = one.aligned["b"]
+    assert (told["by"], told["overlap"] > 0.8) == ("headers", True)
     inside = np.s_[1:-1, 1:-1, 1:-1]
     away = np.abs(one.image.array[1] - 2 * blob())[inside]
     assert away.max() < 0.03 * 200
@@ -100,6 +101,20 @@ def test_series_that_the_headers_put_beside_each_other_are_refused(tmp_path):
     with pytest.raises(BadCase, match="channel b: nothing of it lies on the grid") as refused:
         prepare(recipe_of(NORMALISE, align="headers"), case)
     assert refused.value.reason == "no_overlap"
+
+
+def test_series_that_the_headers_put_half_beside_each_other_are_refused(tmp_path):
+    aside = AFFINE.copy()
+    aside[0, 3] += 0.7 * 2.0 * SHAPE[2]
+    case = case_of(tmp_path, a=(blob(), AFFINE), b=(blob(), aside))
+    with pytest.raises(BadCase, match="of the smaller image lies within the other, 50% is the le"):
+        prepare(recipe_of(NORMALISE, align="headers"), case)
+    # A thin slab inside the reference shares all of its places with it.
+    slab = AFFINE.copy()
+    slab[:3, 3] += 3 * AFFINE[:3, 0]
+    case = case_of(tmp_path, a=(blob(), AFFINE), b=(blob(2.0)[3:5], slab))
+    one = prepare(recipe_of(NORMALISE, align="headers"), case)
+    assert one.aligned["b"]["overlap"] == 1.0
 
 
 def dicom_case(folder, second_seed):
@@ -119,7 +134,8 @@ def dicom_case(folder, second_seed):
 
 def test_a_frame_of_reference_that_two_series_share_is_believed_and_another_is_not(tmp_path):
     one = prepare(recipe_of(NORMALISE), dicom_case(tmp_path / "shared", 1))
-    assert one.aligned == {"b": {"by": "headers"}}
+    told = one.aligned["b"]
+    assert (told["by"], told["overlap"] > 0.8) == ("headers", True)
     assert one.image.array.shape == (3, 8, 32, 40)
     assert "frame" not in one.volume.facts
     with pytest.raises(BadCase, match="channel b: ") as refused:

@@ -4,7 +4,9 @@ import pytest
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.errors import BadCase
 from tasks.imaging.normalise import NORMALISE, NormaliseParameters
+from tasks.imaging.recipe import fit
 from tasks.imaging.step import Image
+from tasks.imaging.steps import parse_steps
 from tests.imaging.noisy import noisy, stepped
 
 
@@ -87,3 +89,15 @@ def test_auto_follows_nnunet(modalities, inside, method):
 def test_auto_does_not_guess_whether_images_are_ct(modalities, said):
     with pytest.raises(ValueError, match=f"modality is {said}; choose one"):
         NORMALISE.fit(NormaliseParameters(method="auto"), seen(modalities))
+
+
+@pytest.mark.parametrize(("modality", "refused"), [("CT", True), ("MR", False)])
+def test_what_source_images_taught_is_not_held_to_an_image_of_another_unit(modality, refused):
+    """A windowed CT would be clipped at nothing, and be one grey after it."""
+    window = {"step": "window", "name": "lung"}
+    steps = parse_steps([window, {"step": "normalise", "method": "auto"}])
+    if refused:
+        with pytest.raises(ValueError, match="window before it brings them to another: take"):
+            fit(steps, seen((modality,)))
+    else:
+        assert fit(steps, seen((modality,))).steps[1].params["method"] == "zscore"

@@ -71,6 +71,17 @@ def test_what_is_fitted_is_measured_upright(tmp_path):
     assert found.spacing == pytest.approx((2.0, 0.8, 0.7))
 
 
+def test_a_spacing_is_learnt_of_the_axes_it_is_used_on(tmp_path):
+    """A turn that stands after another step changes which axis a median is of, all the same."""
+    write_ct_series(tmp_path, spacing=(2.0, 0.8, 0.7))
+    order = WorkOrder("fingerprint", "", (case_of(tmp_path),))
+    turned = {"step": "reorient", "orientation": "PSL"}
+    median = {"step": "resample", "spacing": "median"}
+    for steps, spacing in (([turned, median], (0.8, 2.0, 0.7)), ([median, turned], (2, 0.8, 0.7))):
+        (found,) = fingerprint_order(order, entry_of((*KEPT, *parse_steps(steps)), None))
+        assert found.spacing == pytest.approx(spacing)
+
+
 def test_the_entry_of_a_recipe_is_what_needs_no_fit(echoes):
     assert entry_of(KEPT, None).steps == ()
     assert [step.name for step in entry_of(STRAIGHT, {"te": ["15"]}).steps] == ["straighten"]

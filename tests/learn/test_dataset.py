@@ -81,6 +81,19 @@ def test_the_last_third_of_a_batch_holds_foreground():
     assert free < 12
 
 
+@pytest.mark.parametrize(("batch", "share", "every"), [(1, 0.33, 3), (2, 0.2, 5)])
+def test_a_batch_too_small_for_a_third_has_foreground_every_so_many_samples(batch, share, every):
+    """As after a device's memory halved it: a U-Net would never see a small lesion again."""
+    mask = np.zeros((40, 40, 40), np.uint8)
+    mask[3, 36, 20] = 1
+    source = ArrayCases({"a": mask.astype(np.float32)}, {"a": mask})
+    plan = _segmentation_plan((8, 8, 8), steps_per_epoch=30, foreground=share)
+    samples = Samples(plan, source, ["a"], {}, 0)
+    seen = [int(m.sum()) for found in samples.batches(0, batch) for m in found.mask]
+    assert seen[::every] == [1] * len(seen[::every])
+    assert sum(seen) < len(seen) / 2
+
+
 def test_an_image_smaller_than_the_patch_stands_in_its_middle():
     image = np.ones((4, 6, 5), np.float32)
     mask = np.ones(image.shape, np.uint8)

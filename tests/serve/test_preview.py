@@ -61,6 +61,26 @@ def test_a_volume_is_seen_from_three_sides_with_the_head_up():
     assert view.masks == {"ball": pytest.approx(18 / 3600)}
 
 
+def test_a_sagittal_volume_is_upright_too_and_a_cine_is_seen_frame_by_frame():
+    """Its slices run to the left, rows to the feet, columns to the back; a ball in the forehead."""
+    array = np.zeros((9, 40, 30), np.int16)
+    array[3:6, 4:8, 5:8] = 1000
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[2, 0, 0], [0, 0, 1], [0, -1, 0]])
+    ball = {"ball": (array > 0).astype(np.uint8)}
+    (view,) = case_sheet("e" * 32, Image(array, affine, ball), recipe_of(), CERTIFICATE).views
+    across, front = (picture(uri).astype(int).sum(axis=2) for uri in view.pictures[1:])
+    for plane in (across, front):
+        rows = plane.sum(axis=1)
+        assert rows[: len(rows) // 3].sum() > 0 == rows[-(len(rows) // 2) :].sum()
+    # 18 mm from right to left, 30 from front to back, 40 from head to feet.
+    assert across.shape[1] / across.shape[0] == pytest.approx(18 / 30, rel=0.05)
+    assert front.shape[1] / front.shape[0] == pytest.approx(18 / 40, rel=0.05)
+    cine = Image(array, affine, {}, {"axis": "time"})
+    (view,) = case_sheet("f" * 32, cine, recipe_of(), CERTIFICATE).views
+    assert len(view.pictures) == 1
+
+
 def test_the_smaller_of_two_masks_lies_above_whichever_was_made_first():
     body, bone = np.ones((2, 6, 20, 30), np.uint8)
     bone[:, :, 15:] = 0

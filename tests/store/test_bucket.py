@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.archive import s3
-from tasks.errors import StoreError
+from tasks.errors import BadCase, StoreError
 from tasks.store import commit
 from tasks.store.commit import remove
 from tasks.store.places import Bucket, place_of
@@ -112,6 +112,33 @@ def test_nothing_is_there_before_the_manifest_and_the_next_run_goes_on(root, tmp
     record = write_there(root, tmp_path, 2, FIXED, lambda case_id: pytest.fail("made again"))
     assert (record.digest, record.resumed) == (digest, 2)
     assert verify_part(root, record.path, digest) == ()
+
+
+def test_a_case_that_was_sent_and_cannot_be_made_again_is_not_left_in_the_part(
+    root, tmp_path, monkeypatch
+):
+    """The upload broke off, the host with its staging is gone, and so is the case's source."""
+
+    def all_but_the_manifest(place, name, source):
+        if name == MANIFEST:
+            raise KeyboardInterrupt
+        upload(place, name, source)
+
+    def without_the_first(case_id):
+        if case_id == case_name(0):
+            raise BadCase("file_unreadable", "its source is gone")
+        return prepared(case_id)
+
+    upload = Bucket.upload
+    monkeypatch.setattr(Bucket, "upload", all_but_the_manifest)
+    with pytest.raises(KeyboardInterrupt):
+        write_there(root, tmp_path / "lost", 2)
+    monkeypatch.setattr(Bucket, "upload", upload)
+    record = write_there(root, tmp_path / "other", 2, None, without_the_first)
+    assert record.case_ids == (case_name(1),)
+    assert verify_part(root, record.path, record.digest) == ()
+    # Found again, as after a kill before the catalog's row.
+    assert write_there(root, tmp_path / "third", 2).digest == record.digest
 
 
 def test_an_object_that_arrived_short_stops_the_commit(root, tmp_path, monkeypatch):

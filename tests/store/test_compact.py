@@ -1,5 +1,6 @@
 """Small parts become one, and no case is another for it."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -87,6 +88,31 @@ def test_a_damaged_part_is_not_merged_and_nothing_new_stands(tmp_path):
     with pytest.raises(StoreError, match=r"1 cases of the parts of .* cannot be read"):
         merge_parts(str(tmp_path), merge)
     assert committed_parts(str(tmp_path)) == before
+
+
+def test_voxels_that_were_exchanged_are_not_vouched_for_by_a_new_part(tmp_path):
+    """Each chunk has a good checksum: only the digest it was committed with tells."""
+    import google_crc32c
+
+    rows = [stored(tmp_path, numbers, FIXED) for numbers in ((0, 1), (2,))]
+    voxels = tmp_path / rows[0].path / "voxels" / "0"
+    meta = json.loads((voxels / "zarr.json").read_text())
+    size = 16 * meta["chunk_grid"]["configuration"]["chunk_shape"][0]
+    shard = voxels / "c" / "0" / "0" / "0" / "0"
+    raw = shard.read_bytes()
+    index = raw[-size - 4 : -4]
+    index = index[16:32] + index[:16] + index[32:]
+    shard.write_bytes(raw[: -size - 4] + index + google_crc32c.value(index).to_bytes(4, "little"))
+    part = open_part(str(tmp_path), rows[0].path, rows[0].digest)
+    np.testing.assert_array_equal(
+        part.read(case_name(0)), prepared(case_name(1), FIXED).array, "reading cannot tell"
+    )
+    before = committed_parts(str(tmp_path))
+    (merge,) = plan_merges(rows)
+    with pytest.raises(StoreError, match="2 of 3 cases have other voxels than they were committed"):
+        merge_parts(str(tmp_path), merge)
+    assert committed_parts(str(tmp_path)) == before
+    assert verify_part(str(tmp_path), rows[0].path, rows[0].digest), "and verify still finds it"
 
 
 def test_a_case_in_two_parts_is_refused(tmp_path):

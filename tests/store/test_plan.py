@@ -106,6 +106,19 @@ def test_too_large_is_each_case_that_needs_more_than_a_worker_has_and_no_other(n
     assert all(part.memory_bytes <= most for part in plan_parts(fitting, recipe, "r"))
 
 
+def test_cases_of_one_size_whose_references_differ_are_told_apart():
+    """All channels lie on the reference's grid: the finer it is, the more a case takes."""
+    channels = {"names": ["a", "b", "c"], "required": ["a"], "reference": "a", "align": "auto"}
+    recipe = fit(parse_steps([{"step": "normalise"}]), None, channels=channels)
+    coarse, fine = (
+        CaseNeed(name, 10**6, 10**8, reference_voxels=voxels)
+        for name, voxels in (("a", 10**7), ("b", 9 * 10**7))
+    )
+    most = projected_memory(coarse, recipe)
+    assert too_large([coarse, fine], recipe, most).keys() == {"b"}
+    assert too_large([fine, coarse], recipe, most).keys() == {"b"}
+
+
 def test_every_source_that_is_read_has_a_speed_of_its_own_and_others_are_the_slowest():
     assert OF_SYNTAX.keys() == READABLE - JPEG_2000
     assert OF_KIND.keys() == set(IMAGE_KINDS) - {"dicom"}
@@ -135,6 +148,35 @@ def test_memory_of_a_case_is_the_sum_of_its_copies():
     assert projected_memory(need, FREE) == base + 7 + 3 * 4 * 11 + 3 * 4 * 44
     packed = 3 * 4 * 96 * 96 + 2 * SHARD_BYTES
     assert projected_memory(need, PACKED) == base + 7 + 3 * 4 * 11 + packed
+
+
+def test_what_grows_before_it_is_cut_counts_in_memory():
+    """Brought to thin slices, then cut to one shape: what is stored says nothing of the peak."""
+    cut = [{"step": "pad", "shape": [8, 8, 8]}, {"step": "crop", "shape": [8, 8, 8]}]
+    plain = fit(parse_steps(cut), None)
+    thin = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}, *cut]), None)
+    need = CaseNeed("a", 7, 10**6)
+    assert output_voxels(need, thin) == output_voxels(need, plain) == 8**3
+    added = projected_memory(need, thin) - projected_memory(need, plain)
+    assert added == 2 * 4 * 4 * 10**6 - 3 * 4 * 8**3
+    # Made small first, it does not grow.
+    small = fit(parse_steps([{"step": "resize", "shape": [1, 8, 8]}, *cut]), None)
+    assert projected_memory(need, small) == projected_memory(need, plain)
+
+
+def test_memory_is_enough_for_an_image_that_grows_before_it_is_cut():
+    cut = [{"step": "pad", "shape": [8, 8, 8]}, {"step": "crop", "shape": [8, 8, 8]}]
+    thin = fit(parse_steps([{"step": "resample", "spacing": [1, 1, 1]}, *cut]), None)
+    affine = np.diag([4.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
+    image = Image(np.zeros((30, 300, 300), np.int16), affine)
+    tracemalloc.start()
+    try:
+        apply(thin, image)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    need = CaseNeed("a", 0, image.array.size)
+    assert peak < projected_memory(need, thin) - PROCESS_BYTES - 2 * SHARD_BYTES
 
 
 def test_measuring_is_part_of_the_memory_and_of_the_time():
