@@ -9,13 +9,12 @@ fold, and so is a random forest (300 trees, radloop's own settings) on the very 
 and folds.  Both are judged out of fold, and on the test edition: the network by the mean of its
 folds, the forest refitted on all training images.  Intervals: DeLong on the logit scale over one
 image a patient (the first by its id), and the bootstrap of patients over all images; differences:
-paired DeLong's p on the first, the paired bootstrap of patients on all.  A fold's best epoch is
-chosen on the images it is judged on, which flatters the network a little; the test edition, which
-has fewer patients, chose nothing.  With fewer folds both are judged on those alone, and not on the
-test edition.  Bars: out of fold AUROC .97 over all images, and better than the forest with p below
-.05.  What was prepared and trained is kept below benchmarks/results/chest_xray, by the digest of
-the scenario, so a run that was stopped goes on and one of another scenario starts anew.  Exit code
-1 when a bar is missed, 2 without data.
+paired DeLong's p on the first, the paired bootstrap of patients on all.  Neither chooses
+anything on the images it is judged on: a fold is its last epoch.  With fewer folds both are judged
+on those alone, and not on the test edition.  Bars: out of fold AUROC .97 over all images, and
+better than the forest with p below .05.  What was prepared and trained is kept below
+benchmarks/results/chest_xray, by the digest of the scenario, so a run that was stopped goes on and
+one of another scenario starts anew.  Exit code 1 when a bar is missed, 2 without data.
 """
 
 import argparse

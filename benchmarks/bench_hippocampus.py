@@ -10,10 +10,10 @@ docs/images/hippocampus_dice.png.  The first is seed 0 of the second's 60 minute
 trained is kept below benchmarks/results/hippocampus, so a run that was stopped goes on, and the
 page shows all that is there.  Folds are nnU-Net's (`KFold(5, shuffle=True, random_state=12345)`);
 images are z-scored, each by itself; both average over mirrorings.  Budgets are of core seconds,
-not of the clock, so that neither program gains by what else the machine does.  radloop keeps the
-epoch that is best on the fold that is judged, nnU-Net its last one: a small edge for radloop.
-Masks of both are measured by radloop's Dice.  Intervals: bootstrap over patients.  Exit code 1 when
-a bar is missed.
+not of the clock, so that neither program gains by what else the machine does.  Both keep
+their last epoch, so that neither chooses anything on the fold that is judged; records of radloop of
+before, whose epoch was chosen there, are not taken.  Masks of both are measured by radloop's Dice.
+Intervals: bootstrap over patients.  Exit code 1 when a bar is missed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ AIM_MINUTES = 60
 MEMORY_GB = 0.5
 """What both planners are given."""
 
-NETWORK = {"network": "unet3d", "gpu_memory_gb": MEMORY_GB, "flip_tta": ("x",), "patience": 10_000}
+NETWORK = {"network": "unet3d", "gpu_memory_gb": MEMORY_GB, "flip_tta": ["x"]}
 """radloop's candidate, that of the scenario `hippocampus`; `epochs` comes from the budget."""
 
 
@@ -64,6 +64,14 @@ class Trained:
     wall_seconds: float
     samples: int
     code: str
+    candidate: dict | None = None
+    """radloop's, as it was trained."""
+
+    @property
+    def taken(self) -> bool:
+        """Whether the script trains it so still; radloop's records of before name no candidate."""
+        settings = {n: v for n, v in (self.candidate or {}).items() if n != "epochs"}
+        return self.program != "radloop" or settings == NETWORK
 
 
 def cases(data: Path) -> list[str]:
@@ -105,30 +113,46 @@ def by_radloop(data: Path, fold: int, seed: int, seconds: float, place: Path) ->
     learnt, judged = sides(names, fold)
     shape = tuple(np.median([images[n].shape for n in learnt], axis=0))
 
-    def fit(epochs: int, out: Path, tell=None):
-        candidate = NetworkCandidate(name="radloop", **NETWORK | {"epochs": epochs})
+    def fit(settings: dict, out: Path, tell=None):
+        candidate = NetworkCandidate(name="radloop", **settings)
         plan = plan_network(
             candidate, task="segmentation", shape=shape, n_classes=3, n_cases=len(learnt)
         )
         return plan, train_fold(plan, source, everyone, learnt, judged, out, seed,
                                 on_epoch=tell, device="cpu")  # fmt: skip
 
-    asked = place / "epochs.json"
+    asked = place / "candidate.json"
     if not asked.exists():  # a run that goes on keeps what it was given
-        ends: list[float] = []
-        with tempfile.TemporaryDirectory() as folder:
-            fit(2, Path(folder), lambda _: ends.append(time.process_time()))
         place.mkdir(parents=True, exist_ok=True)
-        asked.write_text(json.dumps(max(1, int(seconds / (ends[1] - ends[0])))))
-    epochs = json.loads(asked.read_text())
+        asked.write_text(json.dumps(NETWORK | {"epochs": affordable(fit, seconds)}))
+    settings = json.loads(asked.read_text())
     begun, wall = time.process_time(), time.perf_counter()
-    plan, result = fit(epochs, place)
+    plan, result = fit(settings, place)
     return {
+        "candidate": settings,
         "dice": {n: d.tolist() for n, d in zip(result.val_ids, result.val_dice, strict=True)},
         "core_seconds": time.process_time() - begun,
         "wall_seconds": time.perf_counter() - wall,
-        "samples": epochs * max(1, len(learnt) // plan.batch) * plan.batch,
+        "samples": plan.epochs * max(1, len(learnt) // plan.batch) * plan.batch,
     }
+
+
+def affordable(fit: Callable, seconds: float) -> int:
+    """Return how many epochs fit into so many core seconds, with their looks at the other side."""
+    from tasks.learn.plan import LOOKS
+
+    told: list[tuple[float, dict]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        fit(
+            NETWORK | {"epochs": 2},
+            Path(folder),
+            lambda record: told.append((time.process_time(), record)),
+        )
+    (begun, _), (ended, record) = told
+    both = ended - begun
+    train = both * record["train_seconds"] / record["seconds"]
+    # Of a few epochs each is looked at, of many `LOOKS`: whichever lets more fit is the true one.
+    return max(1, int(seconds / both), int((seconds - LOOKS * (both - train)) / train))
 
 
 def by_nnunet(data: Path, fold: int, seed: int, seconds: float, place: Path) -> dict:
@@ -171,14 +195,14 @@ def trained(program: str, minutes: float, fold: int, seed: int, data: Path) -> T
     """Return what was trained before, or train it now."""
     name = f"{program}-{minutes:g}-{fold}-{seed}"
     file = KEPT / f"{name}.json"
-    if not file.exists():
+    if not file.exists() or not read_record(file).taken:
         record = PROGRAMS[program](data, fold, seed, minutes * 60 / FOLDS, KEPT / name)
         record |= {"program": program, "minutes": minutes, "fold": fold, "seed": seed}
         record["code"] = _commit()
         beside = file.with_suffix(".part")
         beside.write_text(json.dumps(record))
         beside.replace(file)
-    return Trained(**json.loads(file.read_text()))
+    return read_record(file)
 
 
 def _commit() -> str:
@@ -189,10 +213,15 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def read_record(file: Path) -> Trained:
+    """Return what a file tells of a training."""
+    return Trained(**json.loads(file.read_text()))
+
+
 def there() -> Iterator[Trained]:
-    """Yield everything that was trained."""
-    for file in sorted(KEPT.glob("*-*-*-*.json")):
-        yield Trained(**json.loads(file.read_text()))
+    """Yield everything that was trained as the script trains it."""
+    records = map(read_record, sorted(KEPT.glob("*-*-*-*.json")))
+    return (record for record in records if record.taken)
 
 
 def by_patient(results: Sequence[Trained]) -> dict[str, float]:

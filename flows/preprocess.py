@@ -80,7 +80,8 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
     Returns
     -------
     dict
-        ``cases``, ``parts`` and ``quarantined`` made by this run, and the ``recipe_id``.
+        ``cases``, ``parts`` and ``quarantined`` (by image or label) made by this run, and the
+        ``recipe_id``.
     """
     home = Home(load_settings())
     ready = settle(home, home.scenario(scenario), source)
@@ -94,18 +95,24 @@ def preprocess(scenario: str, source: str | None = None, refit: bool = False) ->
             if ready.scenario.draws_labels:
                 records += _label_parts(home, ready, source, recipe_key, address)
     images = [record for record in records if record.kind == "image"]
-    failures = [failure for record in images for failure in record.failures]
+    refused = reasons_by_case(records)
     append(home.settings.audit_path, "preprocess", scenario=scenario, recipe_id=recipe_key)
     if records:
         reports.table("parts", [_row(record) for record in records], "parts committed by this run")
-    if failures:
-        reports.table("quarantine", [{"case": c[:12], "reason": r} for c, r, _ in failures])
+    if refused:
+        rows = [{"case": case_id[:12], "reason": reason} for case_id, reason in refused.items()]
+        reports.table("quarantine", rows)
     return {
         "cases": sum(len(record.case_ids) for record in images),
         "parts": sum(bool(record.case_ids) for record in records),
-        "quarantined": len(failures) + aside,
+        "quarantined": len(refused) + aside,
         "recipe_id": recipe_key,
     }
+
+
+def reasons_by_case(records: Sequence[PartRecord]) -> dict[str, str]:
+    """Return case id -> reason of what the parts of images and of labels lack."""
+    return {case_id: reason for record in records for case_id, reason, _ in record.failures}
 
 
 def _image_parts(

@@ -199,6 +199,7 @@ def prepare_environment(settings: Settings) -> None:
         # A killed flow process must not stay RUNNING for ever: heartbeats plus our automation.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_CLI_PROMPT": "false",
+        **_SELDOM,
     }
     os.environ.update({name: value for name, value in wanted.items() if name not in _USERS_CHOICE})
     for name in _USERS_CHOICE & wanted.keys():
@@ -209,7 +210,19 @@ def prepare_environment(settings: Settings) -> None:
         os.environ["RADLOOP_WORKER_KEY"] = settings.worker_key
 
 
-_USERS_CHOICE = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_HOME"}
+_SELDOM = {
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "30",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_FOREMAN_LOOP_SECONDS": "60",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "60",
+    # A new schedule's first run is planned after so long.
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "15",
+}
+"""What a server at rest looks for: every 5 to 20 s it takes a third more of a core."""
+
+_USERS_CHOICE = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_HOME", *_SELDOM}
 """Variables a user may set; everything else is ours, since the loop's promises rest on it."""
 
 

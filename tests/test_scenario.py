@@ -123,6 +123,15 @@ def test_an_unknown_key_is_named_with_its_path_and_the_nearest(path, key, expect
     assert expected in _refusal(plant)
 
 
+def test_a_patience_is_refused_with_what_to_do_and_one_unsaid_is_not():
+    said = _refusal(lambda data: data["candidates"][0].update(patience=20))
+    assert "candidates[0]: patience: no epoch is chosen" in said
+    assert "set epochs" in said
+    # As an older radloop spelt its defaults out.
+    unsaid = parse_scenario(_changed(lambda data: data["candidates"][0].update(patience=None)))
+    assert unsaid == parse_scenario(_text())
+
+
 def test_an_unknown_step_or_parameter_is_named():
     def wrong_step(data):
         data["recipe"][1]["step"] = "pad_squre"

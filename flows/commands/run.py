@@ -74,7 +74,10 @@ def preprocess(args: argparse.Namespace) -> int:
         from flows.preprocess import preprocess as flow
 
         found = flow(scenario.name, source, args.refit)
-    print(f"{found['cases']} cases in {found['parts']} parts, {found['quarantined']} quarantined")
+    why = ": `radloop quarantine` says why" if found["quarantined"] else ""
+    print(
+        f"{found['cases']} cases in {found['parts']} parts, {found['quarantined']} quarantined{why}"
+    )
     return 0
 
 

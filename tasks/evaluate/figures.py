@@ -169,7 +169,6 @@ def draw_learning_curve(
     path: str | Path,
     history: Sequence[Mapping] | Mapping[str, Sequence[Mapping]],
     *,
-    best_epoch: int | None = None,
     title: str = "",
 ) -> Path:
     """Write losses and validation figures over the epochs.
@@ -195,8 +194,6 @@ def draw_learning_curve(
                 look = {"color": LINES[number % len(LINES)], "lw": 1.6, "label": label}
                 dash = "-" if key.startswith("val") else "--"
                 axes.plot(*zip(*points, strict=True), dash, **look) if points else None
-        if best_epoch is not None:
-            axes.axvline(best_epoch, color=GREY, ls=":", label=f"kept: epoch {best_epoch}")
         axes.set(xlabel="epoch", ylabel="loss" if names is losses else "validation")
         axes.xaxis.get_major_locator().set_params(integer=True)
         _legend(axes, "best")

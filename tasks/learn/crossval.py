@@ -135,7 +135,7 @@ def _fit_network(
         others={name: _rows(values) for name, values in result.val_others.items()},
         ood=None if result.val_ood is None else tuple(result.val_ood.tolist()),
         history=result.history,
-        params={"best_epoch": result.best_epoch, "batch": result.batch},
+        params={"batch": result.batch},
         weights=str(Path(result.weights_path).relative_to(place)),
         seconds=result.seconds,
         device=result.device,

@@ -14,7 +14,6 @@ from tasks.hashing import digest_json
 from tasks.learn import checkpoint
 from tasks.learn.dataset import CaseSource, Images
 from tasks.learn.infer import classify, features, outline
-from tasks.learn.networks import build_network, laid_out
 from tasks.learn.numbers import estimate
 from tasks.learn.ood import OodModel, fit_ood, from_arrays
 from tasks.learn.oof_masks import write_masks
@@ -68,9 +67,8 @@ class FoldResult:
     """One trained fold; small, for the weights stay on disk."""
 
     history: tuple[dict[str, Any], ...]
-    """A record an epoch: epoch, loss, lr, val_loss, val_auroc or val_dice, seconds, data_wait."""
-    best_epoch: int
-    """Number, from 1, of the epoch whose weights were kept."""
+    """A record an epoch: epoch, loss, lr, seconds, data_wait; also, where
+    `NetworkPlan.looks` says so, val_loss and val_auroc, val_dice, val_ap or val_mae."""
     weights_path: str
     val_ids: tuple[str, ...]
     val_probability: np.ndarray | None
@@ -101,10 +99,8 @@ class FoldResult:
 def finish_fold(
     fold: Fold, training: "Training", out_dir: Path, device: torch.device, device_text: str
 ) -> FoldResult:
-    """Predict the validation side with the kept weights and write the fold's file."""
-    network = build_network(fold.plan)
-    checkpoint.restore_network(network, training.best)
-    network = laid_out(network, fold.plan, device).eval()
+    """Predict the validation side with the last epoch's weights and write the fold's file."""
+    network = training.judged.eval()
     if fold.plan.detector is not None and fold.plan.detector.second_look:
         from tasks.learn.second_lesson import teach
 
@@ -130,7 +126,6 @@ def finish_fold(
     record = {
         "identity": fold.identity,
         "history": history,
-        "best_epoch": training.best_epoch + 1,
         "val_ids": list(fold.val_ids),
         "seconds": sum(r["seconds"] for r in history),
         "data_wait": sum(r["data_wait"] * r["train_seconds"] for r in history)
@@ -168,7 +163,6 @@ def _result(path: Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]
 
     return FoldResult(
         history=tuple(record["history"]),
-        best_epoch=record["best_epoch"],
         weights_path=str(path),
         val_ids=tuple(record["val_ids"]),
         val_probability=array("val.probability"),

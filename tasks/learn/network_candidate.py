@@ -43,10 +43,8 @@ class NetworkCandidate(BaseModel):
     schedule: Literal["one_cycle", "cosine", "poly"] | None = None
     """``one_cycle`` unless said; ``poly`` of nnU-Net's networks."""
     weight_decay: float | None = Field(None, ge=0)
-    patience: int | None = Field(None, ge=1)
-    """Epochs without improvement after which training ends."""
     monitor: Literal["loss", "auroc", "dice", "ap", "mae"] | None = None
-    """What chooses the best epoch on the validation side."""
+    """What of the validation side judges a trial of a search; the curves show it with the loss."""
     augment: AugmentConfig | None = None
     """Preset name, list of changes or mapping, see :func:`tasks.learn.augment.parse_augment`."""
     features: tuple[int, ...] | None = None
@@ -90,6 +88,19 @@ class NetworkCandidate(BaseModel):
     """Settings of `SEARCHABLE` to choose, each a list or a span; searched fold by fold."""
     max_trials: int = Field(20, ge=1)
     """Trials of one fold's search."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_patience(cls, said: Any) -> Any:
+        """Refuse what scenarios of before could say; where they said nothing, so does this."""
+        if not isinstance(said, dict) or "patience" not in said:
+            return said
+        if said["patience"] is not None:
+            raise ValueError(
+                "patience: no epoch is chosen, a network is its last one; remove patience and set "
+                "epochs to the length of training wanted"
+            )
+        return {name: value for name, value in said.items() if name != "patience"}
 
     @field_validator("augment", mode="before")
     @classmethod

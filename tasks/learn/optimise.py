@@ -35,6 +35,7 @@ class Ask:
         """Whether a trial with these values, one an epoch, should stop.
 
         The median stopping rule (Golovin et al. 2017, "Google Vizier"), with a warm-up.
+        It is by the best value so far, so that one bad epoch ends no trial.
 
         Parameters
         ----------
@@ -60,8 +61,8 @@ class Told:
 
     @property
     def score(self) -> float:
-        """The best value."""
-        return max(self.values)
+        """The last value: that of the network which a training with these settings keeps."""
+        return self.values[-1]
 
 
 class Search:
@@ -122,7 +123,6 @@ class Search:
         for epoch, value in enumerate(told.values):
             if epoch not in frozen.intermediate_values:  # as after a kill between the two
                 trial.report(value, epoch)
-        # The best epoch's weights are kept, so the best value counts, stopped or not.
         trial.set_user_attr("stopped", told.stopped)
         if told.stopped:
             self._study.tell(told.number, state=TrialState.PRUNED)
@@ -144,7 +144,7 @@ class Search:
 
     @property
     def best(self) -> Told:
-        """The trial with the best value that went to its end; a tie goes to the earlier."""
+        """The trial with the best score that went to its end; a tie goes to the earlier."""
         return max((t for t in self.told() if not t.stopped), key=lambda t: (t.score, -t.number))
 
 

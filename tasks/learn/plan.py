@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.hashing import says_nothing
 from tasks.learn.augment import AugmentConfig, parse_augment
@@ -20,46 +20,17 @@ from tasks.learn.topology import MAX_BATCH, plan_batch, plan_unet
 from tasks.learn.zoo import (
     BATCH_2D,
     BATCH_3D,
-    DETECTOR_DEFAULTS,
+    COMMON,
+    DEFAULTS,
     DETECTORS,
     JOINED,
-    NNUNET_DEFAULTS,
     NNUNETS,
     OF_WHOLE_IMAGES,
-    TRUNK_DEFAULTS,
     TRUNKS,
     UNETS,
     least_size,
     stem_of,
 )
-
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "small_cnn": {
-        "epochs": 12, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
-        "augment": "radiograph", "patience": 10, "monitor": "loss",
-    },
-    JOINED: {
-        "epochs": 20, "batch": 16, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
-        "augment": None, "patience": 10, "monitor": "loss",
-    },
-    "unet2d": {
-        "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128, 256),
-        "dropout": 0.0, "augment": "radiograph", "patience": 20, "monitor": "dice",
-    },
-    "unet3d": {
-        "epochs": 80, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
-        "dropout": 0.0, "augment": "volume", "patience": 20, "monitor": "dice",
-    },
-    **dict.fromkeys(NNUNETS, NNUNET_DEFAULTS),
-    **dict.fromkeys(TRUNKS, TRUNK_DEFAULTS),
-    **dict.fromkeys(DETECTORS, DETECTOR_DEFAULTS),
-}  # fmt: skip
-"""Settings a candidate gets when it does not say; measured on two CPU cores, but nnU-Net's."""
-
-_COMMON: dict[str, Any] = {
-    "steps_per_epoch": None, "optimizer": "adamw", "schedule": "one_cycle", "weight_decay": 0.01,
-}  # fmt: skip
-"""Settings that networks share unless `_DEFAULTS` says otherwise."""
 
 
 class NetworkPlan(BaseModel):
@@ -102,7 +73,6 @@ class NetworkPlan(BaseModel):
     optimizer: Literal["adamw", "sgd"]
     schedule: Literal["one_cycle", "cosine", "poly"]
     weight_decay: float
-    patience: int
     monitor: Literal["loss", "auroc", "dice", "ap", "mae"]
     loss: Literal["smooth_l1", "mse"] | None = Field(None, exclude_if=says_nothing)
     """Of a regression."""
@@ -121,16 +91,36 @@ class NetworkPlan(BaseModel):
     detector: DetectorPlan | None = Field(None, exclude_if=says_nothing)
     """Levels and anchors, of a detection."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before(cls, said: Any) -> Any:
+        """Leave out the patience of plans of before: it ended a training and shapes no network."""
+        if isinstance(said, dict):
+            said = {name: value for name, value in said.items() if name != "patience"}
+        return said
+
     @property
     def divisor(self) -> tuple[int, int, int]:
         """Number (z, y, x) of which every input size must be a multiple."""
         return tuple(math.prod(s[axis] for s in self.strides) for axis in range(3))
+
+    def looks(self, epoch: int) -> bool:
+        """Whether the validation side is asked after an epoch, numbered from 1; see `LOOKS`."""
+
+        def share(number: int) -> int:
+            return (number - 1) * (LOOKS - 1) // max(1, self.epochs - 1)
+
+        return epoch == 1 or share(epoch) > share(epoch - 1)
 
     def watched(self, record: Mapping[str, Any]) -> float:
         """Return what an epoch's record says of `monitor`, turned so that higher is better."""
         value = record[f"val_{self.monitor}"]
         return -value if self.monitor in _ERRORS else value
 
+
+LOOKS = 25
+"""Most epochs after which the validation side is asked, evenly, the first and the last among them.
+Its figures are curves alone, and to ask of whole volumes may take longer than to train an epoch."""
 
 _ERRORS = ("loss", "mae")
 """What is watched and better when it is lower."""
@@ -249,8 +239,8 @@ def plan_network(
         batch=batch, accumulate=candidate.accumulate,
         epochs=settings["epochs"], steps_per_epoch=settings["steps_per_epoch"], lr=settings["lr"],
         optimizer=settings["optimizer"], schedule=settings["schedule"],
-        weight_decay=settings["weight_decay"], patience=settings["patience"],
-        monitor=settings["monitor"], loss=_loss(candidate, task),
+        weight_decay=settings["weight_decay"], monitor=settings["monitor"],
+        loss=_loss(candidate, task),
         augment=parse_augment(settings["augment"]),
         class_weights=candidate.class_weights, foreground=candidate.foreground,
         ema=candidate.ema, flip_tta=candidate.flip_tta, seed=candidate.seed,
@@ -275,7 +265,7 @@ _MEASURED = {
 
 def _settings(candidate: NetworkCandidate, task: str) -> dict[str, Any]:
     kin = "unet3d" if task == "segmentation" else "small_cnn"
-    settings = _COMMON | _DEFAULTS.get(candidate.network, _DEFAULTS[kin])
+    settings = COMMON | DEFAULTS.get(candidate.network, DEFAULTS[kin])
     for name in settings:
         if (value := getattr(candidate, name)) is not None:
             settings[name] = value

@@ -15,7 +15,7 @@ def plan_in_words(plan: NetworkPlan) -> str:
         f"{plan.network}, {looks} {_by(plan.patch)}",
         f"channels {'-'.join(map(str, plan.channels))}",
         f"batch {plan.batch}" + (f" x {plan.accumulate}" if plan.accumulate > 1 else ""),
-        f"at most {plan.epochs} epochs of {steps}",
+        f"{plan.epochs} epochs of {steps}",
         f"{plan.optimizer} {plan.lr:g} {plan.schedule}",
     ]
     if plan.detector is not None:

@@ -239,20 +239,21 @@ def _epoch(training: Training, loader: Loader, path: Path) -> dict[str, Any]:
     fold, rank, began = training.fold, training.rank, time.perf_counter()
     record = training.train_epoch(loader)
     if rank.first:
-        record |= validate(
-            training.judged, fold.plan, fold.source, fold.val_ids, fold.targets, training.device,
-            training.weights, fold.boxes,
-        )  # fmt: skip
+        if fold.plan.looks(record["epoch"]):
+            record |= validate(
+                training.judged, fold.plan, fold.source, fold.val_ids, fold.targets,
+                training.device, training.weights, fold.boxes,
+            )  # fmt: skip
         record["seconds"] = time.perf_counter() - began
         if training.device.type == "cuda":
             record["memory_gb"] = torch.cuda.max_memory_allocated(training.device) / 1e9
     record = rank.share(record)
-    if not math.isfinite(record["val_loss"]):
+    if not math.isfinite(record.get("val_loss", 0.0)):
         raise FloatingPointError(
             f"the validation loss is {record['val_loss']} in epoch {record['epoch']}; "
             f"lower lr {fold.plan.lr:g}"
         )
-    training.note(record)
+    training.history.append(record)
     if rank.first:
         training.save(path, fold.identity)
     return record

@@ -1,4 +1,4 @@
-"""A training under way: steps and epochs, what is best so far, and all of it on disk and back."""
+"""A training under way: steps and epochs, what they said, and all of it on disk and back."""
 
 import copy
 import time
@@ -58,20 +58,17 @@ class Training:
             counts = class_weights([fold.targets[c] for c in fold.train_ids], plan.n_classes)
             self.weights = torch.as_tensor(counts, dtype=torch.float32, device=device)
         self.history: list[dict[str, Any]] = []
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch = -1
         self.resumed = 0
 
     @property
     def judged(self) -> nn.Module:
-        """The network that is validated and kept: the averaged one where there is one."""
+        """The network that is validated and, at the end, kept: the averaged one if there is one."""
         return self.network if self.average is None else self.average
 
     @property
     def over(self) -> bool:
-        """Whether all epochs are done, or none has been better for as long as the patience."""
-        epochs = len(self.history)
-        return epochs >= self.plan.epochs or epochs - 1 - self.best_epoch >= self.plan.patience
+        """Whether all epochs are done."""
+        return len(self.history) >= self.plan.epochs
 
     def train_epoch(self, loader: Loader) -> dict[str, Any]:
         """Train one epoch and return its loss, learning rate, data-wait share and speed."""
@@ -158,20 +155,10 @@ class Training:
                 else:
                     kept.copy_(now[name])
 
-    def note(self, record: dict[str, Any]) -> None:
-        """Take an epoch's record, and its weights when it is the best so far."""
-        watched = self.plan.watched
-        if self.best_epoch < 0 or watched(record) > watched(self.history[self.best_epoch]):
-            self.best_epoch = len(self.history)
-            state = self.judged.state_dict()
-            self.best = {key: t.detach().cpu().clone() for key, t in state.items()}
-        self.history.append(record)
-
     def save(self, path: Path, identity: str) -> None:
         """Write everything needed to go on."""
         tensors = {
             **checkpoint.prefixed("network", self.network.state_dict()),
-            **checkpoint.prefixed("best", self.best),
             **checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.optimizer)),
         }
         if self.average is not None:
@@ -179,7 +166,6 @@ class Training:
         record = {
             "identity": identity,
             "history": self.history,
-            "best_epoch": self.best_epoch,
             "batch": self.batch,
             "scaler": self.scaler.state_dict(),
         }
@@ -199,8 +185,7 @@ class Training:
             self.optimizer, checkpoint.without_prefix("optimizer", tensors)
         )
         self.scaler.load_state_dict(record["scaler"])
-        self.best = checkpoint.without_prefix("best", tensors)
-        self.best_epoch, self.history = record["best_epoch"], record["history"]
+        self.history = record["history"]
         self.resumed = len(self.history)
         # After out-of-memory the caller's batch is the smaller one.
         self.batch = min(self.batch, record["batch"])

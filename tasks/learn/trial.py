@@ -79,7 +79,8 @@ def run_trial(
     def watch(record: dict[str, Any]) -> None:
         if "loss" not in record:
             return
-        values.append(plan.watched(record))
+        # Where nobody looked, a curve stays where it was.
+        values.append(plan.watched(record) if plan.looks(record["epoch"]) else values[-1])
         if on_epoch is not None:
             on_epoch(record)
         if ask.falls_short(values, plan.epochs):

@@ -37,24 +37,52 @@ OF_WHOLE_IMAGES = ("classification", "regression")
 SMALL_STEM_BELOW = 64
 """An image with fewer pixels along its shorter side gets the small stem."""
 
-TRUNK_DEFAULTS: dict[str, Any] = {
+_TRUNK: dict[str, Any] = {
     "epochs": 20, "batch": None, "lr": 1e-3, "features": (), "dropout": 0.2, "augment": None,
-    "patience": 10, "monitor": "loss",
+    "monitor": "loss",
 }  # fmt: skip
 """Settings of a `TRUNKS` network whose candidate does not say."""
 
-NNUNET_DEFAULTS: dict[str, Any] = {
+_NNUNET: dict[str, Any] = {
     "epochs": 100, "steps_per_epoch": 250, "batch": None, "lr": 1e-2, "features": None,
-    "dropout": 0.0, "augment": "nnunet", "patience": 100, "monitor": "dice", "optimizer": "sgd",
+    "dropout": 0.0, "augment": "nnunet", "monitor": "dice", "optimizer": "sgd",
     "schedule": "poly", "weight_decay": 3e-5,
 }  # fmt: skip
 """nnU-Net's own, with a tenth of its epochs: they cost a Dice point or so, and a GPU's night."""
 
-DETECTOR_DEFAULTS: dict[str, Any] = {
+_DETECTOR: dict[str, Any] = {
     "epochs": 60, "batch": None, "lr": 1e-3, "features": (16, 32, 64, 96, 128), "dropout": 0.0,
-    "augment": None, "patience": 20, "monitor": "ap",
+    "augment": None, "monitor": "ap",
 }  # fmt: skip
 """Settings of a `DETECTORS` network whose candidate does not say; meant for a CPU."""
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "small_cnn": {
+        "epochs": 12, "batch": 32, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
+        "augment": "radiograph", "monitor": "loss",
+    },
+    JOINED: {
+        "epochs": 20, "batch": 16, "lr": 2e-3, "features": (16, 32, 64, 96), "dropout": 0.3,
+        "augment": None, "monitor": "loss",
+    },
+    "unet2d": {
+        "epochs": 60, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128, 256),
+        "dropout": 0.0, "augment": "radiograph", "monitor": "dice",
+    },
+    "unet3d": {
+        "epochs": 80, "batch": None, "lr": 2e-3, "features": (16, 32, 64, 128),
+        "dropout": 0.0, "augment": "volume", "monitor": "dice",
+    },
+    **dict.fromkeys(NNUNETS, _NNUNET),
+    **dict.fromkeys(TRUNKS, _TRUNK),
+    **dict.fromkeys(DETECTORS, _DETECTOR),
+}  # fmt: skip
+"""Settings a candidate gets when it does not say; measured on two CPU cores, but nnU-Net's."""
+
+COMMON: dict[str, Any] = {
+    "steps_per_epoch": None, "optimizer": "adamw", "schedule": "one_cycle", "weight_decay": 0.01,
+}  # fmt: skip
+"""Settings that networks share unless `DEFAULTS` says otherwise."""
 
 BATCH_2D, BATCH_3D = 32, 8
 """Images and volumes a step of a `TRUNKS` network, unless the candidate says."""

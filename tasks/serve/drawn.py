@@ -79,15 +79,15 @@ def draw_learning(folder: Path, outcome: CandidateOutcome) -> list[dict[str, str
     path = draw_learning_curve(
         folder / f"learning-{outcome.name}.png", histories, title=f"{outcome.name}, all folds"
     )
-    caption = "Loss and the figure that chose the best epoch, fold by fold."
+    caption = "Loss and validation figures, fold by fold. The last epoch is kept."
     return [{"path": str(path), "title": "Learning curves", "caption": caption}]
 
 
 def _caption(side: str) -> str:
     if side == "oof":
         return (
-            "Out of fold: each patient judged by a model that was not fitted to this patient. A "
-            "network's epoch, the operating point and the calibration were chosen on these very "
-            "patients, so that the test edition's figures are the ones to rely on."
+            "Out of fold: each patient judged by a model that was not fitted to this patient. "
+            "The operating point and the calibration were chosen on these very patients, so that "
+            "the test edition's figures are the ones to rely on."
         )
     return "The test edition, which no training saw."

@@ -55,7 +55,7 @@ def test_figures_survive_few_and_perfect_cases(tmp_path):
 
 
 def test_the_learning_curve_takes_one_run_or_several(tmp_path):
-    one = figures.draw_learning_curve(tmp_path / "one.png", HISTORY, best_epoch=5)
+    one = figures.draw_learning_curve(tmp_path / "one.png", HISTORY)
     several = figures.draw_learning_curve(
         tmp_path / "several.png", {"fold 0": HISTORY, "fold 1": HISTORY[:4]}
     )

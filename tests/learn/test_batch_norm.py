@@ -13,7 +13,7 @@ SHAPE = (12, 12, 12)
 
 
 def planned(network="small_cnn", channels=1, **fields):
-    settings = {"features": (8, 16), "batch": 8, "epochs": 6, "lr": 5e-3, "patience": 50}
+    settings = {"features": (8, 16), "batch": 8, "epochs": 6, "lr": 5e-3}
     candidate = NetworkCandidate(name="n", network=network, **settings | fields)
     return plan_network(
         candidate, task="classification", shape=SHAPE, n_classes=2, in_channels=channels
@@ -63,7 +63,7 @@ def test_strong_is_told_from_weak(tmp_path):
     plan, areas = planned(augment={"flip": ["z", "y", "x"]}), {}
     for name, one in (("now", plan), ("before", plan.model_copy(update={"batch_norm": False}))):
         result = train_fold(one, source, cases, ids[:64], ids[64:], tmp_path / name, 1)
-        areas[name] = max(record["val_auroc"] for record in result.history)
+        areas[name] = result.history[-1]["val_auroc"]
     assert areas["now"] > 0.95
     # Each image normalised by itself looks the same however strong it is.
     assert areas["before"] < 0.8

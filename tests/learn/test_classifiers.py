@@ -144,7 +144,7 @@ def test_slices_of_a_volume_are_learnt_in_the_ordinary_loop(tmp_path):
     )
     plan = plan_network(candidate, task="classification", shape=(3, 24, 24), n_classes=2)
     result = train_fold(plan, source, cases, ids[:32], ids[32:], tmp_path, 0, device="cpu")
-    assert result.history[result.best_epoch - 1]["val_auroc"] > 0.8
+    assert result.history[-1]["val_auroc"] > 0.8
     again = train_fold(plan, source, cases, ids[:32], ids[32:], tmp_path, 0, device="cpu")
     np.testing.assert_array_equal(again.val_probability, result.val_probability)
 

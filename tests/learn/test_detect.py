@@ -52,7 +52,7 @@ def test_a_detector_learns_and_a_model_of_it_answers_the_same(network, tmp_path)
     plan = detector_plan(network, epochs=4, lr=3e-3, n_classes=len(names), batch=2)
     result, source, boxes = _train(tmp_path, plan, n=24, shape=shape, classes=len(names))
     assert result.history[-1]["loss"] < 0.8 * result.history[0]["loss"]
-    assert max(record["val_ap"] for record in result.history) > 0.4
+    assert result.history[-1]["val_ap"] > 0.4
     assert [len(rows) <= plan.detector.max_findings for rows in result.val_findings]
 
     spec = ModelSpec(
@@ -63,7 +63,7 @@ def test_a_detector_learns_and_a_model_of_it_answers_the_same(network, tmp_path)
     model = load_model(tmp_path / "model", device="cpu")
     found = [model.detect(source.image(case_id)) for case_id in result.val_ids]
     ap = average_precision(plan, source, result.val_ids, boxes, found)
-    assert ap == pytest.approx(max(r["val_ap"] for r in result.history), abs=1e-6)
+    assert ap == pytest.approx(result.history[-1]["val_ap"], abs=1e-6)
     for rows, again in zip(result.val_findings, found, strict=True):
         # The record is in the patient, the model answers on the grid: they are one box.
         np.testing.assert_allclose(_boxes_of(rows), again.box, atol=1e-6)

@@ -93,7 +93,7 @@ def _grid(source, case):
 def test_fractures_of_synthetic_wrists_are_found(network, tmp_path):
     source, cases = wrists(48)
     result = _train(tmp_path, source, cases, network, epochs=20, lr=3e-3, batch=4)
-    assert max(record["val_ap"] for record in result.history) > 0.2
+    assert result.history[-1]["val_ap"] > 0.2
 
 
 def test_nodules_of_synthetic_chests_are_found(tmp_path):
@@ -102,4 +102,4 @@ def test_nodules_of_synthetic_chests_are_found(tmp_path):
         tmp_path, source, cases, "retinanet3d", epochs=20, lr=3e-3, batch=2, foreground=0.5,
         steps_per_epoch=12, patch=(32, 64, 64), features=(16, 24, 32, 48),
     )  # fmt: skip
-    assert max(record["val_ap"] for record in result.history) > 0.2
+    assert result.history[-1]["val_ap"] > 0.2

@@ -80,6 +80,16 @@ def test_the_folder_holds_tensors_and_json_only(folder):
     assert read_spec(folder).thresholds == {"sensitivity": 0.4}
 
 
+def test_a_model_of_before_is_loaded_though_its_plan_had_a_patience(trained, folder):
+    source, cases, _, _ = trained
+    image = source.image(cases[0].case_id)
+    now = load_model(folder, "cpu").predict_many([image])
+    body = json.loads((folder / SPEC_FILE).read_text())
+    body["plan"]["patience"] = 10
+    (folder / SPEC_FILE).write_text(json.dumps(body))
+    np.testing.assert_array_equal(load_model(folder, "cpu").predict_many([image]), now)
+
+
 def test_noise_of_another_kind_is_unlike_the_training_cases_and_these_are_not(trained, folder):
     source, cases, plan, _ = trained
     model = load_model(folder, "cpu")

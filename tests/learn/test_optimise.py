@@ -78,6 +78,14 @@ def test_the_bar_is_the_median_of_the_earlier_rounds_best_so_far():
     assert not ask.falls_short([0.0, 0.3], 4)
 
 
+def test_the_last_value_counts_not_one_that_was_better_on_the_way():
+    search = Search({"a": [1, 2]}, 2, seed=0)
+    for ask, values in zip(search.ask(), [(0.1, 0.9, 0.4), (0.1, 0.3, 0.5)], strict=True):
+        search.tell(Told(ask.number, ask.params, values))
+    assert [one.score for one in search.told()] == [0.4, 0.5]
+    assert search.best.number == 1
+
+
 def test_the_same_trials_come_however_many_workers_run_them():
     def pooled(asked):
         with ThreadPoolExecutor(4) as pool:

@@ -4,12 +4,13 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.learn.network_candidate import NetworkCandidate
-from tasks.learn.plan import NetworkPlan, plan_network
+from tasks.learn.plan import LOOKS, NetworkPlan, plan_network
 from tasks.learn.topology import MIN_BATCH, feature_values, plan_batch, plan_unet, pooling
 
 NNUNET_FEATURES = (32, 64, 128, 256, 320, 320)
@@ -50,6 +51,26 @@ def test_a_plan_survives_json():
     plan = plan_network(candidate, task="segmentation", shape=(36, 50, 35), n_classes=3)
     assert NetworkPlan.model_validate_json(plan.model_dump_json()) == plan
     assert plan.augment.rotate == 5
+
+
+def test_a_plan_of_before_is_read_without_its_patience():
+    bare = NetworkCandidate(name="c")
+    plan = plan_network(bare, task="classification", shape=(1, 8, 8), n_classes=2)
+    said = plan.model_dump(mode="json")
+    assert "patience" not in said
+    assert NetworkPlan.model_validate(said | {"patience": 10}) == plan
+    assert NetworkCandidate(name="c", patience=None) == bare
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 24, 25, 26, 60, 129, 1000])
+def test_the_other_side_is_looked_at_evenly_first_and_last(epochs):
+    long = NetworkCandidate(name="c", epochs=epochs)
+    plan = plan_network(long, task="classification", shape=(1, 8, 8), n_classes=2)
+    looked = [epoch for epoch in range(1, epochs + 1) if plan.looks(epoch)]
+    assert len(looked) == min(epochs, LOOKS)
+    assert (looked[0], looked[-1]) == (1, epochs)
+    gaps = set(np.diff(looked).tolist())
+    assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 def test_hippocampus_gets_the_published_patch_and_batch():
@@ -119,6 +140,7 @@ def test_what_does_not_fit_is_refused_with_the_remedy(fields, task, shape, words
         ({"augment": ["flip", "shear"]}, "no augmentation 'shear'"),
         ({"augment": {"flip": ["w"]}}, "none of z, y, x"),
         ({"epoch": 3}, "Extra inputs"),
+        ({"patience": 10}, "a network is its last one; remove patience and set epochs"),
     ],
 )
 def test_a_wrong_candidate_names_what_is_wrong(fields, words):

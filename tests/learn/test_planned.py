@@ -16,7 +16,7 @@ def _plan(**fields):
 def test_the_published_plan_is_said_in_one_line():
     assert plan_in_words(_plan()) == (
         "nnunet3d, patch 40x56x40, channels 32-64-128-256, batch 9, "
-        "at most 100 epochs of 250 batches, sgd 0.01 poly"
+        "100 epochs of 250 batches, sgd 0.01 poly"
     )
 
 

@@ -13,8 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from tasks.evaluate.metrics import auroc
+from tasks.learn import plan as plan_module
 from tasks.learn import training as training_module
-from tasks.learn.checkpoint import read_tensors
+from tasks.learn.checkpoint import prefixed, read_tensors, without_prefix, write_tensors
+from tasks.learn.fold import FOLD_FILE
 from tasks.learn.network_candidate import NetworkCandidate
 from tasks.learn.plan import plan_network
 from tasks.learn.train import CHECKPOINT, train_fold
@@ -55,7 +58,7 @@ def undisturbed(tmp_path_factory):
 def test_a_small_network_learns_to_see_a_bright_square(tmp_path):
     plan = small_fold.classifier_plan(epochs=10, lr=1e-2, features=(8, 16), ema=0.0)
     result = _train(tmp_path, plan, n=100)
-    assert result.history[result.best_epoch - 1]["val_auroc"] > 0.9
+    assert result.history[-1]["val_auroc"] > 0.9
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
     assert result.val_probability.shape == (30, 2)
     np.testing.assert_allclose(result.val_probability.sum(1), 1, atol=1e-6)
@@ -147,11 +150,46 @@ def test_every_epoch_is_reported_with_its_times(undisturbed):
     assert undisturbed.device.startswith("cpu")
 
 
-def test_training_stops_when_validation_gets_no_better(tmp_path):
-    plan = small_fold.classifier_plan(epochs=50, lr=1e-7, patience=2, ema=0.0, monitor="auroc")
-    result = _train(tmp_path, plan)
-    assert len(result.history) < 50
-    assert len(result.history) == result.best_epoch + 2
+@pytest.mark.parametrize(("ema", "kept"), [(0.0, "network"), (0.9, "average")])
+def test_the_last_epoch_is_kept_however_the_validation_side_worsens(ema, kept, tmp_path):
+    source, cases = small_fold.bright_square_cases(60)
+    # The other side is labelled the wrong way round: the more is learnt, the worse it looks.
+    cases = [replace(c, target=1 - c.target) if i >= 42 else c for i, c in enumerate(cases)]
+    ids, last = [case.case_id for case in cases], {}
+    plan = small_fold.classifier_plan(epochs=8, lr=1e-2, features=(8, 16), ema=ema)
+    result = train_fold(
+        plan, source, cases, ids[:42], ids[42:], tmp_path, 7, device="cpu",
+        on_epoch=lambda _: last.update(read_tensors(tmp_path / CHECKPOINT)[0]),
+    )  # fmt: skip
+    losses = [record["val_loss"] for record in result.history]
+    assert len(losses) == 8
+    assert losses[-1] > 1.1 * min(losses)
+    assert _same_bits(without_prefix("network", _weights(result)), without_prefix(kept, last))
+    ill = np.array([case.target for case in cases[42:]]) == 1
+    found = auroc(ill, result.val_probability[:, 1])
+    assert found == pytest.approx(result.history[-1]["val_auroc"])
+
+
+def test_an_epoch_that_is_not_looked_at_has_no_figures_and_the_same_weights(
+    undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(plan_module, "LOOKS", 2)
+    result = _train(tmp_path)
+    assert ["val_loss" in record for record in result.history] == [True, False, False, True]
+    assert _same_bits(_weights(undisturbed), _weights(result))
+
+
+def test_what_was_left_with_a_best_epoch_is_left_aside(undisturbed, tmp_path):
+    # Folds and checkpoints of before are of plans that had a patience, so of another identity.
+    tensors, record = read_tensors(Path(undisturbed.weights_path))
+    before = record | {"identity": "of before", "best_epoch": 2}
+    write_tensors(tmp_path / FOLD_FILE, tensors, before)
+    weights = without_prefix("network", tensors)
+    states = {**prefixed("network", weights), **prefixed("best", weights)}
+    write_tensors(tmp_path / CHECKPOINT, states, before)
+    result = _train(tmp_path)
+    assert result.resumed == 0
+    assert _same_bits(_weights(undisturbed), _weights(result))
 
 
 def test_out_of_memory_halves_the_batch_says_so_and_goes_on(tmp_path, monkeypatch):
@@ -235,9 +273,7 @@ def test_a_unet_of_volumes_learns_to_find_a_ball(tmp_path):
     assert result.val_others["nsd"].mean() > 0.8
     assert result.val_others["hd95"].mean() < 3
     assert result.val_dice.mean() > 0.8
-    assert result.history[result.best_epoch - 1]["val_dice"] == pytest.approx(
-        result.val_dice.mean()
-    )
+    assert result.history[-1]["val_dice"] == pytest.approx(result.val_dice.mean())
 
 
 def test_a_unet_of_images_cuts_patches_and_tiles_the_whole(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tasks.errors import ScenarioError
+from tasks.learn import plan as plan_module
 from tasks.learn.crossval import fit_fold
 from tasks.learn.job import JobCase, TrainingJob
 from tasks.learn.network_candidate import NetworkCandidate
@@ -74,6 +75,17 @@ def test_a_trial_never_reads_a_case_of_its_fold(made, monkeypatch):
     assert len(told.values) == 4
     assert not seen[0] & own
     assert len(seen[0]) == len(job.cases) - len(own)
+
+
+def test_a_trial_is_judged_by_its_last_epoch_and_looked_at_now_and_then(made, monkeypatch):
+    _, place, root = made
+    monkeypatch.setattr(plan_module, "LOOKS", 2)
+    seen = []
+    told = run_trial(place, root, "net", 0, Ask(9, {"lr": 1e-2}), on_epoch=seen.append)
+    first, last = seen[0]["val_auroc"], seen[-1]["val_auroc"]
+    assert [("val_auroc" in record) for record in seen] == [True, False, False, True]
+    assert told.values == (first, first, first, last)
+    assert told.score == last
 
 
 def test_a_trial_that_falls_short_stops_at_that_epoch_and_says_the_same_when_asked_again(made):

@@ -86,9 +86,8 @@ def test_the_report_shows_fusions_and_what_was_tried(made, tmp_path):
     assert "stopped" in page
 
 
-def test_a_curve_of_scores_never_falls_and_a_table_has_one_point():
-    assert [row["search/score"] for row in score_curve({"values": [1, 3, 2], "score": 3})] == [
-        1, 3, 3,
-    ]  # fmt: skip
+def test_a_curve_of_scores_ends_with_the_one_that_counts_and_a_table_has_one_point():
+    curve = score_curve({"values": [1, 3, 2], "score": 2})
+    assert [row["search/score"] for row in curve] == [1, 3, 2]
     assert score_curve({"score": 0.8}) == [{"epoch": 1, "search/score": 0.8}]
     assert settings({"optimizer": "sgd", "lr": 0.5}) == "optimizer sgd, lr 0.5"
