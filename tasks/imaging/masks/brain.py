@@ -2,7 +2,8 @@
 
 Between scalp and brain lie skull and CSF, dark on T1; what joins the two are vessels, nerves and
 the cord, all thin.  So: a band of grey values around that of the brain, an erosion that cuts the
-thin joints, the largest component, grown back within the band, gaps and holes closed.  This is the
+thin joints, the largest component, grown back within the band, gaps and holes closed, and the neck
+cut off where the mask widens again below the cerebellum.  This is the
 method of Brummer et al. 1993 (IEEE Trans. Med. Imaging 12(2):153-166) and Atkins and Mackiewich
 1998 (IEEE Trans. Med. Imaging 17(1):98-107); the grey value of the brain is found as in BET (Smith
 2002, Human Brain Mapping 17:143-155).
@@ -49,6 +50,10 @@ HEAD_MM = 160.0
 TOP_SHARE = 0.02
 """The head begins with the first slice of which so much is head."""
 
+NECK_SHARE, NECK_GROWTH = 0.25, 1.25
+"""Below a slice of less than this share of the widest one, what grows again by this factor is neck.
+A whole brain is narrower than that in the last 2 or 3 cm, where it ends in cerebellum and cord."""
+
 SMALLEST_BRAIN_ML = 250.0
 """A term newborn's brain holds about 350 mL; less is an eye, a ventricle or a crop of the brain."""
 
@@ -84,7 +89,37 @@ def brain(array: np.ndarray, spacing: Spacing, erode_mm: float = ERODE_MM) -> np
     # One pixel further than the erosion, or rounded corners would be lost.
     back = planes.disc(erode_mm + max(spacing[1:]), spacing[1:])
     grown = planes.dilate(core, back) & band
-    return planes.fill(planes.close(grown, planes.disc(CLOSE_MM, spacing[1:])))
+    return without_neck(planes.fill(planes.close(grown, planes.disc(CLOSE_MM, spacing[1:]))))
+
+
+def without_neck(mask: np.ndarray) -> np.ndarray:
+    """Cut off what lies below the narrowest slice of the brain's lower end.
+
+    Once bias is corrected, muscles of the neck are as bright as brain, and in thick slices they
+    touch the cerebellum.  The brain narrows towards the cord; what widens again is neck.
+
+    Parameters
+    ----------
+    mask : ndarray of uint8
+        Slices from head to feet.
+
+    Returns
+    -------
+    ndarray of uint8
+        The same array.
+    """
+    areas = mask.sum(axis=(1, 2), dtype=np.int64)
+    widest = int(areas.argmax())
+    narrowest = None
+    for below in range(widest + 1, len(areas)):
+        if narrowest is None and areas[below] >= NECK_SHARE * areas[widest]:
+            continue
+        if narrowest is None or areas[below] < areas[narrowest]:
+            narrowest = below
+        elif areas[below] > NECK_GROWTH * areas[narrowest]:
+            mask[narrowest + 1 :] = 0
+            break
+    return mask
 
 
 def brain_level(array: np.ndarray, spacing: Spacing) -> float:
@@ -146,6 +181,6 @@ def _brain(image: Image, params: BrainParameters) -> tuple[Image, dict]:
     return Image(image.array, image.affine, {params.name: from_axial(mask, image.affine)}), {}
 
 
-BRAIN = Step(version=1, parameters=BrainParameters, apply=_brain, marks=own_name)
+BRAIN = Step(version=2, parameters=BrainParameters, apply=_brain, marks=own_name)
 
 STEPS: Mapping[str, Step] = {"brain": BRAIN}

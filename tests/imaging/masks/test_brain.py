@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from tasks.errors import BadCase
+from tasks.imaging.masks.brain import without_neck
 from tasks.imaging.masks.grid import voxel_ml
+from tasks.imaging.standard import standard
 from tasks.imaging.step import Image
 from tests.imaging.masks.at_hand import dice, nrrd, run
 from tests.imaging.masks.phantoms import head
@@ -61,3 +63,31 @@ def test_a_real_brain_has_a_brains_volume_and_holds_its_tumour(shared_data):
     # The lowest two slices show neck, the topmost scalp.
     assert not brain[:2].any()
     assert not brain[-1].any()
+
+
+def widths(*sides):
+    """Return slices from head to feet, each a square of a side."""
+    mask = np.zeros((len(sides), 40, 40), np.uint8)
+    for plane, side in zip(mask, sides, strict=True):
+        plane[:side, :side] = 1
+    return mask
+
+
+def test_what_widens_again_below_the_brain_is_neck_and_is_cut_off():
+    brain = (8, 20, 34, 40, 36, 24, 15, 12)
+    cut = without_neck(widths(*brain, 13, 20, 26))
+    np.testing.assert_array_equal(cut, widths(*brain, 0, 0, 0))
+    # Neither noise in thin slices nor a waist above the cerebellum is a neck.
+    for whole in ((*brain, 13, 12, 13, 5, 0), (30, 40, 28, 22, 30, 25, 10, 0), (0, 0, 0)):
+        np.testing.assert_array_equal(without_neck(widths(*whole)), widths(*whole))
+
+
+@pytest.mark.slow
+def test_the_standard_recipe_for_brains_finds_no_neck_in_a_real_one(shared_data):
+    """Once its bias is corrected the muscles of this neck are as bright as its brain."""
+    image, tumour = nrrd(shared_data, "brain1", "MR")
+    steps = [step for step in standard("mr-brain") if step["step"] in ("bias_correction", "brain")]
+    brain = run(image, *steps).masks["brain"] != 0
+    assert 1300 < brain.sum() * voxel_ml(image.affine) < 1850
+    assert brain[tumour].mean() > 0.97
+    assert not brain[:2].any()
