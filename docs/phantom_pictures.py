@@ -1,11 +1,15 @@
 """Draw the pictures of docs/phantoms.md into docs/images.
 
     python docs/phantom_pictures.py
+    python docs/phantom_pictures.py --out FOLDER --real-wrist FILE... --real-breast FILE...
 
 Beside the drawn chests and brains stands a real image where ../shared/data has it (BSD-3-Clause,
-pyradiomics); without it the place is left out. There is no real wrist or breast that may be copied.
+pyradiomics); without it the place is left out. Real wrists and breasts are not at hand: who has
+GRAZPEDWRI-DX or BUSI names pictures of them, and the sheets are written elsewhere, since no picture
+of a person is put among the documentation by the way.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +51,17 @@ def real_slice(name: str) -> tuple[np.ndarray, np.ndarray] | None:
     return volumes[0][k], volumes[1][k] > 0
 
 
-def sheet(name: str, rows: Sequence[Sequence[tuple]], size: tuple[float, float]) -> None:
+def real_pictures(paths: Sequence[Path]) -> list[tuple]:
+    """Return pictures (PNG, JPEG, TIFF) as panels, as radloop reads them."""
+    from tasks.archive.picture import read_picture
+
+    found = [read_picture(path.read_bytes(), None).array[0] for path in paths]
+    return [("REAL, no part of radloop", image, None, [], []) for image in found]
+
+
+def sheet(
+    folder: Path, name: str, rows: Sequence[Sequence[tuple]], size: tuple[float, float]
+) -> None:
     """Save rows of (title, image, grey limits, masks, boxes) without a date."""
     columns = max(len(row) for row in rows)
     figure, axes = plt.subplots(
@@ -66,11 +80,11 @@ def sheet(name: str, rows: Sequence[Sequence[tuple]], size: tuple[float, float])
                 corner, tall, wide = (left, top), bottom - top, right - left
                 axis.add_patch(plt.Rectangle(corner, wide, tall, fill=False, edgecolor=MARK))
             axis.set_title(title, fontsize=8)
-    figure.savefig(IMAGES / name, dpi=90, metadata={"Software": None})
+    figure.savefig(folder / name, dpi=90, metadata={"Software": None})
     plt.close(figure)
 
 
-def chest() -> None:
+def chest(out: Path) -> None:
     """Show one slice with a nodule of four scanners, and one in the mediastinum's window."""
     lung, soft = (-1350, 150), (-160, 240)
     panels = []
@@ -86,10 +100,10 @@ def chest() -> None:
     found = real_slice("lung1")
     if found:
         panels.append(("REAL (pyradiomics lung1)", found[0], lung, [found[1]], []))
-    sheet("phantom-chest.png", [panels[:3], panels[3:]], (9, 6.4))
+    sheet(out, "phantom-chest.png", [panels[:3], panels[3:]], (9, 6.4))
 
 
-def brain() -> None:
+def brain(out: Path) -> None:
     """Show four sequences of two brains."""
     rows = []
     for seed in (1, 2):
@@ -103,11 +117,11 @@ def brain() -> None:
     if found:
         for row, masks in zip(rows, ([], [found[1]]), strict=True):
             row.append(("REAL t1c (pyradiomics brain1)", found[0], None, masks, []))
-    sheet("phantom-brain.png", rows, (13, 4.8))
+    sheet(out, "phantom-brain.png", rows, (13, 4.8))
 
 
-def wrist() -> None:
-    """Show both views of five wrists: a growth plate, fractures, a cast, metal."""
+def wrist(out: Path, real: Sequence[Path]) -> None:
+    """Show both views of six wrists: a growth plate, fractures, a cast, metal; then real ones."""
     rows = [[], []]
     for seed in (22, 21, 20, 23, 6, 2):
         drawn = draw_wrist(seed)
@@ -115,22 +129,31 @@ def wrist() -> None:
             film = expose(drawn, view)
             title = f"SYNTHETIC {view}, {drawn.age:.0f} y, {drawn.code or 'no fracture'}"
             row.append((title, film.image, (0, 4095), [], film.boxes))
-    sheet("phantom-wrist.png", rows, (13, 6.2))
+    rows += [real_pictures(real)] if real else []
+    sheet(out, "phantom-wrist.png", rows, (13, 3.1 * len(rows)))
 
 
-def breast() -> None:
-    """Show four pictures of each class."""
+def breast(out: Path, real: Sequence[Path]) -> None:
+    """Show four pictures of each class; then real ones."""
     rows = []
     for number, target in enumerate(CLASSES):
         drawn = [draw_breast(seed + 10 * number, target=target) for seed in range(4)]
         rows.append([(f"SYNTHETIC {target}" + (f", {d.mass.margin}" if d.mass else ""),
                       d.image, (0, 255), [d.mask], []) for d in drawn])  # fmt: skip
-    sheet("phantom-breast.png", rows, (10, 7.8))
+    rows += [real_pictures(real)] if real else []
+    sheet(out, "phantom-breast.png", rows, (10, 2.6 * len(rows)))
 
 
 if __name__ == "__main__":
-    IMAGES.mkdir(exist_ok=True)
-    chest()
-    brain()
-    wrist()
-    breast()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=IMAGES)
+    for part in ("wrist", "breast"):
+        parser.add_argument(f"--real-{part}", type=Path, nargs="+", default=[], metavar="FILE")
+    asked = parser.parse_args()
+    if (asked.real_wrist or asked.real_breast) and asked.out.resolve().is_relative_to(ROOT):
+        parser.error("real pictures go nowhere into the project: say --out FOLDER outside of it")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    chest(asked.out)
+    brain(asked.out)
+    wrist(asked.out, asked.real_wrist)
+    breast(asked.out, asked.real_breast)

@@ -9,7 +9,8 @@ from tasks.archive.nifti import write_nifti
 from tasks.errors import BadCase
 from tasks.evaluate.estimates import quantity_words
 from tasks.learn.answer import POSITIVE, called
-from tasks.learn.judge import Judgement, missing_channels
+from tasks.learn.judge import missing_channels
+from tasks.learn.judgement import Judgement
 from tasks.learn.outlines import class_map
 from tasks.serve.findings_picture import findings_png
 from tasks.serve.findings_table import finding_rows, measures_of, segments_of
@@ -18,6 +19,7 @@ from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
 from tasks.serve.registry import ModelVersionInfo
 from tasks.serve.results import (
+    AT_DETECTOR,
     HEADER_UNLIKE,
     UNLIKE_TRAINING,
     PredictionRow,
@@ -52,6 +54,8 @@ def answer_row(
     if strange:
         flags.append(HEADER_UNLIKE)
     row = PredictionRow(one.case_id, flags=tuple(flags), novelty=one.distance, header=strange)
+    if one.at_detector and (one.mask is not None or one.findings is not None):
+        row = replace(row, sizes=AT_DETECTOR)
     if one.mask is not None:
         return _mask_row(row, spec, one, body, out)
     if one.findings is not None:
@@ -74,7 +78,8 @@ def answer_row(
     if one.study is None:
         return row
     own = one.probability[said.argmax() if positive is None else positive]
-    return replace(row, study=one.study, views=one.views, view_score=float(own))
+    beside = tuple(other for other in one.view_ids if other != one.case_id)
+    return replace(row, study=one.study, views=one.views, view_score=float(own), beside=beside)
 
 
 def _overlay(model: Any, one: Judgement, shown: int, body: Any, out: Path) -> str | None:
@@ -106,7 +111,7 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
     mask, overlay = _kept_mask(row, one.mask, one, body, out), None
     if body.outputs.overlays:
         overlay = f"overlays/{row.case_id}.png"
-        mask_png(out / overlay, one.image, one.mask, one.affine)
+        mask_png(out / overlay, one.image, one.mask, one.affine, placed=one.placed)
     return replace(row, measures=sizes, mask=mask, overlay=overlay)
 
 
@@ -117,11 +122,11 @@ def _unit_of(one: Judgement) -> tuple[str, float]:
     """
     import numpy as np
 
-    axes = one.affine[:3, :3]
-    if len(one.mask) > 1:
-        return "ml", float(abs(np.linalg.det(axes)) / 1000)
+    axes, flat = one.affine[:3, :3], len(one.mask) == 1
     if not one.sized:
-        return "px", 1.0
+        return "px" if flat else "voxels", 1.0
+    if not flat:
+        return "ml", float(abs(np.linalg.det(axes)) / 1000)
     return "mm2", float(np.linalg.norm(np.cross(axes[:, 1], axes[:, 2])))
 
 
@@ -150,11 +155,10 @@ def _findings_row(
     row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Path
 ) -> PredictionRow:
     threshold = spec.thresholds.get(POSITIVE)
-    found = finding_rows(
-        row.case_id, one.findings, one.affine, spec.classes, threshold, sized=one.sized
-    )
+    known = {"sized": one.sized, "placed": one.placed}
+    found = finding_rows(row.case_id, one.findings, one.affine, spec.classes, threshold, **known)
     shown = one.findings.take(one.findings.score >= (threshold or 0.0))
-    measures = measures_of(found, spec.classes)
+    measures = measures_of(found, spec.classes, sized=one.sized)
     mask = overlay = outline = None
     if spec.outlines:
         outline = class_map(shown, one.image.shape)
@@ -162,7 +166,8 @@ def _findings_row(
         measures |= _areas(found, spec) if one.sized else {}
     if body.outputs.overlays:
         overlay = f"overlays/{row.case_id}.png"
-        findings_png(out / overlay, one.image, one.affine, shown, spec.classes, outline=outline)
+        seen = one.image, one.affine, shown, spec.classes
+        findings_png(out / overlay, *seen, outline=outline, placed=one.placed)
     affine = tuple(map(tuple, one.affine.tolist()))
     return replace(
         row, findings=tuple(found), affine=affine, measures=measures, mask=mask, overlay=overlay

@@ -37,14 +37,12 @@ class DicomDesk:
         if not (self.sr or (self.seg and mask is not None)):
             return row
         # Here, because a prediction without DICOM need not wait for highdicom.
-        from tasks.archive.standin import stand_ins
         from tasks.serve.dicom_out import Maker, write_dicom
 
         case = self.cases[row.case_id]
         maker = Maker(self.home.names, self.facts, f"radloop {version('radloop')}")
         try:
-            files = next(orders_of(self.desk, [case])).files if case.kind == "dicom" else ()
-            images = stand_ins(case, files, self.home.names, self.choice)
+            images = self._images(case, [self.cases[one] for one in row.beside])
             made = write_dicom(
                 out / FOLDER, row, images, maker, mask=mask, seg=self.seg, sr=self.sr
             )
@@ -53,9 +51,26 @@ class DicomDesk:
         except Exception as error:
             # Of one case; the others have theirs. Without the message, which could quote a header.
             return replace(row, no_dicom=f"failed:{type(error).__name__}")
-        return replace(
-            row, seg=_inside(made.seg), sr=_inside(made.sr), no_dicom=made.why_no_seg or None
-        )
+        series = tuple((name, one.case_id) for name, one in case.series if case.kind == "dicom")
+        written = {"seg": _inside(made.seg), "sr": _inside(made.sr), "series": series}
+        return replace(row, **written, no_dicom=made.why_no_seg or None)
+
+    def _images(self, case: Case, beside: Sequence[Case]) -> Any:
+        """Return stand-ins for the images of a case, its other series and its study's views."""
+        from tasks.archive.standin import stand_ins
+
+        if case.kind != "dicom":
+            return stand_ins(case, (), self.home.names, self.choice)
+        (order,) = orders_of(self.desk, [case])
+        images = stand_ins(case, order.files, self.home.names, self.choice)
+        others: list[Any] = []
+        more = [
+            *zip(case.members[1:], order.series[1:], strict=False),
+            *zip(beside, orders_of(self.desk, beside), strict=True),
+        ]
+        for one, its in more:
+            others += stand_ins(one, its.files, self.home.names, self.choice).datasets
+        return replace(images, others=tuple(others))
 
     def told(self, rows: Sequence[PredictionRow]) -> list[str]:
         """Say what was written as DICOM, and for how many cases something was not, and why."""

@@ -14,6 +14,7 @@ from flows.home import Home
 from flows.orders import orders_of
 from flows.outlining import outline_figures, outline_scores
 from tasks.archive.orders import OrderCase
+from tasks.archive.volume import is_placed
 from tasks.errors import BadCase
 from tasks.evaluate.estimates import Estimates
 from tasks.evaluate.finding_scores import FindingScores, wrong_a_case
@@ -29,7 +30,8 @@ from tasks.learn.box_scores import finding_scores
 from tasks.learn.boxes import rows_of, rows_of_findings
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase
-from tasks.learn.judge import Judgement, judge_files, judge_image, judge_rows, needs_files
+from tasks.learn.judge import judge_files, judge_image, judge_rows, needs_files
+from tasks.learn.judgement import Judgement
 from tasks.learn.model import load_model
 from tasks.learn.model_file import ModelSpec
 from tasks.learn.outlines import class_map
@@ -145,7 +147,8 @@ def _judge_masks(
         mask = case_mask(order, volume)
         for name, drawn_mask in (("model", said[order.case_id]), ("truth", mask)):
             path = pictures / f"case-{order.case_id[:12]}-{name}.png"
-            mask_png(path, volume.array, drawn_mask, volume.affine, like=mask)
+            placed = is_placed(volume)
+            mask_png(path, volume.array, drawn_mask, volume.affine, mask, placed=placed)
             caption = f"{name}, slices with most of the truth; mean Dice {score:.2f}"
             drawn.append({"path": str(path), "title": title, "caption": caption})
     keys = [case.patient_key for case in kept]
@@ -184,7 +187,8 @@ def _judge_boxes(
         boxes = truth[order.case_id].boxes
         path = pictures / f"case-{order.case_id[:12]}.png"
         outline = class_map(shown, one.image.shape) if model.spec.outlines else None
-        findings_png(path, one.image, one.affine, shown, model.spec.classes, boxes, outline)
+        seen = one.image, one.affine, shown, model.spec.classes, boxes, outline
+        findings_png(path, *seen, placed=one.placed)
         caption = (
             f"{int((rows_of(boxes)[:, 13] == 0).sum())} true boxes (blue, dashed), {len(shown)} "
             f"findings from the threshold on (orange, with score); {-wrong:g} missed or made up"

@@ -19,7 +19,7 @@ from tasks.store.write import CaseDone, OnCase, PartRecord
 
 TOPIC = "radloop-parts"
 
-TELL_SECONDS = 1.0
+TELL_SECONDS = 2.0
 """A worker says at most this often how far it is."""
 
 _tally: ContextVar["Tally | None"] = ContextVar("tally", default=None)

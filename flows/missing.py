@@ -26,7 +26,8 @@ from tasks.labels.regions import values_of
 from tasks.learn.answer import POSITIVE
 from tasks.learn.dataset import spacing_of
 from tasks.learn.job import JobCase, TrainingJob
-from tasks.learn.judge import Judgement, judge_files
+from tasks.learn.judge import judge_files
+from tasks.learn.judgement import Judgement
 from tasks.learn.model import Model, load_model
 from tasks.learn.stressed import sample_cases
 from tasks.learn.zoo import OF_WHOLE_IMAGES

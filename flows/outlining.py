@@ -17,7 +17,7 @@ from tasks.labels.boxes import read_written
 from tasks.labels.case_mask import case_instances
 from tasks.learn.answer import POSITIVE
 from tasks.learn.dataset import spacing_of
-from tasks.learn.judge import Judgement
+from tasks.learn.judgement import Judgement
 from tasks.learn.model_file import ModelSpec
 from tasks.learn.outlines import class_map
 

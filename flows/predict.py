@@ -30,8 +30,9 @@ from tasks.archive.vault_files import file_refs
 from tasks.cohort.select import narrow
 from tasks.errors import BadCase, RadloopError
 from tasks.learn.answer import POSITIVE
-from tasks.learn.header_range import outside
-from tasks.learn.judge import Judgement, judge_files, judge_rows, needs_files
+from tasks.learn.header_range import AXES, outside
+from tasks.learn.judge import judge_files, judge_rows, needs_files
+from tasks.learn.judgement import Judgement
 from tasks.learn.model import load_model
 from tasks.serve.ledger import LedgerEntry, append_entries
 from tasks.serve.registry import ModelVersionInfo, fetch, get_alias
@@ -43,6 +44,9 @@ from tasks.serve.results import (
     PredictionRow,
     write_predictions,
 )
+
+FILE_KIND = "file kind"
+"""What is told of a case of another kind than those learned from, see `CohortConfig`."""
 
 LEDGER_CASES = 100
 """Cases after which the ledger is written, so that a killed run leaves a record of its answers."""
@@ -64,7 +68,8 @@ def predict(scenario: str, source: str, sources: bool = True) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``batch`` (folder below ``predictions`` in the home), counts, model version.
+        ``batch`` (folder below ``predictions`` in the home), counts, also of images that are not
+        what the scenario is about (``outside``), model version.
     """
     return predict_source(scenario, source, sources)
 
@@ -113,14 +118,19 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
         report = take_in(get_source(home.vault, source), desk.catalog, desk.vault, home.names)
         for line in report.lines():
             say(f"  {line}")
-        found = cases(desk.catalog, kind=body.cohort.kind, source=source)
-        chosen, _, refused = narrow(found, body.cohort)
+        kinds = body.cohort.predicted_kinds
+        found = [one for kind in kinds for one in cases(desk.catalog, kind=kind, source=source)]
+        chosen, funnel, refused = narrow(found, body.cohort)
+        outside_cohort = _outside(found, chosen)
+        if outside_cohort:
+            say(f"  not judged: {outside_cohort} of {len(found)} images are not what {scenario} is")
+            say(f"  about: {'; '.join(f'{what}: {n}' for what, n in funnel)}")
         for one in refused:
             say(f"  {one.case_id[:12]} is no case, {one.reason}: {one.detail}")
         if not chosen and not refused:
             msg = (
                 f"source {source} holds no case that scenario {scenario} is about "
-                f"({len(found)} of kind {body.cohort.kind}); see its cohort with "
+                f"({len(found)} of kind {' or '.join(kinds)}); see its cohort with "
                 f"`radloop check {scenario}`"
             )
             raise RadloopError(msg)
@@ -143,9 +153,15 @@ def _predict_source(scenario: str, source: str, sources: bool) -> dict[str, Any]
     )
     for line in dicom.told(rows):
         say(f"  {line}")
-    counts = {"cases": len(rows), "flagged": flagged, "failed": failed}
+    counts = {"cases": len(rows), "flagged": flagged, "failed": failed, "outside": outside_cohort}
     reports.table("predictions", [counts | {"version": champion.version}])
     return counts | {"batch": batch, "version": champion.version, "folder": str(out)}
+
+
+def _outside(found: Sequence[Case], chosen: Sequence[Case]) -> int:
+    """Return how many images are part of no case that is judged."""
+    judged = {one.case_id for case in chosen for one in case.members}
+    return sum(case.case_id not in judged for case in found)
 
 
 predict_source = task(_predict_source, name="judge a source")
@@ -166,6 +182,7 @@ def _answers(
     ledger = home.settings.home / "ledger.jsonl"
     seen = trained_on(home, desk, chosen, model.spec.hashes.get("split_hash"))
     facts = {case.case_id: case.facts for case in chosen}
+    kinds = {case.case_id: case.kind for case in chosen}
     with progress("judging", total=len(chosen), unit="cases") as advance:
         judged = _judged(desk, model, chosen)
         if model.spec.views:
@@ -174,7 +191,8 @@ def _answers(
             if isinstance(one, BadCase):
                 row = PredictionRow(case_id, status=FAILED, reason=one.reason)
             else:
-                strange = outside(model.spec.headers, facts[case_id])
+                strange = outside(model.spec.headers, {**facts[case_id], AXES: one.axes})
+                strange += (FILE_KIND,) if kinds[case_id] != body.cohort.kind else ()
                 row = answer_row(model, one, seen.get(case_id), strange, body, out)
                 row = dicom.written(row, segments(row, one), out)
             kept.append(ledger_entry(body.name, champion, model, one, row, out.name))

@@ -10,7 +10,7 @@ import numpy as np
 from tasks.archive.catalog import Case
 from tasks.errors import BadCase
 from tasks.learn.answer import study_probability
-from tasks.learn.judge import Judgement
+from tasks.learn.judgement import Judgement
 from tasks.learn.model_file import ModelSpec
 
 
@@ -49,10 +49,11 @@ def with_study(
     """
     for study, group in itertools.groupby(judged, key=lambda pair: study_of[pair[0]]):
         views = list(group)
-        good = [one.probability for _, one in views if not isinstance(one, BadCase)]
-        said: Any = study_probability(spec, np.array(good)) if good else None
+        good = {i: one.probability for i, one in views if not isinstance(one, BadCase)}
+        said: Any = study_probability(spec, np.array(list(good.values()))) if good else None
+        told = {"study": study, "of_study": said, "views": len(good), "view_ids": tuple(good)}
         for case_id, one in views:
             if isinstance(one, BadCase):
                 yield case_id, one
             else:
-                yield case_id, replace(one, study=study, of_study=said, views=len(good))
+                yield case_id, replace(one, **told)

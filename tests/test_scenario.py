@@ -69,6 +69,15 @@ def test_shipped_scenarios_are_complete_and_say_what_they_are_not_for(name):
     assert bool(header_only) == sees_images, "header-only is the check against shortcuts"
 
 
+def test_a_model_of_a_public_set_is_applied_to_a_hospitals_dicom():
+    for name in ("lung-nodule", "fracture", "breast-ultrasound", "breast-ultrasound-mask"):
+        cohort = load_scenario(name, [SHIPPED]).cohort
+        assert cohort.kind != "dicom"
+        assert cohort.predicted_kinds == (cohort.kind, "dicom")
+    # What is not said is not told: other scenarios keep their hash.
+    assert "also_predict" not in load_scenario("chest-xray", [SHIPPED]).cohort.model_dump()
+
+
 def test_six_candidates_or_more_stand_on_the_compare_page():
     candidates = load_scenario("breast-cancer", [SHIPPED]).candidates
     assert len(candidates) >= 6

@@ -151,17 +151,22 @@ def predict(args: argparse.Namespace) -> int:
     """Apply the champion to new images."""
     home = open_engine(args)
     from flows.predict import predict as flow
+    from tasks.serve.earlier import take_away
 
     scenario = home.scenario(args.scenario)
     source = home.source(args.source)
     found = flow(scenario.name, source.alias, not args.no_sources)
     args.out.mkdir(parents=True, exist_ok=True)
+    if earlier := take_away(args.out):
+        print(f"{args.out} held results of an earlier prediction ({earlier} cases): taken away")
     shutil.copytree(found["folder"], args.out, dirs_exist_ok=True)
     shutil.rmtree(found["folder"])
     print(
         f"{found['cases']} cases judged by version {found['version']}, {found['flagged']} flagged, "
         f"{found['failed']} failed"
     )
+    if found["outside"]:
+        print(f"{found['outside']} images are not what the scenario is about, and were not judged")
     shown = "index.html" if scenario.outputs.page else "predictions.csv"
     print(f"see {args.out.resolve() / shown}")
     return 0

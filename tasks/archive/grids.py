@@ -16,7 +16,7 @@ from tasks.archive.geometry import UNKNOWN_SLICE_SPACING_MM
 from tasks.archive.grey import exact
 from tasks.archive.nifti import LPS_RAS, certify_grid
 from tasks.archive.pixel_format import MAX_DECODED_BYTES
-from tasks.archive.volume import Volume
+from tasks.archive.volume import IMAGE_PLANE, Volume
 from tasks.errors import BadCase
 
 MAX_HEADER_BYTES = 1 << 20
@@ -152,7 +152,7 @@ def volume_of(grid: Grid, data: bytes) -> Volume:
     affine = affine_of(grid)
     certificate = certify_grid(grid.shape, affine)
     if grid.directions is None:
-        certificate = {**certificate, "orientation": "image plane"}
+        certificate = {**certificate, "orientation": IMAGE_PLANE}
     rows, columns = grid.shape[1:]
     facts = {"rows": rows, "cols": columns, "frames": grid.shape[0], "spacing": grid.stated}
     return Volume(read_values(grid, data), affine, certificate, facts)

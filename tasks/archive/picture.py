@@ -12,7 +12,7 @@ import numpy as np
 from tasks.archive import geometry
 from tasks.archive.grey import LUMINANCE, exact
 from tasks.archive.pixel_format import MAX_DECODED_BYTES, MAX_EXPANSION
-from tasks.archive.volume import UNKNOWN_SPACING, Volume
+from tasks.archive.volume import IMAGE_PLANE, UNKNOWN_SPACING, Volume
 from tasks.errors import BadCase
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_picture(data: bytes, spacing: tuple[float, float] | None) -> Volume:
         "spacing": "mapping" if spacing else UNKNOWN_SPACING,
     }
     affine = geometry.affine_from(origin, x, y, (row, column))
-    plain = {**certificate.to_dict(), "orientation": "image plane"}
+    plain = {**certificate.to_dict(), "orientation": IMAGE_PLANE}
     return Volume(np.ascontiguousarray(exact(grey))[None], affine, plain, facts)
 
 

@@ -113,6 +113,21 @@ def read_originals(
     )
 
 
+def together(parts: Sequence[Originals], case_id: str) -> Originals:
+    """Return the images of a case of several series, from those of each, the reference first."""
+    uids: dict[str, str] = {}
+    for one in parts:
+        uids |= one.uids
+    return Originals(
+        parts[0].identity,
+        frozenset().union(*(one.sexes for one in parts)),
+        frozenset().union(*(one.patients for one in parts)),
+        frozenset().union(*(one.accessions for one in parts)),
+        uids,
+        case_id,
+    )
+
+
 def reidentify(result: Dataset, originals: Originals, names: Pseudonymiser) -> Dataset:
     """Put the original identity back into one result.
 

@@ -6,7 +6,7 @@ original header can reach a result by being copied along.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom import Dataset
@@ -15,7 +15,7 @@ from tasks.archive import geometry
 from tasks.archive.catalog import Case
 from tasks.archive.choice import VolumeChoice
 from tasks.archive.chosen import chosen_group
-from tasks.archive.frames import Frame
+from tasks.archive.frames import UNKNOWN_SPACING, Frame
 from tasks.archive.groups import Group
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.series import groups_of, guarded
@@ -36,6 +36,9 @@ NO_IMAGE_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 
 ANY_VOLUME = VolumeChoice()
 
+SEVERAL_A_FILE = "several of its slices are in one file"
+NO_SIZE = "the series does not say how large its pixels are"
+
 
 @dataclass(frozen=True)
 class StandIns:
@@ -47,6 +50,15 @@ class StandIns:
     """Whether these are DICOM images, which a result may point to."""
     reason: str = ""
     """Why slice k of a mask is not image k; empty when it is."""
+    frames: tuple[int, ...] = ()
+    """Where slices are frames of one file, their numbers in it, from 1: that of slice 0 first."""
+    others: tuple[Dataset, ...] = ()
+    """Images of the other series that were looked at, of a case of several."""
+
+    @property
+    def seen(self) -> tuple[Dataset, ...]:
+        """Every image that was looked at, those of the reference first."""
+        return (*self.datasets, *self.others)
 
 
 def pseudonymous_uid(key: str) -> str:
@@ -92,8 +104,41 @@ def stand_ins(
             frames = [frame for group in groups for frame in group.frames]
             return StandIns(_each_file(case, frames, names), True, problem.reason)
         found = _each_file(case, frames, names)
-    whole = len(found) == len(frames)
-    return StandIns(found, True, "" if whole else "several of its slices are in one file")
+    apart = len(found) == len(frames)
+    if len(found) == 1:
+        _add_groups(found[0], frames)
+    if not apart and not _are_frames(frames, found):
+        return StandIns(found, True, SEVERAL_A_FILE)
+    # A segmentation in the patient must tell a size, and one that is made up would be believed.
+    placed = any(frame.placed and frame.spacing_fact == UNKNOWN_SPACING for frame in frames)
+    numbers = () if apart else tuple(frame.index + 1 for frame in frames)
+    return StandIns(found, True, NO_SIZE if placed else "", numbers)
+
+
+def _are_frames(frames: Sequence[Frame], found: Sequence[Dataset]) -> bool:
+    """Whether slices are frames of one enhanced file; tiles of a mosaic have no number."""
+    return len(found) == 1 and all(frame.placed and not frame.source.tiles for frame in frames)
+
+
+def _add_groups(dataset: Dataset, frames: Sequence[Frame]) -> None:
+    """Add functional groups (PS3.3 C.7.6.16), in the order of slices, to what may have frames."""
+    shared, measures = Dataset(), Dataset()
+    for name in ("PixelSpacing", "SliceThickness"):
+        if name in dataset:
+            setattr(measures, name, dataset[name].value)
+    shared.PixelMeasuresSequence = [measures]
+    each = [Dataset() for _ in frames]
+    if all(frame.placed for frame in frames):
+        orientation = Dataset()
+        orientation.ImageOrientationPatient = dataset.ImageOrientationPatient
+        shared.PlaneOrientationSequence = [orientation]
+        for own, frame in zip(each, frames, strict=True):
+            position = Dataset()
+            position.ImagePositionPatient = _decimals(frame.position)
+            own.PlanePositionSequence = [position]
+    dataset.NumberOfFrames = len(frames)
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = each
 
 
 def _in_order(group: Group) -> list[Frame]:
@@ -104,7 +149,9 @@ def _in_order(group: Group) -> list[Frame]:
     directions = np.array([frame.orientation for frame in frames])
     positions = np.array([frame.position for frame in frames])
     _, order = geometry.certify(positions, directions[:, :3], directions[:, 3:], frames[0].spacing)
-    return [frames[at] for at in order]
+    # They were found to be parallel; that the last digit of some differs is no other direction.
+    one = frames[order[0]].orientation
+    return [replace(frames[at], orientation=one) for at in order]
 
 
 def _each_file(case: Case, frames: Sequence[Frame], names: Pseudonymiser) -> tuple[Dataset, ...]:
@@ -114,7 +161,9 @@ def _each_file(case: Case, frames: Sequence[Frame], names: Pseudonymiser) -> tup
         uid = str(frame.source.dataset.SOPInstanceUID)
         if uid not in found:
             found[uid] = _image(case, frame, names, len(found) + 1)
-            found[uid].SliceThickness = f"{depth:.10g}"
+            if "PixelSpacing" in found[uid]:
+                # Of a picture too: highdicom reads no size without a thickness.
+                found[uid].SliceThickness = f"{depth:.10g}"
     return tuple(found.values())
 
 
@@ -139,7 +188,8 @@ def _image(case: Case, frame: Frame, names: Pseudonymiser, number: int) -> Datas
     dataset.SOPInstanceUID = pseudonymous_uid(names.key("sop", str(original.SOPInstanceUID)))
     dataset.InstanceNumber = number
     dataset.Rows, dataset.Columns = frame.shape
-    dataset.PixelSpacing = list(frame.spacing)
+    if frame.spacing_fact != UNKNOWN_SPACING:
+        dataset.PixelSpacing = list(frame.spacing)
     if frame.placed:
         reference = str(original.get("FrameOfReferenceUID") or case.series_key)
         dataset.FrameOfReferenceUID = pseudonymous_uid(names.key("frame", reference))

@@ -25,11 +25,21 @@ from tasks.archive.window import window_of
 from tasks.errors import BadCase
 
 __all__ = [
+    "IMAGE_PLANE",
     "UNKNOWN_SPACING",
     "Volume",
+    "is_cine",
+    "is_placed",
     "read_volume",
     "read_volumes",
 ]
+
+
+TIME = "time"
+"""Fact ``axis`` of a cine."""
+
+IMAGE_PLANE = "image plane"
+"""Orientation, in the certificate, of what has no place in the patient."""
 
 
 @dataclass(frozen=True)
@@ -240,12 +250,12 @@ def _picture(frames: list[Frame], modality: str) -> Volume:
             planes.append(_as_volume(grey))
         array = exact(np.concatenate(planes)) if len(planes) > 1 else planes[0]
     if len(frames) > 1:
-        facts["axis"] = "time"
+        facts["axis"] = TIME
     if str(facts["photometric"]) not in MONOCHROME:
         facts["colour"] = "luminance"
     origin, row, column = np.zeros((1, 3)), np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
     certificate, _ = geometry.certify(origin, row, column, first.spacing)
-    plain = {**certificate.to_dict(), "orientation": "image plane", "n_frames": len(frames)}
+    plain = {**certificate.to_dict(), "orientation": IMAGE_PLANE, "n_frames": len(frames)}
     affine = geometry.affine_from(origin, row, column, first.spacing)
     return Volume(array, affine, plain, facts)
 
@@ -269,6 +279,16 @@ def _facts(frame: Frame, modality: str, count: int) -> dict[str, Any]:
         "transfer_syntax": codes.transfer_syntax(frame.source.pixels.format.syntax),
         "spacing": frame.spacing_fact,
     }
+
+
+def is_placed(volume: Volume) -> bool:
+    """Say whether a volume lies in the patient; else its affine is that of the image plane."""
+    return volume.certificate.get("orientation") != IMAGE_PLANE
+
+
+def is_cine(volume: Volume) -> bool:
+    """Say whether the first axis of a volume is time."""
+    return volume.facts.get("axis") == TIME
 
 
 def _frame_of_reference(frame: Frame) -> str:

@@ -199,7 +199,11 @@ def _case(held: Mapping[str, list["Case"]], chosen: ChannelSet, several: str) ->
         )
         return Refused(digest_json(["no case", ids]), SEVERAL, detail)
     order = (chosen.reference, *(name for name in chosen.names if name != chosen.reference))
-    series = tuple((name, picked[name]) for name in order if name in picked)
+    return joined(tuple((name, picked[name]) for name in order if name in picked))
+
+
+def joined(series: tuple[tuple[str, "Case"], ...]) -> "Case":
+    """Return the case that series make together, each under its channel, the reference first."""
     # The order of the scenario's list does not matter, which channel a series is does.
     versions = sorted([name, one.case_id] for name, one in series)
     lead = series[0][1]

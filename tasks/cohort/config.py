@@ -14,6 +14,9 @@ _SAID_VOLUME = {"anyOf": [{"type": kind} for kind in ("object", "string", "null"
 """What an editor may let pass as `volume`: its forms are one mapping once they are read."""
 
 
+ImageKind = Literal["dicom", "nifti", "nrrd", "mha", "picture"]
+
+
 class CohortConfig(BaseModel):
     """Which cases a scenario is about.
 
@@ -22,6 +25,9 @@ class CohortConfig(BaseModel):
     that holds several is meant, see `tasks.archive.choice.parse_choice`.  ``without`` leaves cases
     out by the first 12 or more characters of their ids, e.g. one image that stands there twice.
 
+    ``also_predict`` names kinds that a model is applied to besides the one it is trained on: a
+    public set is a folder of pictures or MetaImage, and a hospital's images are DICOM.
+
     With ``channels`` a study is a case, its series are told apart by the ``where`` of each channel;
     see `tasks.cohort.channels` for ``required``, ``reference``, ``align`` and ``several``.
     """
@@ -29,6 +35,7 @@ class CohortConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["dicom", "nifti", "nrrd", "mha", "picture", "row"]
+    also_predict: tuple[ImageKind, ...] = Field(default=(), exclude_if=says_nothing)
     modality: tuple[str, ...] = ()
     body_part: tuple[str, ...] = ()
     table: str | None = None
@@ -64,6 +71,10 @@ class CohortConfig(BaseModel):
             raise ValueError("rows of a table have no modality or body part: use `where`")
         if self.volume and self.kind != "dicom":
             raise ValueError(f"cohort kind {self.kind} with volume: only DICOM series hold several")
+        if self.also_predict and (self.kind == "row" or self.channels):
+            raise ValueError("also_predict is for images of one series: take it out")
+        if self.kind in self.also_predict:
+            raise ValueError(f"also_predict names {self.kind}, which is the cohort's own kind")
         _check_where(self.where, headers=self.kind != "row")
         chosen = channel_set(self.channels, self.required, self.reference, self.align)
         if chosen and self.kind in ("row", "picture"):
@@ -71,6 +82,11 @@ class CohortConfig(BaseModel):
         for channel in self.channels:
             _check_where(channel.where, headers=True)
         return self
+
+    @property
+    def predicted_kinds(self) -> tuple[str, ...]:
+        """Kinds of case that a model of this cohort is applied to."""
+        return (self.kind, *self.also_predict)
 
     @property
     def channel_set(self) -> ChannelSet | None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from tasks.cohort.fingerprint import Fingerprint
 from tasks.hashing import digest_json
-from tasks.imaging.step import UNBOUNDED, CaseMeasure, Image, Shape, Step, check_measured
+from tasks.imaging.step import UNBOUNDED, Bounds, CaseMeasure, Image, Shape, Step, check_measured
 from tasks.imaging.steps import StepConfig, check_order, find_step, wrong_unit
 from tasks.imaging.straighten import STRAIGHTEN
 
@@ -276,13 +276,23 @@ def _check_shape(name: str, shape: Shape, expected: Sequence[int]) -> None:
 
 def fixed_shape(recipe: FittedRecipe) -> Shape | None:
     """Return the one shape (z, y, x) every image has after the recipe, or None."""
-    bounds = ((1, UNBOUNDED),) * 3
-    for fitted in recipe.steps:
-        step, params = ready(fitted)
-        bounds = step.bounds(params, bounds)
+    bounds = _bounds(recipe)
     if any(low != high for low, high in bounds):
         return None
     return tuple(low for low, _ in bounds)
+
+
+def is_flat(recipe: FittedRecipe) -> bool:
+    """Say whether every image has one slice after the recipe."""
+    return _bounds(recipe)[0] == (1, 1)
+
+
+def _bounds(recipe: FittedRecipe) -> Bounds:
+    bounds: Bounds = ((1, UNBOUNDED),) * 3
+    for fitted in recipe.steps:
+        step, params = ready(fitted)
+        bounds = step.bounds(params, bounds)
+    return bounds
 
 
 def output_dtype(recipe: FittedRecipe) -> np.dtype:

@@ -7,8 +7,9 @@ from typing import Any
 
 from tasks.archive.choice import parse_choice
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import Volume, read_volume
-from tasks.imaging.recipe import FittedRecipe, fit
+from tasks.archive.volume import Volume, is_cine, read_volume
+from tasks.errors import BadCase
+from tasks.imaging.recipe import FittedRecipe, fit, is_flat
 from tasks.imaging.step import Image
 from tasks.imaging.steps import StepConfig, needs_fit
 from tasks.imaging.straighten import STRAIGHTEN
@@ -22,11 +23,19 @@ def read_source(recipe: FittedRecipe, case: OrderCase) -> Volume:
 
     Raises
     ------
-    BadCase, ValueError
-        As `tasks.archive.volume.read_volume`.
+    BadCase
+        As `tasks.archive.volume.read_volume`, and ``several_images`` for a cine of which the recipe
+        would make one image: by its middle, which nobody chose.
+    ValueError
+        As there.
     """
     choice = parse_choice(recipe.volume)
     volume = read_volume(case.kind, case.files, choice=choice, leaning=recipe.straightens)
+    if is_cine(volume) and is_flat(recipe):
+        frames = len(volume.array)
+        raise BadCase(
+            "several_images", f"a cine of {frames} frames, and the recipe makes one image"
+        )
     if case.modality is None or "modality" in volume.facts:
         return volume
     return replace(volume, facts={**volume.facts, "modality": case.modality})

@@ -20,7 +20,7 @@ from tasks.learn.model import Model, TabularModel, load_model
 from tasks.learn.model_file import SPEC_FILE, ModelSpec
 
 if TYPE_CHECKING:
-    from tasks.learn.judge import Judgement
+    from tasks.learn.judgement import Judgement
 
 MEMBERS = "members"
 """Folder of the members' folders, each a whole model."""
@@ -118,7 +118,8 @@ def judge_fused(
     model: FusedModel, cases: Iterable[OrderCase]
 ) -> Iterator[tuple[OrderCase, "Judgement | BadCase"]]:
     """Judge images as `tasks.learn.judge.judge_images` does: each is read and prepared once."""
-    from tasks.learn.judge import IMAGES_TOGETHER, Judgement, prepared_case, recipe_of, said_of
+    from tasks.learn.judge import IMAGES_TOGETHER, prepared_case, recipe_of, said_of
+    from tasks.learn.judgement import Judgement
 
     recipe = recipe_of(model.spec)
     limit = model.spec.ood_threshold

@@ -6,7 +6,11 @@ Most images a model was not made for say so in their header: another scanner, ke
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WORDS = ("modality", "manufacturer", "kernel", "sequence", "view", "body_part")
+AXES = "axes"
+"""Where the indices of an image rise to after the recipe, such as ``SPL``: no header field, but a
+sagittal series is as strange to a model of axial ones as another scanner."""
+
+WORDS = ("modality", "manufacturer", "kernel", "sequence", "view", "body_part", AXES)
 """Facts of which every value of the training side is kept."""
 
 NUMBERS = ("slice_thickness", "spacing_row", "field_strength", "kvp")

@@ -229,6 +229,27 @@ def typical_image(
     return tuple(shape.tolist()), tuple(np.round(np.median(spacings, axis=0), 4).tolist())
 
 
+def axes_of(store_root: str, cases: Sequence[JobCase]) -> dict[str, str]:
+    """Return case id -> where the indices (z, y, x) of its prepared image rise to.
+
+    Images that do not lie in the patient, and cases without one, are left out.
+    """
+    from tasks.archive.volume import IMAGE_PLANE
+    from tasks.imaging.reorient import orientation_of
+    from tasks.store.read import open_part
+
+    found, opened = {}, {}
+    for case in cases:
+        if not case.part_path:
+            continue
+        if case.part_path not in opened:
+            opened[case.part_path] = open_part(store_root, case.part_path, case.part_digest)
+        info = opened[case.part_path].info(case.case_id)
+        if info.certificate.get("orientation") != IMAGE_PLANE:
+            found[case.case_id] = orientation_of(info.affine)
+    return found
+
+
 def training_cases(cases: Sequence[JobCase]) -> list[Any]:
     """Return the cases as the network's data set wants them."""
     from tasks.learn.dataset import TrainingCase

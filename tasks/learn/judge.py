@@ -6,71 +6,30 @@ applied: read, obey the model's own fitted recipe, ask, calibrate, bring masks b
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tasks.archive.orders import OrderCase
-from tasks.archive.volume import UNKNOWN_SPACING
+from tasks.archive.volume import UNKNOWN_SPACING, is_cine, is_placed
 from tasks.errors import BadCase
 from tasks.hashing import digest_json
 from tasks.imaging.channels import PreparedCase, prepare, reference_plane
 from tasks.imaging.columns import columns_of, numbers_of
 from tasks.imaging.recipe import FittedRecipe, fixed_shape
+from tasks.imaging.reorient import orientation_of
 from tasks.learn.answer import POSITIVE, calibrated, model_mask, source_outline
 from tasks.learn.box_scores import on_source
 from tasks.learn.boxes import Findings
 from tasks.learn.header import HEADER_COLUMNS, header_frame
+from tasks.learn.judgement import Judgement
 from tasks.learn.model import Model, TabularModel
 from tasks.learn.model_file import ModelSpec
 from tasks.learn.zoo import OF_WHOLE_IMAGES
 
 IMAGES_TOGETHER = 16
 """Images a classifier is asked about at once: batches are several times faster, and small."""
-
-
-@dataclass(frozen=True, eq=False)
-class Judgement:
-    """What a model says about one case."""
-
-    case_id: str
-    input_hash: str
-    """Hash of the digests of the files, or of the row."""
-    probability: np.ndarray | None = None
-    """(k,) calibrated, of a classification."""
-    value: float | None = None
-    """In the model's unit, of a regression."""
-    mask: np.ndarray | None = None
-    """(z, y, x) uint8 on the source's own grid, of a segmentation."""
-    findings: Findings | None = None
-    """On the source's own grid, the best first, of a detection; outlined where they are shown."""
-    image: np.ndarray | None = None
-    """(z, y, x) the source in real units."""
-    affine: np.ndarray | None = None
-    sized: bool = True
-    """Whether the source says how large its pixels are; else they count as 1 mm."""
-    prepared: np.ndarray | None = None
-    """([c,] z, y, x) what the model saw."""
-    shown: np.ndarray | None = None
-    """(z, y, x) of what the model saw the channel that is shown in pictures."""
-    present: tuple[bool, ...] = ()
-    """Which channels the case had; empty where the model sees one series."""
-    traces: tuple[Mapping[str, Any], ...] = ()
-    distance: float | None = None
-    unlike: bool | None = None
-    study: str | None = None
-    """Where studies are judged, the first case of its study."""
-    of_study: np.ndarray | None = None
-    """(k,) calibrated, of all views of the study that could be judged."""
-    views: int = 1
-    """How many these are."""
-
-    @property
-    def answer(self) -> np.ndarray | None:
-        """(k,) what is said: of the study where studies are judged, else of the case."""
-        return self.probability if self.of_study is None else self.of_study
 
 
 def judge_image(model: Model | TabularModel, case: OrderCase) -> Judgement:
@@ -123,7 +82,7 @@ def judge_images(
     together = IMAGES_TOGETHER if model.spec.task in OF_WHOLE_IMAGES else 1
     waiting = iter(cases)
     while chunk := list(itertools.islice(waiting, together)):
-        ready = [prepared_case(recipe, case) for case in chunk]
+        ready = [_one_slice(model.spec, prepared_case(recipe, case)) for case in chunk]
         seen = [one.image.array for one in ready if not isinstance(one, BadCase)]
         answers = iter(_answers(model, seen))
         for case, one in zip(chunk, ready, strict=True):
@@ -131,6 +90,14 @@ def judge_images(
                 yield case, one
             else:
                 yield case, _judgement(model, recipe, case, one, next(answers))
+
+
+def _one_slice(spec: ModelSpec, one: PreparedCase | BadCase) -> PreparedCase | BadCase:
+    """Refuse a volume, or a cine, for a detector of pictures: it would look at the first slice."""
+    other = isinstance(one, BadCase) or spec.task != "detection" or not spec.of_pictures
+    if other or (n := one.image.array.shape[-3]) == 1:
+        return one
+    return BadCase("several_images", f"{n} slices or frames: this detector looks at one image")
 
 
 def recipe_of(spec: ModelSpec) -> FittedRecipe:
@@ -189,13 +156,17 @@ def _of_image(
 ) -> Judgement:
     """Return what is said of an image, with the image as it is and as the model saw it."""
     volume, image = prepared.volume, prepared.image
+    placed = is_placed(volume)
     return Judgement(
         case_id=case.case_id,
         input_hash=digest_json([ref.digest for ref in case.all_files]),
         **said,
         image=volume.array,
         affine=volume.affine,
-        sized=volume.facts.get("spacing") != UNKNOWN_SPACING,
+        sized=volume.facts.get("spacing") != UNKNOWN_SPACING and not is_cine(volume),
+        placed=placed,
+        axes=orientation_of(image.affine) if placed else None,
+        at_detector=volume.facts.get("spacing") == "ImagerPixelSpacing",
         prepared=image.array,
         shown=reference_plane(image.array, recipe),
         present=prepared.present,

@@ -3,13 +3,14 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tasks.learn.answer import POSITIVE
 from tasks.learn.candidate import search_score
-from tasks.learn.header_range import seen_headers
-from tasks.learn.job import TrainingJob, frame, training_cases
+from tasks.learn.header_range import AXES, seen_headers
+from tasks.learn.job import TrainingJob, axes_of, frame, training_cases
 from tasks.learn.model_file import ModelSpec, save_model
 from tasks.serve.outcome import CandidateOutcome
 
@@ -25,7 +26,8 @@ def build_model(
 ) -> ModelSpec:
     """Write the challenger: the folds of a network, a table's model refitted on all of them, or
     the members of a fusion, which are among ``outcomes``, with the model over them. A classical
-    detector is refitted on the images in ``store_root``.
+    detector is refitted on the images in ``store_root``; they also tell how images lie in the
+    patient.
     """
     thresholds = {} if outcome.threshold is None else {POSITIVE: outcome.threshold}
     two = job.task == "classification" and len(job.classes) == 2
@@ -44,7 +46,7 @@ def build_model(
         thresholds=thresholds,
         views=job.views,
         postprocess=outcome.rules,
-        headers=seen_headers([case.facts for case in job.on("train")]) if job.recipe else {},
+        headers=_headers(job, store_root) if job.recipe else {},
         hashes=dict(hashes),
     )
     if outcome.kind == "network":
@@ -60,6 +62,13 @@ def build_model(
     if job.task == "detection":
         return _refit_places(job, outcome, folder, spec, store_root)
     return _refit_table(job, outcome, folder, spec)
+
+
+def _headers(job: TrainingJob, store_root: str) -> dict[str, list[Any]]:
+    """Return what the training side's headers say, and how its images lie in the patient."""
+    cases = job.on("train")
+    axes = axes_of(store_root, cases) if store_root else {}
+    return seen_headers([{**case.facts, AXES: axes.get(case.case_id)} for case in cases])
 
 
 def _join(

@@ -16,6 +16,7 @@ from tasks.serve.dicom_out import LONGEST_TEXT, MAKER, Maker, coded
 from tasks.serve.results import FLAG_TEXTS, PredictionRow
 
 NO_UNITS = Code("1", "UCUM", "no units")
+PIXELS = Code("{pixels}", "UCUM", "pixels")
 
 SIGNIFICANT = 6
 """Digits of a number: more than a model is worth, and they fit into a decimal string."""
@@ -34,10 +35,10 @@ def plain(name: str, value: float) -> Measurement:
 
 def flags(row: PredictionRow) -> list[QualitativeEvaluation]:
     """Return what its user must know of the case before he reads the answer."""
-    return [
-        QualitativeEvaluation(coded("Caution"), coded(FLAG_TEXTS.get(flag, flag)))
-        for flag in row.flags
-    ]
+    told = [FLAG_TEXTS.get(flag, flag) for flag in row.flags]
+    if row.sizes:
+        told.append(f"sizes are {row.sizes}")
+    return [QualitativeEvaluation(coded("Caution"), coded(text)) for text in told]
 
 
 def algorithm(maker: Maker) -> AlgorithmIdentification:
@@ -54,7 +55,7 @@ def sources(images: StandIns) -> Sequence[SourceImageForMeasurementGroup] | None
         return None
     return [
         SourceImageForMeasurementGroup(image.SOPClassUID, image.SOPInstanceUID)
-        for image in images.datasets
+        for image in images.seen
     ]
 
 

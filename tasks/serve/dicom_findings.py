@@ -19,8 +19,9 @@ from pydicom import Dataset
 from pydicom.sr.codedict import Code
 
 from tasks.archive.standin import StandIns
-from tasks.serve.dicom_content import algorithm, flags, number, plain, sources, tracked
+from tasks.serve.dicom_content import PIXELS, algorithm, flags, number, plain, sources, tracked
 from tasks.serve.dicom_out import Maker, coded
+from tasks.serve.findings_table import longest_px
 from tasks.serve.results import PREDICTED, PredictionRow
 
 MILLIMETRE = Code("mm", "UCUM", "millimeter")
@@ -36,11 +37,13 @@ _QUAD = ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0))
 def in_space(row: PredictionRow, images: StandIns) -> bool:
     """Say whether findings are told in the patient: of a volume with a frame of reference.
 
-    A picture, or a single slice, has no depth of its own: there a box lies on the image.
+    A picture, or a single slice, has no depth of its own: there a box lies on the image. Where the
+    image does not say how large it is, its findings have no place either.
     """
-    volume = len(images.datasets) > 1 or bool(images.reason)
+    volume = max(len(images.datasets), len(images.frames)) > 1 or bool(images.reason)
     placed = "FrameOfReferenceUID" in images.datasets[0]
-    return images.referable and volume and placed and row.affine is not None
+    known = all(one["centre_x_mm"] is not None for one in row.findings)
+    return images.referable and volume and placed and known and row.affine is not None
 
 
 def finding_groups(
@@ -77,17 +80,21 @@ def finding_groups(
 
 def _told(row: PredictionRow, one: Mapping[str, Any], maker: Maker) -> dict[str, Any]:
     name = f"finding {one['number']}"
-    lengths = {"Longest side of the box": one["longest_mm"]} | {
+    longest = "Longest side of the box"
+    lengths = {longest: one["longest_mm"]} | {
         f"Centre {axis}, LPS": one[f"centre_{axis}_mm"] for axis in "xyz"
     }
+    known = [(what, value, MILLIMETRE) for what, value in lengths.items() if value is not None]
+    if one["longest_mm"] is None:
+        known.append((longest, longest_px(one), PIXELS))
     return {
         "tracking_identifier": tracked(row, maker, name, name),
         "finding_type": coded(one["class"]),
         "algorithm_id": algorithm(maker),
         "measurements": [plain("Score", one["score"])]
         + [
-            Measurement(name=coded(what), value=number(value), unit=MILLIMETRE)
-            for what, value in lengths.items()
+            Measurement(name=coded(what), value=number(value), unit=unit)
+            for what, value, unit in known
         ]
         + [
             Measurement(name=AREA, value=number(value), unit=SQUARE_MILLIMETRE)
@@ -103,7 +110,7 @@ def _case(
 ) -> MeasurementsAndQualitativeEvaluations:
     """Return how many findings a case has and from which score they are shown."""
     # What has a unit stands in the groups of the findings.
-    sized = (" mm", " mm2")
+    sized = (" mm", " mm2", " px")
     numbers = {name: value for name, value in row.measures.items() if not name.endswith(sized)}
     if maker.model.threshold is not None:
         numbers["Shown from score"] = maker.model.threshold
@@ -160,7 +167,7 @@ def faces(box: np.ndarray, affine: np.ndarray) -> list[np.ndarray]:
 
 def _crossed(box: np.ndarray, images: StandIns) -> tuple[Any, ...]:
     """Return the images a box passes through; all, where slices are not images of their own."""
-    if images.reason:
+    if images.reason or images.frames:
         return images.datasets
     last = len(images.datasets) - 1
     first, end = np.clip([np.floor(box[0, 0] + 0.5), np.ceil(box[1, 0] - 0.5)], 0, last).astype(int)
@@ -169,7 +176,8 @@ def _crossed(box: np.ndarray, images: StandIns) -> tuple[Any, ...]:
 
 def _outline(one: Mapping[str, Any], images: StandIns) -> ImageRegion | None:
     """Return the box of a finding on the image of its middle slice; None where there is none."""
-    if not images.referable or images.reason or not 0 <= one["slice"] < len(images.datasets):
+    of_files = images.referable and not images.reason and not images.frames
+    if not of_files or not 0 <= one["slice"] < len(images.datasets):
         return None
     image = images.datasets[one["slice"]]
     # DICOM counts from the corner of the first pixel (PS3.3 C.18.6.1.2), an index from its middle.

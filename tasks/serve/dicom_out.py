@@ -30,6 +30,9 @@ SCHEME = "99RADLOOP"
 IMPLEMENTATION_UID = "2.25.314159265358979323846"
 """Implementation Class UID, fixed so that a new pydicom does not change bytes."""
 
+MODELS_NUMBERED = 500
+"""Series numbers end below 10000: more digits some viewers do not show."""
+
 LONGEST_TEXT = 64
 """Characters of a long string (LO) and of the meaning of a code."""
 
@@ -114,12 +117,12 @@ def write_dicom(
     made = why = None
     seg = seg and mask is not None
     if seg and not (why := why_not(images, mask)):
-        made = segmentation(row, images.datasets, maker, mask)
+        made = segmentation(row, images, maker, mask)
     written = {}
     told = {"seg": made, "sr": report(row, images, maker, made) if sr else None}
     for kind, dataset in told.items():
         if dataset is not None:
-            _mark(dataset, now)
+            _mark(dataset, maker, now)
             written[kind] = out / f"{row.case_id}_{kind}.dcm"
             _save(written[kind], dataset)
     return DicomResult(written.get("seg"), written.get("sr"), why or "")
@@ -131,14 +134,19 @@ def coded(meaning: str) -> CodedConcept:
     return CodedConcept(value, SCHEME, meaning[:LONGEST_TEXT])
 
 
-def series_number(kind: str) -> int:
-    """Return the number of a series of results, beyond those of scanners."""
-    return SERIES_FROM + ("seg", "sr").index(kind)
+def series_number(maker: Maker, kind: str) -> int:
+    """Return the number of a series of results, beyond those of scanners.
+
+    It follows from the model's name, so that two models' results of one study can be told apart.
+    """
+    of_model = int(sha256(maker.model.name.encode()).hexdigest(), 16) % MODELS_NUMBERED
+    return SERIES_FROM + 2 * of_model + ("seg", "sr").index(kind)
 
 
-def _mark(dataset: Dataset, now: datetime) -> None:
-    """Say whose the identity is and when the result was made."""
-    dataset.SeriesDescription = RESEARCH
+def _mark(dataset: Dataset, maker: Maker, now: datetime) -> None:
+    """Say whose the identity is, which model speaks and when the result was made."""
+    said = f"{RESEARCH}: {maker.algorithm}, version {maker.model.version}"
+    dataset.SeriesDescription = said[:LONGEST_TEXT]
     dataset.PatientIdentityRemoved = "YES"
     dataset.DeidentificationMethod = METHOD
     dataset.LongitudinalTemporalInformationModified = "MODIFIED"
@@ -161,7 +169,7 @@ def common_arguments(maker: Maker, case_id: str, kind: str) -> dict:
     """Return what highdicom asks for alike of both kinds."""
     return {
         "series_instance_uid": maker.uid(case_id, f"{kind} series"),
-        "series_number": series_number(kind),
+        "series_number": series_number(maker, kind),
         "sop_instance_uid": maker.uid(case_id, kind),
         "instance_number": 1,
         "manufacturer": MAKER,

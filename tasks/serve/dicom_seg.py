@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
-from pydicom import Dataset
 from pydicom.sr.codedict import Code
 
 from tasks.archive.standin import StandIns
@@ -30,8 +29,9 @@ def why_not(images: StandIns, mask: np.ndarray) -> str:
     """Say why a mask cannot be a segmentation of the images, or nothing."""
     if not images.referable or images.reason:
         return images.reason
-    if len(images.datasets) != len(mask):
-        return f"the mask has {len(mask)} slices and the series {len(images.datasets)} images"
+    images_of = len(images.frames) or len(images.datasets)
+    if images_of != len(mask):
+        return f"the mask has {len(mask)} slices and the series {images_of} images"
     first = images.datasets[0]
     if (first.Rows, first.Columns) != mask.shape[1:3]:
         return f"a slice of the mask is {mask.shape[1:3]}, its image {first.Rows, first.Columns}"
@@ -39,15 +39,15 @@ def why_not(images: StandIns, mask: np.ndarray) -> str:
 
 
 def segmentation(
-    row: PredictionRow, images: Sequence[Dataset], maker: Maker, mask: np.ndarray
+    row: PredictionRow, images: StandIns, maker: Maker, mask: np.ndarray
 ) -> Segmentation:
     """Return a mask as a segmentation of its images.
 
     Parameters
     ----------
     row : PredictionRow
-    images : sequence of Dataset
-        Stand-ins; image k is what slice k of the mask lies on.
+    images : StandIns
+        Image k, or the frame ``images.frames[k]``, is what slice k of the mask lies on.
     maker : Maker
     mask : array of integers, shape (z, y, x), or of bool, shape (z, y, x, s)
         Segment number k is class k of the model; of a detection the finding whose ``segment`` is k:
@@ -79,7 +79,7 @@ def segmentation(
         for number, name, label, what in _segments(row, maker)
     ]
     made = Segmentation(
-        source_images=list(images),
+        source_images=list(images.datasets),
         pixel_array=np.ascontiguousarray(mask, dtype=np.uint8),
         segmentation_type="BINARY",
         segment_descriptions=segments,
@@ -87,14 +87,28 @@ def segmentation(
         content_description=f"{RESEARCH}: {maker.model.title}"[:LONGEST_TEXT],
         **common_arguments(maker, row.case_id, "seg"),
     )
-    if "ImagePositionPatient" not in images[0]:
+    if "ImagePositionPatient" not in images.datasets[0]:
         # Type 2C: asked for where no frame has a place, and may be empty.
         made.PatientOrientation = None
+    shared = made.SharedFunctionalGroupsSequence[0]
+    if "PixelMeasuresSequence" in shared and not len(shared.PixelMeasuresSequence[0]):
+        # Of what may have frames highdicom copies the group as it is, also one without a size.
+        del shared.PixelMeasuresSequence
+    if images.frames:
+        _renumber(made, images.frames)
     # highdicom draws it; the same result would differ each time.
     organization = maker.uid(row.case_id, "dimensions")
     for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization
     return made
+
+
+def _renumber(made: Segmentation, frames: Sequence[int]) -> None:
+    """Let each frame name that of the original file: a stand-in has its slices' alone, in order."""
+    for frame in made.PerFrameFunctionalGroupsSequence:
+        for derived in frame.DerivationImageSequence:
+            for source in derived.SourceImageSequence:
+                source.ReferencedFrameNumber = frames[source.ReferencedFrameNumber - 1]
 
 
 def _segments(row: PredictionRow, maker: Maker) -> list[tuple[int, str, str, str]]:

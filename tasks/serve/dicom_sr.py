@@ -18,7 +18,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import Code
 
 from tasks.archive.standin import StandIns
-from tasks.serve.dicom_content import algorithm, flags, number, plain, sources, tracked
+from tasks.serve.dicom_content import PIXELS, algorithm, flags, number, plain, sources, tracked
 from tasks.serve.dicom_findings import AREA, SQUARE_MILLIMETRE, finding_groups, in_space
 from tasks.serve.dicom_out import MAKER, Maker, coded, common_arguments, foreground
 from tasks.serve.results import PredictionRow
@@ -27,13 +27,14 @@ DEVICE = Code("121007", "DCM", "Device")
 PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("mL", "UCUM", "milliliter")
-PIXELS = Code("{pixels}", "UCUM", "pixels")
+VOXELS = Code("{voxels}", "UCUM", "voxels")
 SIZES = {
     "ml": (VOLUME, MILLILITRE),
     "mm2": (AREA, SQUARE_MILLIMETRE),
     "px": (AREA, PIXELS),
+    "voxels": (VOLUME, VOXELS),
 }
-"""What a mask is measured in: of a picture its area, in pixels where their size is not known."""
+"""What a mask is measured in: of a picture its area; as a count where their size is not known."""
 
 
 def report(
@@ -76,7 +77,7 @@ def report(
         imaging_measurements=findings,
     )
     arguments = common_arguments(maker, row.case_id, "sr")
-    evidence = [*images.datasets, *([] if segments is None else [segments])]
+    evidence = [*images.seen, *([] if segments is None else [segments])]
     kind = ComprehensiveSR
     if maker.model.task == "detection" and in_space(row, images):
         kind = Comprehensive3DSR

@@ -12,7 +12,7 @@ from tasks.imaging.step import Image
 from tasks.learn.boxes import Findings, box_on, boxes_on, rows_of, world_of
 from tasks.learn.dataset import spacing_of
 from tasks.serve.overlays import overlay
-from tasks.serve.planes import LEAST_SIDE, SHOWN_AS, side_by_side, stacked
+from tasks.serve.planes import LEAST_SIDE, SHOWN_AS, lettered, side_by_side, stacked
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -57,6 +57,8 @@ def findings_png(
     classes: Sequence[str],
     truth: Sequence[Sequence[float]] | None = None,
     outline: np.ndarray | None = None,
+    *,
+    placed: bool = True,
 ) -> Path:
     """Write planes through what is there and what was found, with a legend.
 
@@ -78,11 +80,13 @@ def findings_png(
         True boxes: class, centre and edges in LPS mm, irrelevant.
     outline : integer array (z, y, x), optional
         1 + class where something is outlined; it is shaded.
+    placed : bool
+        Whether the image lies in the patient; else it is shown slice by slice.
     """
     affine = np.asarray(affine, float)
     shown, axes = Image(np.asarray(image), affine), (0,)
     shaded = None if outline is None or not outline.any() else Image(outline, affine)
-    if min(image.shape) >= LEAST_SIDE:
+    if min(image.shape) >= LEAST_SIDE and placed:
         how = REORIENT.parameters(orientation=SHOWN_AS)
         shown, _ = REORIENT.apply(shown, how)
         shaded = None if shaded is None else REORIENT.apply(shaded, how)[0]
@@ -152,6 +156,7 @@ def _plane(
     pen = ImageDraw.Draw(picture)
     if named:
         _write(pen, (4, 2), PLANES[axis], (255, 255, 255))
+        lettered(picture, axis)
     # Dashes over lines: where the two lie on each other both are seen.
     for mark in sorted(marks, key=lambda mark: mark.colour != FOUND):
         if mark.crosses(axis, at):

@@ -19,8 +19,9 @@ COLUMNS = (
 )  # fmt: skip
 """``shown`` is 1 from the model's threshold on. Sizes and corners are along the image's columns
 (x), rows (y) and slices (z); corners in index coordinates, where voxel i reaches from i - 1/2 to
-i + 1/2; the slice counts from 0. What is outlined and shown has the outline's area, where the
-image says how large its pixels are, and the number of its segment in the case's DICOM segmentation.
+i + 1/2; the slice counts from 0. The centre is in LPS mm and empty where the image has no place in
+the patient; where it does not say how large its pixels are, sizes are empty too. What is outlined
+and shown has the outline's area, and the number of its segment in the case's DICOM segmentation.
 A case that was looked at and has no finding is a line with its id
 alone; one that was not looked at has none."""
 
@@ -37,6 +38,7 @@ def finding_rows(
     threshold: float | None,
     *,
     sized: bool = True,
+    placed: bool = True,
 ) -> list[dict[str, Any]]:
     """Return a row of `COLUMNS` for each finding, the best first.
 
@@ -52,7 +54,9 @@ def finding_rows(
     threshold : float, optional
         Score from which a finding is shown.
     sized : bool
-        Whether the size of a pixel is known, without which an outline has no area.
+        Whether the size of a pixel is known, without which nothing is told in mm.
+    placed : bool
+        Whether the grid lies in the patient, without which there is no centre in LPS mm.
     """
     found = found.take(np.argsort(-found.score, kind="stable"))
     centre, _ = world_of(found.box, affine)
@@ -65,7 +69,8 @@ def finding_rows(
         low, high = box[:, ::-1]
         told = [case_id, number + 1, classes[found.label[number]], float(found.score[number])]
         told.append(int(threshold is None or found.score[number] >= threshold))
-        told += [*centre[number], *size[number, ::-1], size[number, flat:].max()]
+        told += centre[number].tolist() if sized and placed else [None] * 3
+        told += [*size[number, ::-1], size[number, flat:].max()] if sized else [None] * 4
         outlined = np.count_nonzero(found.mask[number]) if _is_outlined(found, number) else 0
         segments += bool(outlined)
         told.append(outlined * pixel if outlined and sized else None)
@@ -103,17 +108,30 @@ def write_findings(
     return path
 
 
-def measures_of(rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, float]:
+def measures_of(
+    rows: Sequence[dict[str, Any]], classes: Sequence[str], *, sized: bool = True
+) -> dict[str, float]:
     """Return a case's numbers for the page: of each class the findings shown, and of all of them
-    the highest score (0 without any) and the longest side of those shown in mm.
+    the highest score (0 without any) and the longest side of those shown, in mm or, where their
+    size is not known, in pixels.
     """
     shown = [row for row in rows if row["shown"]]
     found: dict[str, float] = {
         f"{name} findings": sum(r["class"] == name for r in shown) for name in classes
     }
     found["highest score"] = max((row["score"] for row in rows), default=0.0)
-    found["longest mm"] = max((row["longest_mm"] for row in shown), default=0.0)
+    length, unit = (_longest_mm, "mm") if sized else (longest_px, "px")
+    found[f"longest {unit}"] = max(map(length, shown), default=0.0)
     return found
+
+
+def longest_px(row: Mapping[str, Any]) -> float:
+    """Return the longer side of a finding's box in its slice, in pixels."""
+    return max(row["x1"] - row["x0"], row["y1"] - row["y0"])
+
+
+def _longest_mm(row: Mapping[str, Any]) -> float:
+    return row["longest_mm"]
 
 
 def _is_outlined(found: Findings, number: int) -> bool:

@@ -17,6 +17,12 @@ SHOWN_AS = "IPL"
 """Where rows and columns rise to: down to the feet, back, and to the patient's left, so that the
 patient is seen from the feet, from the front and from the left, as radiologists are used to."""
 
+AT_THE_LEFT = ("R", "R", "A")
+"""What lies at the left of the axial, coronal and sagittal plane: the patient's right, or front."""
+
+LETTER = 16
+"""Pixels of these letters."""
+
 LEAST_SIDE = 8
 """Voxels of the shortest axis from which a volume is worth looking at from three sides."""
 
@@ -27,6 +33,8 @@ def mask_png(
     mask: np.ndarray,
     affine: np.ndarray,
     like: np.ndarray | None = None,
+    *,
+    placed: bool = True,
 ) -> Path:
     """Write a picture of a mask over its image: three planes, of a flat image its one slice.
 
@@ -39,9 +47,11 @@ def mask_png(
         Index (z, y, x) to LPS mm.
     like : integer array (z, y, x), optional
         Mask whose fullest slices are shown; by default the one that is drawn.
+    placed : bool
+        Whether the image lies in the patient: else nobody knows what its planes would be.
     """
     like = mask if like is None else like
-    if min(image.shape) < LEAST_SIDE:
+    if min(image.shape) < LEAST_SIDE or not placed:
         at = most_of(like)
         return overlay_png(path, image[at], mask=mask[at])
     path = Path(path)
@@ -61,8 +71,25 @@ def _planes(
     for axis in range(3):
         at = most_of(np.moveaxis(place, axis, 0))
         sides = [mm for other, mm in enumerate(spacing) if other != axis]
-        pictures.append(overlay(grey.take(at, axis), mask=drawn.take(at, axis), spacing=sides))
+        one = overlay(grey.take(at, axis), mask=drawn.take(at, axis), spacing=sides)
+        pictures.append(lettered(one, axis))
     return pictures
+
+
+def lettered(picture: "Picture", axis: int) -> "Picture":
+    """Write at the left of a plane what lies there; axis 0 is axial, 1 coronal, 2 sagittal."""
+    from PIL import ImageDraw, ImageFont
+
+    ImageDraw.Draw(picture).text(
+        (4, picture.height / 2),
+        AT_THE_LEFT[axis],
+        fill=(255, 255, 255),
+        font=ImageFont.load_default(LETTER),
+        anchor="lm",
+        stroke_width=1,
+        stroke_fill=(0, 0, 0),
+    )
+    return picture
 
 
 def side_by_side(pictures: list["Picture"]) -> "Picture":

@@ -35,6 +35,10 @@ PREDICTIONS_JSON = "predictions.json"
 SOURCES_CSV = "sources.csv"
 INDEX_HTML = "index.html"
 
+AT_DETECTOR = "at the detector"
+"""Sizes of a radiograph that states its detector's pixels alone: larger than in the patient, by as
+much as the beam spreads (PS3.3 10.7.1.3)."""
+
 OF_STUDY = ("study", "views", "view_score")
 """Columns that only stand there where studies are judged."""
 
@@ -81,6 +85,12 @@ class PredictionRow:
         Of a detection, rows of `tasks.serve.findings_table`.
     affine : rows of a (4, 4) matrix, optional
         Of a detection, index (z, y, x) of the findings' corners to LPS mm.
+    beside : sequence of str, optional
+        Of a study's answer, the case ids of its other views.
+    series : sequence of (channel, case id), optional
+        Of a case of several DICOM series these, the reference first.
+    sizes : str, optional
+        What sizes in mm are, where they are not the patient's: `AT_DETECTOR`.
     """
 
     case_id: str
@@ -103,6 +113,9 @@ class PredictionRow:
     view_score: float | None = None
     findings: tuple[Mapping[str, Any], ...] = ()
     affine: tuple[tuple[float, ...], ...] | None = None
+    beside: tuple[str, ...] = ()
+    series: tuple[tuple[str, str], ...] = ()
+    sizes: str | None = None
 
 
 @dataclass(frozen=True)

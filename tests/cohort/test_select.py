@@ -195,6 +195,8 @@ def test_a_label_for_a_sop_outside_the_cohort_is_unmatched():
         ({"kind": "row"}, "table is named for kind row"),
         ({"kind": "dicom", "table": "t"}, "table is named for kind row"),
         ({"kind": "row", "table": "t", "modality": "CR"}, "no modality"),
+        ({"kind": "row", "table": "t", "also_predict": ["dicom"]}, "images of one series"),
+        ({"kind": "dicom", "also_predict": ["dicom"]}, "own kind"),
     ],
 )
 def test_a_config_that_cannot_be_obeyed_is_refused(wrong, sentence):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows.answers import answer_row
-from tasks.learn.judge import Judgement
+from tasks.learn.judgement import Judgement
 from tests.labels.grids import ORIENTATIONS
 
 OBLIQUE = ORIENTATIONS["oblique"]
@@ -19,6 +19,7 @@ OBLIQUE = ORIENTATIONS["oblique"]
         (3, True, {"mass ml": 4 * 2.5 * 0.8 * 0.7 / 1000}),
         (1, True, {"mass mm2": 4 * 0.8 * 0.7}),
         (1, False, {"mass px": 4.0}),
+        (3, False, {"mass voxels": 4.0}),
     ],
 )
 def test_a_picture_has_an_area_and_no_volume(depth, sized, expected, tmp_path):

@@ -80,7 +80,7 @@ def test_a_result_is_its_patients_again(one, results, tmp_path, capsys):
         for name in ("StudyInstanceUID", "StudyDate", "PatientBirthDate", "StudyTime"):
             assert dataset[name].value == original[name].value
         assert "PatientIdentityRemoved" not in dataset
-        assert dataset.SeriesDescription == "RESEARCH USE ONLY"
+        assert dataset.SeriesDescription.startswith("RESEARCH USE ONLY")
     seg, report = found["SEG"], found["SR"]
     assert seg.FrameOfReferenceUID == original.FrameOfReferenceUID
     for frame in seg.PerFrameFunctionalGroupsSequence:
@@ -168,6 +168,20 @@ def test_without_results_or_source_it_says_what_is_missing(one, tmp_path):
         export(one, None, tmp_path / "home")
     with pytest.raises(RadloopError, match="holds no DICOM results"):
         export(one, tmp_path, tmp_path / "home")
+
+
+def test_names_are_not_written_among_pseudonyms_nor_where_others_read(one, results, tmp_path):
+    for place in (one.home.settings.home / "out", results, results / "dicom" / "named"):
+        with pytest.raises(RadloopError, match="where all are pseudonyms"):
+            export(one, results, place)
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    with pytest.raises(RadloopError, match=r"open to others .*chmod 700"):
+        export(one, results, shared)
+    assert list(shared.iterdir()) == []
+    shared.chmod(0o700)
+    assert export(one, results, shared) == 0
+    assert len(list(shared.iterdir())) == 2
 
 
 def test_boxes_of_findings_point_at_the_original_images(one, tmp_path):

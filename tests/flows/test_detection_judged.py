@@ -128,7 +128,10 @@ def test_a_classical_detector_is_fitted_in_the_same_folds_compared_and_kept(trai
     assert "places was chosen itself" in itself.sentence
     spec = build_model(both, place, classical, tmp_path / "model", {}, store_root=made.root)
     assert spec.of_pictures
-    network = build_model(job, kept, outcome, tmp_path / "network", {})
+    network = build_model(job, kept, outcome, tmp_path / "network", {}, store_root=made.root)
+    # Radiographs lie in no patient: nothing is said of how they lie.
+    assert "modality" in network.headers
+    assert "axes" not in network.headers
     assert signature(spec, both) == signature(network, job)
     scores, shown = judge_side(
         made.home, ready, both.on("test"), tmp_path / "model", tmp_path / "pictures"

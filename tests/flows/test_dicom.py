@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from flows.desk import Desk
 from flows.dicom import FOLDER, dicom_desk
@@ -57,6 +58,30 @@ def test_a_mask_of_a_radiograph_is_a_segmentation_without_a_place(home, radiogra
     assert (row.seg, row.sr, row.no_dicom) == (f"{FOLDER}/{case.case_id}_seg.dcm", None, None)
     assert errors_of(tmp_path / "out" / row.seg) == []
     assert sweep(tmp_path / "out", ("PHANTOM", *TOKENS, *uids)) == []
+
+
+def test_a_picture_that_does_not_say_its_size_gets_a_mask_without_one(home, tmp_path):
+    folder = tmp_path / "archive"
+    write_limb_archive(folder, patients=1, seed=3)
+    for path in folder.rglob("*.dcm"):
+        dataset = dcmread(path)
+        del dataset.ImagerPixelSpacing
+        dataset.save_as(path)
+    with Desk(home) as desk:
+        source = resolve_source(str(folder), "limbs")
+        ingest(source, desk.catalog, desk.vault, home.names)
+        (case, *_) = cases(desk.catalog, kind="dicom")
+        maker = dicom_desk(home, desk, OutputConfig(), SEGMENTATION, None, [case])
+        mask = np.ones((1, case.facts["rows"], case.facts["cols"]), np.uint8)
+        row = PredictionRow(case.case_id, measures={"ball px": float(mask.sum())})
+        row = maker.written(row, mask, tmp_path / "out")
+    assert row.no_dicom is None
+    seg = dcmread(tmp_path / "out" / row.seg)
+    assert not [
+        item for item in seg.iterall() if item.keyword in ("PixelSpacing", "SliceThickness")
+    ]
+    for path in (row.seg, row.sr):
+        assert errors_of(tmp_path / "out" / path) == []
 
 
 def test_what_cannot_be_read_again_keeps_nothing_else_back(home, radiographs, tmp_path):

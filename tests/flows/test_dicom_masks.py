@@ -1,5 +1,7 @@
 """A hospital's DICOM studies with masks beside them: sequences on one grid, masks by accession."""
 
+import argparse
+import json
 import shutil
 
 import numpy as np
@@ -10,12 +12,14 @@ from pydicom import dcmread
 
 from flows.answers import answer_row
 from flows.cohorts import settle
+from flows.commands.bring_home import bring_home
 from flows.dicom import dicom_desk
 from flows.jobs import write_job
 from flows.orders import orders_of
 from tasks.archive.catalog import quarantine
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
+from tasks.archive.vault import put_source
 from tasks.labels.attach import attach_labels
 from tasks.learn.judge import judge_image
 from tasks.learn.model import Model
@@ -24,7 +28,7 @@ from tasks.learn.networks import build_network
 from tasks.phantom.write_brain import write_brain_archive
 from tasks.scenario.text import parse_scenario
 from tasks.serve.overlays import LONG_SIDE
-from tasks.serve.results import ModelFacts
+from tasks.serve.results import ModelFacts, write_predictions
 from tasks.store.read import open_part
 from tests.flows.brats import SCENARIO, preprocessed
 
@@ -145,6 +149,7 @@ def test_a_study_gets_its_regions_in_ml_three_planes_and_dicom_on_its_reference(
 ):
     """The way of `radloop predict`, with a network that has learned nothing yet."""
     body, _ = told(home, archive, "../truth/masks")
+    source = resolve_source(str(archive / "dicom"), "hospital")
     ready = settle(home, body)
     _, recipe, _ = preprocessed(home, ready)
     job = write_job(home, ready)
@@ -169,6 +174,12 @@ def test_a_study_gets_its_regions_in_ml_three_planes_and_dicom_on_its_reference(
         assert row.measures[f"{name} ml"] == pytest.approx(np.isin(one.mask, values).sum() * voxel)
     assert row.no_dicom is None
     seg, sr = (dcmread(tmp_path / path) for path in (row.seg, row.sr))
+    # The report names every image of all four sequences, not of the reference alone.
+    (study,) = sr.CurrentRequestedProcedureEvidenceSequence
+    assert len(study.ReferencedSeriesSequence) == 4 + 1
+    named = sum(len(one.ReferencedSOPSequence) for one in study.ReferencedSeriesSequence)
+    assert named == len(order.all_files) + 1
+    _home_again(home, source, row, facts, order, tmp_path)
     contrast = {str(dcmread(ref.path).SOPInstanceUID) for ref in order.files}
     assert not contrast & {str(item) for item in _instances(seg)}  # pseudonymous
     assert len(contrast) == len(_instances(seg)) == SHAPE[0]
@@ -176,6 +187,37 @@ def test_a_study_gets_its_regions_in_ml_three_planes_and_dicom_on_its_reference(
     assert told_of == {"WT", "TC", "ET"}
     with Image.open(tmp_path / row.overlay) as picture:
         assert picture.width == 3 * LONG_SIDE
+
+
+def _home_again(home, source, row, facts, order, folder):
+    """The way home of a case of several series: by the series its id is made of."""
+    put_source(home.vault, source)
+    write_predictions(folder, [row], facts)
+    asked = {"to": "dicom", "results": folder, "source": source.alias, "verbose": True}
+    asked["home"] = home.settings.home
+    assert bring_home(argparse.Namespace(**asked, out=folder.parent / f"{folder.name}-own")) == 0
+    originals = {str(dcmread(ref.path).SOPInstanceUID) for ref in order.all_files}
+    patient = dcmread(order.files[0].path).PatientID
+    found = [dcmread(path) for path in (folder.parent / f"{folder.name}-own").iterdir()]
+    assert {dataset.Modality for dataset in found} == {"SEG", "SR"}
+    for dataset in found:
+        assert dataset.PatientID == patient
+        if dataset.Modality == "SR":
+            (study,) = dataset.CurrentRequestedProcedureEvidenceSequence
+            series = study.ReferencedSeriesSequence
+            named = {
+                one.ReferencedSOPInstanceUID for s in series for one in s.ReferencedSOPSequence
+            }
+            assert originals < named
+    # Of other series the id is another, so a table that names them leads nowhere.
+    path = folder / "predictions.json"
+    swapped = json.loads(path.read_text())
+    (told,) = swapped["predictions"]
+    told["series"] = [[name, case_id] for (name, _), (_, case_id) in
+                      zip(told["series"], told["series"][::-1], strict=True)]  # fmt: skip
+    path.write_text(json.dumps(swapped))
+    assert bring_home(argparse.Namespace(**asked, out=folder.parent / f"{folder.name}-no")) == 1
+    assert not list((folder.parent / f"{folder.name}-no").iterdir())
 
 
 def _instances(seg):

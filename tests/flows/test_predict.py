@@ -3,11 +3,12 @@
 import pytest
 
 from flows.home import Home
-from flows.predict import Desk, trained_on
+from flows.predict import Desk, _outside, trained_on
 from flows.settings import Settings
 from tasks.archive.catalog import Case
 from tasks.archive.commits import Assignment, assign
 from tasks.archive.vault import remember
+from tasks.cohort.channels import joined
 from tasks.serve.results import ID_IN_TRAINING, IN_TRAINING
 
 SPLIT = "5" * 32
@@ -58,3 +59,12 @@ def test_a_placeholder_is_nobodys_id(home, placeholder):
 
 def test_a_model_that_does_not_know_its_split_marks_nobody(home):
     assert flag_of(home, "4711", "north", None) is None
+
+
+def test_images_that_are_part_of_no_case_are_counted():
+    one, other, left = (
+        Case(c * 32, "p" * 32, "s" * 32, c * 32, None, "dicom", "new", 1, {}) for c in "abc"
+    )
+    study = joined((("t1c", one), ("t2f", other)))
+    assert _outside([one, other, left], [study]) == 1
+    assert _outside([one, other, left], [one, other, left]) == 0

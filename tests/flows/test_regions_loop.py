@@ -115,7 +115,8 @@ def test_folds_and_the_test_side_are_measured_by_region(brains, tmp_path):
     assert outcome.rules
     assert outcome.scores.dice.mean() > raw.dice.mean()
     assert (outcome.scores.dice.mean(0) >= raw.dice.mean(0) - 1e-9).all()
-    spec = build_model(job, place, outcome, tmp_path / "model", {})
+    root = home.settings.store_root
+    spec = build_model(job, place, outcome, tmp_path / "model", {}, store_root=root)
     assert (spec.regions, spec.postprocess) == (job.regions, outcome.rules)
     found, pictures = judge_side(home, ready, job.on("test"), tmp_path / "model", tmp_path / "p")
     table = metric_table(found, replicates=200)
@@ -127,6 +128,8 @@ def test_folds_and_the_test_side_are_measured_by_region(brains, tmp_path):
     (order,) = orders_of(home, [case])
     model = load_model(tmp_path / "model")
     judged = judge_image(model, order)
+    # How the images lie in the patient is known of those learned from, and of the one judged.
+    assert spec.headers["axes"] == [judged.axes]
     bare = Model(
         model.spec.model_copy(update={"postprocess": ()}), model.plan, model.networks, [],
         model.device,

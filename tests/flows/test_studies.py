@@ -1,28 +1,36 @@
 """Radiographs of two views: figures, thresholds and answers are of studies."""
 
+import argparse
 import csv
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
+from flows.answers import answer_row
 from flows.cohorts import settle
+from flows.commands.bring_home import bring_home
+from flows.dicom import dicom_desk
 from flows.foreign import keep_foreign, kept_scores
 from flows.foreign_names import write_frame
 from flows.home import Home
 from flows.jobs import check_sides, write_job
 from flows.judging import judge_side
+from flows.orders import orders_of
 from flows.report_facts import data_warnings, facts_of_scored, groups_of_test, judged_as
 from flows.settings import Settings
 from flows.studies import by_study, first_of_study, with_study
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
+from tasks.archive.vault import put_source
 from tasks.errors import BadCase, RadloopError, ScenarioError
 from tasks.evaluate.predictions import Predictions
 from tasks.labels.attach import attach_labels
 from tasks.learn.crossval import fit_fold, out_of_fold
 from tasks.learn.job import load_job
-from tasks.learn.judge import Judgement, judge_rows
+from tasks.learn.judge import judge_rows
+from tasks.learn.judgement import Judgement
 from tasks.learn.model import load_model
 from tasks.learn.model_file import read_spec
 from tasks.learn.permuted import random_labels
@@ -202,6 +210,38 @@ def test_each_view_gets_the_answer_about_its_study(wrists, model):
     assert first.study == second.study != third.study
     np.testing.assert_array_equal(first.answer, second.answer)
     np.testing.assert_array_equal(first.probability, [1 - score[0], score[0]])
+
+
+def test_a_report_names_all_views_of_its_study_and_goes_home(wrists, model, tmp_path):
+    home, ready, *_ = wrists
+    asked = load_model(model[0])
+    cases = by_study(ready.cohort.cases)[:2]
+    views = [(case.case_id, Judgement(case.case_id, "", np.array([0.4, 0.6]))) for case in cases]
+    facts = ModelFacts("wrists", "t", "wrists", "1", "ab" * 32, "classification", "now",
+                       positive="fracture", classes=asked.spec.classes)  # fmt: skip
+    desk = dicom_desk(home, home, ready.scenario.outputs, facts, asked.spec.recipe, cases)
+    rows = []
+    for case_id, one in with_study(asked.spec, views, first_of_study(cases)):
+        row = answer_row(asked, one, None, (), ready.scenario, tmp_path)
+        assert row.beside == tuple(case.case_id for case in cases if case.case_id != case_id)
+        rows.append(desk.written(row, None, tmp_path))
+    write_predictions(tmp_path, rows, facts)
+    put_source(home.vault, resolve_source(str(home.settings.home.parent / "dicom"), "wrists"))
+    out = tmp_path.parent / f"{tmp_path.name}-own"
+    how = {"to": "dicom", "results": tmp_path, "source": "wrists", "verbose": True}
+    how["home"] = home.settings.home
+    assert bring_home(argparse.Namespace(**how, out=out)) == 0
+    originals = set()
+    for order in orders_of(home, cases):
+        originals |= {str(dcmread(ref.path).SOPInstanceUID) for ref in order.files}
+    assert len(originals) == 2
+    reports = [dcmread(path) for path in out.iterdir()]
+    assert len(reports) == 2
+    for report in reports:
+        (study,) = report.CurrentRequestedProcedureEvidenceSequence
+        named = {i.ReferencedSOPInstanceUID for s in study.ReferencedSeriesSequence
+                 for i in s.ReferencedSOPSequence}  # fmt: skip
+        assert named == originals
 
 
 def test_the_table_of_predictions_shows_study_and_view(tmp_path):

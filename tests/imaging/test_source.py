@@ -53,6 +53,23 @@ def test_a_case_without_one_such_volume_is_a_row_of_quarantine(echoes, volume, r
     assert caught.value.reason == reason
 
 
+def test_a_cine_is_no_single_image(tmp_path):
+    write_ct_series(tmp_path, shape=(1, 12, 10))
+    (path,) = tmp_path.glob("*.dcm")
+    dataset = dcmread(path)
+    dataset.Modality, dataset.NumberOfFrames = "XA", "5"
+    dataset.PixelData = np.arange(5 * 120).astype("<u2").tobytes()
+    del dataset.RescaleSlope, dataset.RescaleIntercept
+    dataset.save_as(path)
+    case = case_of(tmp_path)
+    for step in ({"step": "resize", "shape": [1, 6, 6]}, {"step": "crop", "shape": [1, 6, 6]}):
+        with pytest.raises(BadCase, match="a cine of 5 frames") as caught:
+            prepare_case(case, fit(parse_steps([step]), None))
+        assert caught.value.reason == "several_images"
+    # Whose first axis stays may have time in it.
+    assert prepare_case(case, fit(KEPT, None)).array.shape == (5, 12, 10)
+
+
 def test_what_is_fitted_is_measured_on_the_volume_that_is_chosen(echoes):
     case, first = echoes
     order = WorkOrder("fingerprint", "", (case,))

@@ -30,3 +30,10 @@ def test_a_number_a_tenth_beside_the_range_and_what_is_not_stated_are_no_strange
     assert outside(seen, {"slice_thickness": 2.21}) == ("slice_thickness",)
     assert outside(seen, {"manufacturer": "", "kvp": 400.0}) == ()
     assert outside({}, {"manufacturer": "C"}) == ()
+
+
+def test_a_sagittal_series_is_a_stranger_to_a_model_of_axial_ones():
+    seen = seen_headers([{"axes": "SPL"}, {"axes": "IPL"}, {"axes": None}])
+    assert seen == {"axes": ["IPL", "SPL"]}
+    assert outside(seen, {"axes": "LSP"}) == ("axes",)
+    assert outside(seen, {"axes": "IPL"}) == outside(seen, {"axes": None}) == ()

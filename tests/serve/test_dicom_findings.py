@@ -118,6 +118,30 @@ def test_a_box_of_a_single_image_lies_on_it(tmp_path):
     assert named == image.datasets[0].SOPInstanceUID
 
 
+def test_a_radiograph_tells_no_place_in_the_patient_and_without_a_pixel_size_no_mm(tmp_path):
+    one = judged(tmp_path)
+    image = replace(one.images, datasets=one.images.datasets[:1])
+    flat = Findings([0], [0.9], [[[-0.5, 1.5, 2.5], [0.5, 5.5, 8.5]]])
+    names = one.case.case_id, flat, one.truth.affine, DETECTION.classes, 0.5
+    for sized, unit, longest in ((True, "mm", 6 * 0.7), (False, "{pixels}", 6)):
+        rows = finding_rows(*names, sized=sized, placed=False)
+        measures = measures_of(rows, DETECTION.classes, sized=sized)
+        row = replace(row_of(one), findings=tuple(rows), measures=measures)
+        row = replace(row, sizes="at the detector" if sized else None)
+        made = write_dicom(tmp_path / unit, row, image, one.maker(DETECTION))
+        assert errors_of(made.sr) == []
+        (group,) = planar(made.sr)
+        told = {m.name.meaning: m for m in group.get_measurements()}
+        assert set(told) == {"Score", "Longest side of the box"}
+        assert told["Longest side of the box"].unit.value == unit
+        assert told["Longest side of the box"].value == pytest.approx(longest, rel=1e-4)
+        cautions = [e.value.meaning for e in group.get_qualitative_evaluations()]
+        assert cautions == (["sizes are at the detector"] if sized else [])
+        # The group of the case says how many, and no length of another unit.
+        (case,) = srread(made.sr).content.get_image_measurement_groups()
+        assert {m.unit.value for m in case.get_measurements()} == {"1"}
+
+
 def test_outlines_that_overlap_are_segments_of_their_own_and_the_report_names_them(tmp_path):
     one = judged(tmp_path, "oblique")
     masks = np.zeros((2, 1, *SHAPE[1:]), bool)

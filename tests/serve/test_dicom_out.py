@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from tasks.archive.pseudonyms import Pseudonymiser
+from tasks.archive.sources import FileRef
 from tasks.archive.standin import stand_ins
 from tasks.serve.dicom_out import Maker, write_dicom
 from tests.serve.dicom_cases import (
@@ -100,8 +102,9 @@ def test_dciodvfy_finds_no_error(written, kind):
 def test_a_result_says_that_it_is_research_by_which_model(axial, written, kind):
     dataset = dcmread(written[kind])
     model = CLASSIFICATION if kind == "class" else SEGMENTATION
-    assert dataset.SeriesNumber >= 9000
-    assert dataset.SeriesDescription == "RESEARCH USE ONLY"
+    assert 9000 <= dataset.SeriesNumber < 10000
+    said = f"RESEARCH USE ONLY: radloop small-ct, version {model.version}"
+    assert dataset.SeriesDescription == said
     assert dataset.DeviceSerialNumber == model.digest
     assert dataset.SoftwareVersions == ["radloop 0.0", f"model {model.version}"]
     assert (dataset.PatientID, dataset.PatientSex) == (axial.case.patient_key, "F")
@@ -153,6 +156,35 @@ def test_another_model_or_project_gives_other_instances(axial, written, tmp_path
         made = write_dicom(tmp_path / name, axial.volumes(), of, maker, mask=axial.mask)
         found = {str(dcmread(made.seg).SOPInstanceUID), str(dcmread(made.sr).SOPInstanceUID)}
         assert not found & known
+
+
+def test_two_models_of_one_study_have_series_of_their_own(axial, written, tmp_path):
+    other = replace(SEGMENTATION, name="other-ct")
+    made = write_dicom(tmp_path, axial.volumes(), axial.images, axial.maker(other), mask=axial.mask)
+    found = [dcmread(path) for path in (written["seg"], written["volumes"], made.seg, made.sr)]
+    assert len({dataset.StudyInstanceUID for dataset in found}) == 1
+    for name in ("SeriesInstanceUID", "SeriesNumber"):
+        assert len({dataset[name].value for dataset in found}) == 4
+    assert len({dataset.SeriesDescription for dataset in found}) == 2
+
+
+def test_a_series_that_does_not_say_its_size_gets_no_segmentation_with_a_made_up_one(tmp_path):
+    one = judged(tmp_path)
+    files = []
+    for ref in one.files:
+        dataset = dcmread(ref.path)
+        del dataset.PixelSpacing
+        dataset.save_as(ref.path)
+        files.append(FileRef(ref.path, None, "", Path(ref.path).stat().st_size))
+    images = stand_ins(one.case, files, one.home.names)
+    row = replace(one.volumes(), measures={"ball voxels": 7.0})
+    made = write_dicom(tmp_path, row, images, one.maker(), mask=one.mask)
+    assert made.seg is None
+    assert made.why_no_seg == "the series does not say how large its pixels are"
+    (group,) = highdicom.sr.srread(made.sr).content.get_image_measurement_groups()
+    (size,) = group.get_measurements()
+    assert (size.value, size.unit.value) == (7, "{voxels}")
+    assert errors_of(made.sr) == []
 
 
 def test_a_report_tells_class_probability_and_operating_point(written):

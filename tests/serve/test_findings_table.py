@@ -46,6 +46,19 @@ def test_what_figures_are_made_of_is_not_rounded():
     assert row["centre_x_mm"] == 8.0
 
 
+def test_what_has_no_size_or_no_place_is_not_told_in_mm():
+    flat = Findings([0], [0.9], np.array([[[-0.5, 2, 2], [0.5, 8, 6]]]))
+    affine = np.diag([1.0, 0.5, 0.5, 1])
+    (row,) = finding_rows("c1", flat, affine, ("mass",), None, placed=False)
+    assert [row[f"centre_{axis}_mm"] for axis in "xyz"] == [None] * 3
+    assert (row["size_y_mm"], row["longest_mm"]) == (3.0, 3.0)
+    (row,) = finding_rows("c1", flat, affine, ("mass",), None, placed=False, sized=False)
+    assert not [name for name, value in row.items() if name.endswith("_mm") and value is not None]
+    measures = measures_of([row], ("mass",), sized=False)
+    assert measures["longest px"] == 6
+    assert "longest mm" not in measures
+
+
 def test_a_picture_has_no_depth_and_a_case_may_have_nothing():
     flat = Findings([0], [0.9], np.array([[[-0.5, 2, 2], [0.5, 8, 6]]]))
     (row,) = finding_rows("c1", flat, np.diag([50.0, 1, 1, 1]), ("mass",), None)

@@ -47,6 +47,18 @@ def test_a_sagittal_series_gives_the_same_picture(tmp_path):
     np.testing.assert_array_equal(read(mask_png(tmp_path / "b.png", *turned, affine)), one)
 
 
+def test_the_patients_right_is_at_the_left_and_says_so(tmp_path):
+    image, mask = head()
+    got = read(mask_png(tmp_path / "a.png", image * 0, mask * 0, AXIAL))
+    letters = [panel[:, :24].max() for panel in np.split(got, 3, axis=1)]
+    assert letters == [255] * 3
+    assert [panel[:, 24:].max() for panel in np.split(got, 3, axis=1)] == [0] * 3
+    # Of what lies in no patient nobody knows where the right is.
+    flat = read(mask_png(tmp_path / "b.png", image * 0, mask * 0, AXIAL, placed=False))
+    assert flat.shape == (LONG_SIDE, LONG_SIDE, 3)
+    assert flat.max() == 0
+
+
 def test_the_slices_are_those_of_the_truth_and_flat_images_have_one(tmp_path):
     image, mask = head()
     nothing = np.zeros_like(mask)
