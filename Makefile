@@ -17,7 +17,7 @@ help:
 	@echo "make demo       the whole loop on data the package brings (5 to 8 minutes on two cores)"
 	@echo "make test       the tests (11 to 15 minutes on two idle cores after installation)"
 	@echo "make test-slow  the heavy tests: kills, simulations, real trainings; goes on where it was stopped"
-	@echo "make test-faults  of them the kills and lost disks (33 to 43 minutes on two cores)"
+	@echo "make test-faults  of them the kills and lost disks (32 to 43 minutes on two cores)"
 	@echo "make servers    PostgreSQL, Orthanc, Chromium, dcm2niix, strace, SLURM, openssl and dciodvfy from the system's packages; needs root"
 	@echo "make lint       ruff, formatting and the law of the layers"
 	@echo "make bench      benchmarks beside their peers, into docs/benchmarks.md; goes on where it was stopped"
@@ -47,7 +47,7 @@ test-slow: install
 	$(BIN)/python -m pytest --go-on --more-to-come -m slow $(FAULTS) -n $(JOBS) --dist loadfile
 	$(BIN)/python -m pytest --go-on -m slow $(FAULTS:%=--ignore=%)
 
-# Kills, torn writes, full disks, lost workers: one pass of docs/faults.md (33 to 43 minutes on two cores).
+# Kills, torn writes, full disks, lost workers: one pass of docs/faults.md (32 to 43 minutes on two cores).
 test-faults: install
 	$(BIN)/python -m pytest --go-on -m slow $(FAULTS) -n $(JOBS) --dist loadfile
 

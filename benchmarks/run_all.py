@@ -197,8 +197,15 @@ def run(name: str, digest: str) -> Result:
     )  # fmt: skip
 
 
-def aims(found: Mapping[str, Result]) -> list[str]:
-    """Return the table of the aims, line by line; what no result tells is not run."""
+def _older(one: Result, digest: str) -> str:
+    return "" if one.digest == digest else ", other code"
+
+
+def aims(found: Mapping[str, Result], digest: str) -> list[str]:
+    """Return the table of the aims, line by line; what no result tells is not run.
+
+    Results of another code than that of ``digest`` are marked.
+    """
     out = ["| aim | measured, with 95 % interval | | commit | date and machine |"]
     out += ["|---|---|---|---|---|"]
     for key, name, words in AIMS:
@@ -208,7 +215,8 @@ def aims(found: Mapping[str, Result]) -> list[str]:
             out.append(f"| {words} | not run | | | |")
             continue
         machine = re.sub(r"( GB), .*", r"\1", one.machine)
-        cells = (words, told[key]["measured"], told[key]["verdict"], one.commit)
+        of = one.commit + _older(one, digest)
+        cells = (words, told[key]["measured"], told[key]["verdict"], of)
         out.append("| " + " | ".join((*cells, f"{one.date}, {machine} |")))
     return out
 
@@ -231,7 +239,7 @@ def page(found: Mapping[str, Result], titles: Mapping[str, str], digest: str) ->
         'On two CPU cores, from what the scripts below printed; "not run": not to its end, by no '
         "script. A miss is told as a miss.",
         "",
-        *aims(found),
+        *aims(found, digest),
         "",
         "## Scripts",
         "Written by `make bench`; do not edit. A line a script; each ends well only when all its "
@@ -247,10 +255,9 @@ def page(found: Mapping[str, Result], titles: Mapping[str, str], digest: str) ->
             out.append(f"| `bench_{name}` | not run | | | | |")
             continue
         misses = sum(bool(MISSES.search(line)) for line in one.output.splitlines())
-        older = "" if one.digest == digest else ", other code"
         out.append(
             f"| [`bench_{name}`](#bench_{name}) | {one.verdict} | {misses or ''} | "
-            f"{one.seconds / 60:.1f} | {one.load:.1f} | {one.commit}{older} |"
+            f"{one.seconds / 60:.1f} | {one.load:.1f} | {one.commit}{_older(one, digest)} |"
         )
     for name, title in titles.items():
         if one := found.get(name):

@@ -233,8 +233,10 @@ def prepare(folder: Path, archive: Path, recipe: str) -> Path:
     home.chmod(0o700)
     (home / "scenarios" / "big.yaml").write_text(SCENARIO % RECIPES[recipe])
     begun = time.monotonic()
-    finish(radloop(home, "ingest", str(archive), "--labels-of", "big", log=log), "ingest", log)
-    finish(radloop(home, "ui", "--stop", log=log), "ui --stop", log)
+    try:
+        finish(radloop(home, "ingest", str(archive), "--labels-of", "big", log=log), "ingest", log)
+    finally:
+        finish(radloop(home, "ui", "--stop", log=log), "ui --stop", log)
     print(f"ingested in {time.monotonic() - begun:.1f} s")
     (home / "ready").touch()
     return home
@@ -269,6 +271,9 @@ def main() -> int:
     begun = time.monotonic()
     make_archive(archive, asked.small, asked.ct)
     print(f"archive there after {time.monotonic() - begun:.0f} s", flush=True)
+    for log in folder.glob("*.log"):
+        # What an earlier run planned is none of this one's plan.
+        log.unlink()
     prepared = prepare(folder, archive, asked.recipe)
     calm = copied(prepared, folder / "calm")
     try:

@@ -110,9 +110,9 @@ def stand_ins(
     if not apart and not _are_frames(frames, found):
         return StandIns(found, True, SEVERAL_A_FILE)
     # A segmentation in the patient must tell a size, and one that is made up would be believed.
-    placed = any(frame.placed and frame.spacing_fact == UNKNOWN_SPACING for frame in frames)
+    unsized = any(frame.placed and frame.spacing_fact == UNKNOWN_SPACING for frame in frames)
     numbers = () if apart else tuple(frame.index + 1 for frame in frames)
-    return StandIns(found, True, NO_SIZE if placed else "", numbers)
+    return StandIns(found, True, NO_SIZE if unsized else "", numbers)
 
 
 def _are_frames(frames: Sequence[Frame], found: Sequence[Dataset]) -> bool:
