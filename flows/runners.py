@@ -46,6 +46,10 @@ DASK_CONFIG = {
 }
 """Also in ``infra/dask/radloop.yaml``, for schedulers and workers that are started elsewhere."""
 
+HEARTBEAT_S = 5.0
+"""Between two signs of life of a local worker. One that is gone is noticed at once, by its closed
+connection; after five minutes without a sign Dask takes a worker for stuck."""
+
 MEMORY_SHARE = 0.9
 """Of its memory limit a worker may fill so much: the nanny ends a worker that reaches 0.95, and a
 case that ends its worker would take the part with it, again and again."""
@@ -121,10 +125,27 @@ def local_cluster(settings: Settings, gpus: list[str] | None = None) -> SpecClus
             },
         }
     scheduler = {
-        "cls": Scheduler,
+        "cls": _Scheduler,
         "options": {"host": _LOOPBACK, "dashboard": False, "dashboard_address": f"{_LOOPBACK}:0"},
     }
-    return SpecCluster(scheduler=scheduler, workers=specs, silence_logs=logging.ERROR)
+    return SpecCluster(
+        scheduler=scheduler,
+        workers=specs,
+        silence_logs=logging.ERROR,
+        # What Dask's widgets would show; asked of the scheduler every second by default.
+        scheduler_sync_interval=60,
+    )
+
+
+class _Scheduler(Scheduler):
+    """Dask's scheduler, which lets its workers be: they report twice a second whatever they do."""
+
+    def heartbeat_worker(self, *words: Any, **options: Any) -> dict[str, Any]:
+        """Answer a worker's sign of life with when the next is wanted."""
+        answer = super().heartbeat_worker(*words, **options)
+        if "heartbeat-interval" in answer:
+            answer["heartbeat-interval"] = HEARTBEAT_S
+        return answer
 
 
 # Told to fork, Dask imports pandas and lz4 here for the workers, which have their imports already.

@@ -244,7 +244,7 @@ def _end(server: Server) -> None:
 def _command(settings: Settings, name: str, port: int) -> list[str]:
     if name == "prefect":
         return [
-            *(sys.executable, "-m", "prefect", "server", "start"),
+            *(sys.executable, "-m", "flows.prefect_server", "server", "start"),
             *("--host", LOOPBACK, "--port", str(port), "--ui"),
         ]
     return [

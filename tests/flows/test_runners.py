@@ -17,6 +17,7 @@ from distributed import Client
 
 from flows.runners import (
     DASK_CONFIG,
+    HEARTBEAT_S,
     ONE_THREAD,
     crew,
     local_cluster,
@@ -165,6 +166,18 @@ def test_workers_listen_on_loopback_only(cluster: Any) -> None:
         hosts = [w["host"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
     assert set(hosts) == {"127.0.0.1"}
     assert cluster[1].startswith("tcp://127.0.0.1:")
+
+
+def _next_sign_s(dask_worker: Any) -> float:
+    """Return the seconds until this worker's next sign of life (runs on the worker)."""
+    return dask_worker.periodic_callbacks["heartbeat"].callback_time / 1000
+
+
+def test_workers_say_that_they_live_as_seldom_as_we_ask(cluster: Any) -> None:
+    with Client(cluster[1]) as client:
+        wait_for(
+            "a sign of life", lambda: set(client.run(_next_sign_s).values()) == {HEARTBEAT_S}, WAIT
+        )
 
 
 def test_flows_inside_a_flow_share_its_workers(cluster: Any) -> None:

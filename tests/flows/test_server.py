@@ -41,6 +41,24 @@ print(json.dumps([asdict(server), fresh]))
 """
 
 
+RESTING = """
+import asyncio
+from flows.prefect_server import QUEUE_EVERY, RestingWorker, rest
+rest()
+from docket import Docket
+from prefect.server.api import background_workers
+
+async def seen():
+    async with Docket(name="rests", url="memory://") as queue:
+        async with background_workers.Worker(queue) as worker:
+            return worker
+
+worker = asyncio.run(seen())
+assert type(worker) is RestingWorker, type(worker)
+assert worker.minimum_check_interval == worker.scheduling_resolution == QUEUE_EVERY
+"""
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, list[Any]]]:
     """A home whose server two processes wanted in the same moment, both from a shell's `&`."""
@@ -66,6 +84,23 @@ def test_two_processes_that_start_at_once_share_one_server(pair: Any) -> None:
     assert sorted(fresh for _, fresh in said) == [False, True]
     assert said[0][0] == said[1][0]
     assert running_server(settings, "prefect") == Server(**said[0][0])
+
+
+def test_prefects_server_looks_at_its_queue_as_seldom_as_we_say(tmp_path: Path) -> None:
+    # With a server of Prefect's that takes its worker otherwise, it would ask eight times a second.
+    ended = subprocess.run(
+        [sys.executable, "-c", RESTING],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_a_running_server_is_our_program(pair: Any) -> None:
+    words = psutil.Process(running_server(pair[0], "prefect").pid).cmdline()
+    assert words[1:5] == ["-m", "flows.prefect_server", "server", "start"]
 
 
 def test_a_running_server_is_reused(pair: Any) -> None:
