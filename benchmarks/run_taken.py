@@ -50,10 +50,13 @@ class Sampler(threading.Thread):
 
 
 def _role(command: str) -> str:
+    # Prefect's program, started under a name of ours: to be asked before the rest of ours.
+    if "flows.prefect_server" in command:
+        return "Prefect server"
     if "-m flows" in command:
         return "coordinator and scheduler"
-    if ("prefect" in command and "server" in command) or "uvicorn" in command:
-        return "Prefect server"
+    if "mlflow" in command:
+        return "MLflow server"
     if "decoding_child" in command:
         return "decoders"
     if "spawn_main" in command or "forkserver" in command:
