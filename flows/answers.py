@@ -18,6 +18,7 @@ from tasks.serve.ledger import LedgerEntry
 from tasks.serve.overlays import overlay_png
 from tasks.serve.planes import mask_png
 from tasks.serve.registry import ModelVersionInfo
+from tasks.serve.result_files import result_file
 from tasks.serve.results import (
     AT_DETECTOR,
     HEADER_UNLIKE,
@@ -86,7 +87,7 @@ def _overlay(model: Any, one: Judgement, shown: int, body: Any, out: Path) -> st
     """Draw where the model saw a class, or what raised its number; nothing of a table's row."""
     if one.prepared is None or not body.outputs.overlays:
         return None
-    overlay = f"overlays/{one.case_id}.png"
+    overlay = result_file("overlay", one.case_id)
     draw_overlay(out / overlay, model, one, shown)
     return overlay
 
@@ -110,7 +111,7 @@ def _mask_row(row: PredictionRow, spec: Any, one: Judgement, body: Any, out: Pat
     }
     mask, overlay = _kept_mask(row, one.mask, one, body, out), None
     if body.outputs.overlays:
-        overlay = f"overlays/{row.case_id}.png"
+        overlay = result_file("overlay", row.case_id)
         mask_png(out / overlay, one.image, one.mask, one.affine, placed=one.placed)
     return replace(row, measures=sizes, mask=mask, overlay=overlay)
 
@@ -135,7 +136,7 @@ def _kept_mask(
 ) -> str | None:
     if not body.outputs.masks:
         return None
-    place = f"masks/{row.case_id}.nii.gz"
+    place = result_file("mask", row.case_id)
     (out / "masks").mkdir(exist_ok=True)
     write_nifti(out / place, mask, one.affine)
     return place
@@ -165,7 +166,7 @@ def _findings_row(
         mask = _kept_mask(row, outline, one, body, out)
         measures |= _areas(found, spec) if one.sized else {}
     if body.outputs.overlays:
-        overlay = f"overlays/{row.case_id}.png"
+        overlay = result_file("overlay", row.case_id)
         seen = one.image, one.affine, shown, spec.classes
         findings_png(out / overlay, *seen, outline=outline, placed=one.placed)
     affine = tuple(map(tuple, one.affine.tolist()))

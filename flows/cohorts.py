@@ -1,7 +1,7 @@
 """Who is in and on which side: the decision that preprocess, train, check and predict share."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from flows.home import Home
@@ -22,6 +22,7 @@ from tasks.archive.vault import get_source, project_key, recall
 from tasks.cohort.official import decide_sides, official_values
 from tasks.cohort.select import WITH, Cohort, narrow, select
 from tasks.cohort.split import FIRST_EDITION, newest_edition, split_id, split_key
+from tasks.cohort.told_groups import told_groups
 from tasks.errors import ScenarioError
 from tasks.hashing import digest_json
 from tasks.labels.config import label_set_name
@@ -40,6 +41,8 @@ class Ready:
     edition: int
     sides: Mapping[str, Any]
     """patient_key -> Assignment"""
+    told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """column of `evaluate.groups` -> case id -> group"""
 
     def cases_on(self, side: str) -> list[Any]:
         """Cases of the patients on one side: "train", "test" (current edition) or "reserve"."""
@@ -112,7 +115,8 @@ def settle(home: Home, scenario: Scenario, source: str | None = None) -> Ready:
     if newest not in {edition.edition for edition in editions(home.catalog, split)}:
         tested = sum(row.side == "test" and row.edition == newest for row in known.values())
         open_edition(home.catalog, split, newest, tested)
-    return Ready(scenario, cohort, chosen_sets, split, newest_edition(known), known)
+    told = _told_groups(home, scenario, source, cohort)
+    return Ready(scenario, cohort, chosen_sets, split, newest_edition(known), known, told)
 
 
 def proposed_sides(
@@ -155,6 +159,22 @@ def _split_file(
         ).items():
             rows.setdefault(patient, []).extend(values)
     return rows
+
+
+def _told_groups(
+    home: Home, scenario: Scenario, source: str | None, cohort: Cohort
+) -> dict[str, dict[str, str]]:
+    """Read the table of groups, one beside each source."""
+    config = scenario.evaluate.groups
+    if config is None:
+        return {}
+    told: dict[str, dict[str, str]] = {name: {} for name in config.columns}
+    for alias in [source] if source else sorted({case.source for case in cohort.cases}):
+        ours = [case for case in cohort.cases if case.source == alias]
+        found = told_groups(get_source(home.vault, alias), config, ours, home.names)
+        for name, groups in found.items():
+            told[name] |= groups
+    return told
 
 
 def _label_sets(home: Home, scenario: Scenario, source: str | None) -> dict[str, str]:

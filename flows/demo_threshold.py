@@ -37,7 +37,7 @@ Outlines = Callable[[Home, Ready, TrainingJob], Iterator[Outlined]]
 
 @dataclass(frozen=True)
 class BesideThreshold:
-    """The champion beside a threshold."""
+    """The champion beside a threshold, in a sentence that begins with an ordinary word."""
 
     sentence: str
     beaten: bool
@@ -69,14 +69,30 @@ def beside_threshold(home: Home, scenario: str, source: str, outlines: Outlines)
     said = f"Dice of the threshold {value:.3f} [{low:.3f}, {high:.3f}]"
     print(said)
     print(f"report    {found['report']}")
-    if (apart := found["difference"]) is None:
+    if found["difference"] is None:
         return BesideThreshold(found["comparison"], beaten=False)
-    # Of the evaluation the threshold is the first of the two.
+    return told_beside(said, found["difference"])
+
+
+def told_beside(said: str, apart: tuple[float, float, float]) -> BesideThreshold:
+    """Return the champion beside a threshold in words.
+
+    Parameters
+    ----------
+    said : str
+        The threshold's own figure.
+    apart : (difference, low, high)
+        Of the threshold to the champion; positive where the threshold is better.
+    """
     gap, lowest, highest = (-one for one in (apart[0], apart[2], apart[1]))
-    said += (
-        f"; the champion's is better by {gap:+.3f}, 95 % interval {lowest:+.3f} to {highest:+.3f}"
+    beaten = lowest > 0
+    verb = "beats" if beaten else "is not shown to beat"
+    return BesideThreshold(
+        f"On the test patients, the champion {verb} the classical baseline, a threshold: {said}; "
+        f"the champion's is better by {gap:+.3f}, 95 % interval {lowest:+.3f} to {highest:+.3f}, "
+        "paired over the patients",
+        beaten,
     )
-    return BesideThreshold(f"{said}, paired over the test patients", beaten=lowest > 0)
 
 
 def masses(home: Home, ready: Ready, job: TrainingJob) -> Iterator[Outlined]:

@@ -1,4 +1,8 @@
-"""How a demonstration ended: a champion that beats both, or why something was refused."""
+"""How a demonstration ended: a champion that beats both, or why something was refused.
+
+The gate may have let a model pass that is no demonstration, since not every scenario's gate asks
+for the classical baseline to be beaten. Then the demonstration refuses it, and says that it does.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,22 +19,37 @@ def told_verdict(trained: Mapping[str, Any], threshold: BesideThreshold | None) 
         What `flows.promote.decide_and_register` found.
     threshold : BesideThreshold, optional
         Of masks, the champion beside a threshold.
+
+    Returns
+    -------
+    list of str
+        Among them a champion that beats policy minimum and classical baseline, or, as the last
+        one, what is refused and why. Empty where the training has not ended here.
     """
     if "chosen" not in trained:
         # It was sent to the work pool of the GPU and has not ended here.
         return []
     name, reason = trained["chosen"], trained["reason"]
     if trained["action"] != "promote":
-        return [f"refused, because {reason.partition(': ')[2] or reason}"]
+        why = reason.partition(": ")[2] or reason
+        # Where a person has to decide, the gate has refused nothing.
+        return [f"refused, because {why}" if trained["action"] == "refuse" else _as_shown(why)]
     passed = f"{name} is champion by the policy minimum: {reason}"
     if trained.get("is_baseline"):
-        return [trained["baseline"], f"{passed} It is the classical way, not a network."]
+        sentence = trained["baseline"]
+        refused = sentence if trained.get("network_refused") else _as_shown(sentence)
+        return [f"{passed} It is the classical way, not a network.", refused]
     sentence, beaten = _classical(trained, threshold)
     if sentence is None:
-        return [passed, "no classical baseline stands beside it"]
+        return [passed, _as_shown("no classical baseline stands beside it")]
     if beaten:
         return [f"champion {name} beats the policy minimum and the classical baseline", sentence]
-    return [passed, f"but the classical baseline is not shown to be beaten: {sentence}"]
+    return [passed, _as_shown(sentence)]
+
+
+def _as_shown(why: str) -> str:
+    """Refuse what the gate did not refuse: it is champion, or may be, and no demonstration."""
+    return f"refused as a demonstration, because {why[:1].lower()}{why[1:]}"
 
 
 def _classical(

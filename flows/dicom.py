@@ -15,9 +15,8 @@ from flows.orders import orders_of
 from tasks.archive.catalog import Case
 from tasks.archive.choice import VolumeChoice, parse_choice
 from tasks.errors import BadCase
+from tasks.serve.result_files import DICOM_FOLDER
 from tasks.serve.results import ModelFacts, PredictionRow
-
-FOLDER = "dicom"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class DicomDesk:
         try:
             images = self._images(case, [self.cases[one] for one in row.beside])
             made = write_dicom(
-                out / FOLDER, row, images, maker, mask=mask, seg=self.seg, sr=self.sr
+                out / DICOM_FOLDER, row, images, maker, mask=mask, seg=self.seg, sr=self.sr
             )
         except BadCase as problem:
             return replace(row, no_dicom=problem.reason)
@@ -79,7 +78,7 @@ class DicomDesk:
             "structured reports": sum(row.sr is not None for row in rows),
         }
         written = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
-        lines = [f"DICOM: {written}, under pseudonyms, in {FOLDER}/"] if written else []
+        lines = [f"DICOM: {written}, under pseudonyms, in {DICOM_FOLDER}/"] if written else []
         reasons = Counter(row.no_dicom for row in rows if row.no_dicom)
         return lines + [f"not all DICOM of {n} cases: {why}" for why, n in reasons.items()]
 
@@ -110,4 +109,4 @@ def dicom_desk(
 
 
 def _inside(path: Path | None) -> str | None:
-    return None if path is None else f"{FOLDER}/{path.name}"
+    return None if path is None else f"{DICOM_FOLDER}/{path.name}"

@@ -16,9 +16,15 @@ from flows.runners import runner
 from flows.settings import load_settings
 from tasks.archive.commits import fitting_cases
 from tasks.errors import LeakageError
+from tasks.evaluate.equal_rows import equal_rows
 from tasks.evaluate.leakage import check_fit, check_study, named
 from tasks.evaluate.likeness import SAME, Look, Pair, looks_of_part, pairs_that_look_the_same
 from tasks.learn.job import TrainingJob
+
+REMEDY = (
+    "Find out whether it is one patient under two ids, and leave a case of each pair out with "
+    "`without` under cohort"
+)
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,15 @@ def guard(home: Home, ready: Ready, job: TrainingJob, address: str) -> Guarded:
     Raises
     ------
     LeakageError
-        With the cases, when a patient or a study stands on two sides, when an image stands on two
-        sides under two patients, or when the recipe was fitted on patients of another side.
+        With the cases, when a patient or a study stands on two sides, when an image or a row of a
+        table stands on two sides under two patients, or when the recipe was fitted on patients of
+        another side.
     """
     check_sides(job)
     counts = " and ".join(f"{len(job.on(side))} {side}" for side in ("train", "test"))
     found = Guarded((f"No patient stands on two sides or in two folds ({counts} cases).",))
     if job.recipe is None:
-        return found
+        return _rows(found, job)
     place = places_of(job)
     studies = check_study([case for case in ready.cohort.cases if case.case_id in place], place)
     fit = _fit(home, ready)
@@ -67,6 +74,37 @@ def guard(home: Home, ready: Ready, job: TrainingJob, address: str) -> Guarded:
         (*found.checks, *fit.checks, "No image stands on two sides or in two folds twice."),
         (*studies, *fit.warnings, *_alike(pairs, place)),
     )
+
+
+def _rows(found: Guarded, job: TrainingJob) -> Guarded:
+    """Look for rows of a table that stand on two sides, or in two folds, under two patients."""
+    place, columns = places_of(job), seen_columns(job)
+    rows = {case.case_id: [case.facts.get(name) for name in columns] for case in job.cases}
+    equal = equal_rows(rows, place)
+    if equal.copies:
+        raise LeakageError(
+            f"{len(equal.copies)} pairs of rows stand under two patients on two sides or in two "
+            f"folds, the same in all {len(columns)} columns that are learned from, which chance "
+            f"does not explain: {_both(equal.copies, place)}. {REMEDY}"
+        )
+    warnings = [
+        f"{len(equal.alike)} pairs of rows of different patients on two sides or in two folds are "
+        f"the same in all {len(columns)} columns that are learned from, which may be chance: "
+        f"{_both(equal.alike, place)}"
+    ]
+    said = "No row of the table stands on two sides or in two folds twice"
+    if equal.ordinary or equal.alike:
+        said += " in more numbers than may be equal by chance"
+    if equal.ordinary:
+        said += f" ({equal.ordinary} rows are equal to one elsewhere, as is usual in such a table)"
+    return Guarded((*found.checks, f"{said}."), tuple(warnings if equal.alike else ()))
+
+
+def seen_columns(job: TrainingJob) -> list[str]:
+    """Return the columns of a table that any candidate learns from."""
+    every = {name for case in job.cases for name in case.facts} - set(job.leave_out)
+    named = [body.get("features") for body in job.candidates if body["kind"] == "tabular"]
+    return sorted({name for names in named for name in names or every} or every)
 
 
 def _fit(home: Home, ready: Ready) -> Guarded:
@@ -93,9 +131,7 @@ def _refuse_copies(pairs: Sequence[Pair], place: dict[str, str]) -> None:
     exact = sum(pair.identical for pair in same)
     raise LeakageError(
         f"{len(same)} pairs of images stand under two patients on two sides or in two folds, "
-        f"{exact} of them with the very same voxels: {_named(same, place)}. Find out whether it "
-        "is one patient under two ids, and leave a case of each pair out with `without` under "
-        "cohort"
+        f"{exact} of them with the very same voxels: {_named(same, place)}. {REMEDY}"
     )
 
 
@@ -110,10 +146,11 @@ def _alike(pairs: Sequence[Pair], place: dict[str, str]) -> list[str]:
 
 
 def _named(pairs: Iterable[Pair], place: dict[str, str]) -> str:
-    return named(
-        f"{pair.first[:12]} ({place[pair.first]}) and {pair.second[:12]} ({place[pair.second]})"
-        for pair in pairs
-    )
+    return _both([(pair.first, pair.second) for pair in pairs], place)
+
+
+def _both(pairs: Iterable[tuple[str, str]], place: dict[str, str]) -> str:
+    return named(f"{a[:12]} ({place[a]}) and {b[:12]} ({place[b]})" for a, b in pairs)
 
 
 def _look(path: str, digest: str) -> list[Look]:

@@ -189,6 +189,7 @@ def decide_and_register(
         "baseline": baseline and baseline.sentence,
         "beats_baseline": baseline and baseline.beaten,
         "is_baseline": bool(baseline and baseline.itself),
+        "network_refused": bool(baseline and baseline.refused),
     }
 
 

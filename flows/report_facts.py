@@ -21,8 +21,8 @@ def step_line(step: Mapping[str, Any]) -> str:
 
 
 def groups_of_test(ready: Ready, scores: Scores, threshold: float | None) -> list[Group]:
-    """Return the test figures by sex, age, site and scanner, and by what the gate's rules name."""
-    values = facts_of_scored(ready, scores, [*FACTS, *rule_facts(ready)])
+    """Return the test figures by sex, age, site and scanner, and by what the scenario names."""
+    values = facts_of_scored(ready, scores, [*FACTS, *rule_facts(ready), *ready.told])
     config = ready.scenario.evaluate
     return subgroups(
         scores, values, threshold=threshold, replicates=config.bootstrap, seed=config.seed
@@ -35,10 +35,18 @@ def rule_facts(ready: Ready) -> list[str]:
 
 
 def facts_of_scored(ready: Ready, scores: Scores, names: Iterable[str]) -> dict[str, list[Any]]:
-    """Return a value of each fact for each scored case; sex is the patient's, not the image's."""
+    """Return a value of each fact for each scored case; sex is the patient's, not the image's.
+
+    A column of the scenario's table of groups counts as a fact.
+    """
     cases = {case.case_id: case for case in ready.cohort.cases}
     own = [cases[case_id] for case_id in scores.case_ids]
-    found = {name: [case.facts.get(name) for case in own] for name in names}
+    found = {}
+    for name in names:
+        if name in ready.told:
+            found[name] = [ready.told[name].get(case.case_id) for case in own]
+        else:
+            found[name] = [case.facts.get(name) for case in own]
     if SEX in found:
         sexes = sex_of_patients(ready.cohort.cases)
         found[SEX] = [sexes[case.patient_key] for case in own]

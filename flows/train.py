@@ -209,7 +209,9 @@ def conclude(
             figures=figures,
             uses=uses,
             header=header_sentence(outcomes, chosen_name, primary),
-            baseline=beside_baseline(outcomes, chosen_name, ready.scenario.evaluate),
+            baseline=beside_baseline(
+                outcomes, chosen_name, ready.scenario.evaluate, ready.scenario.gate
+            ),
             guards=guards,
             left_out=left_out,
             sections=sections_of(probes),

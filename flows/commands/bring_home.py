@@ -35,19 +35,19 @@ def bring_home(args: argparse.Namespace) -> int:
     """Write every result whose images say that it is about them; audit each case."""
     from flows.console import progress
     from flows.desk import Desk
-    from flows.dicom import FOLDER
     from tasks.archive.audit import append
     from tasks.archive.reasons import remedy
+    from tasks.serve.result_files import DICOM_FOLDER
 
     if not args.results or not args.source:
         raise RadloopError(
             "--to dicom gives results back to their patients: say --results DIR, which `radloop "
             "predict` wrote, and --source, the images it was asked about"
         )
-    found = sorted((args.results / FOLDER).glob("*_s[er]*.dcm"))
+    found = sorted((args.results / DICOM_FOLDER).glob("*_s[er]*.dcm"))
     if not found:
         raise RadloopError(
-            f"{args.results} holds no DICOM results (folder {FOLDER}); see outputs.seg and "
+            f"{args.results} holds no DICOM results (folder {DICOM_FOLDER}); see outputs.seg and "
             "outputs.sr of its scenario"
         )
     home = open_home(args)

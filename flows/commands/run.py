@@ -157,8 +157,8 @@ def predict(args: argparse.Namespace) -> int:
     source = home.source(args.source)
     found = flow(scenario.name, source.alias, not args.no_sources)
     args.out.mkdir(parents=True, exist_ok=True)
-    if earlier := take_away(args.out):
-        print(f"{args.out} held results of an earlier prediction ({earlier} cases): taken away")
+    for line in take_away(args.out).lines(args.out):
+        print(line)
     shutil.copytree(found["folder"], args.out, dirs_exist_ok=True)
     shutil.rmtree(found["folder"])
     print(

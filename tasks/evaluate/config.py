@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.cohort.told_groups import GroupTable
 from tasks.evaluate.intervals import REPLICATES
 from tasks.evaluate.known import (
     DETECTION_FIGURES,
@@ -191,6 +192,8 @@ class EvaluateConfig(MaskConfig):
     """Candidates that stand for the classical way; beside a network those of measured features."""
     leave_one_out: str | None = None
     """A fact, e.g. manufacturer: the chosen one is trained once without each of its groups."""
+    groups: GroupTable | None = Field(None, exclude_if=says_nothing)
+    """Subgroups of the report, and for rules of the gate, of which no header says anything."""
 
     robustness: RobustnessConfig = RobustnessConfig()
     explain: ExplainConfig = ExplainConfig()

@@ -82,7 +82,7 @@ def read_beside(source: Source, file: str) -> tuple[bytes, str]:
     except (FileNotFoundError, IsADirectoryError, BadCase):
         # Not repeated: the scenario names it, and a place may hold a name.
         raise FileNotFoundError(
-            f"The table of labels or sides that the scenario names is not in the source "
+            f"The table of labels, sides or groups that the scenario names is not in the source "
             f"{source.alias!r}: give its `file` relative to the source, or as an absolute path."
         ) from None
 

@@ -32,8 +32,9 @@ def write_wrist_archive(
     ----------
     root : Path
         Gets ``dicom/YYYY/MM/ACCESSION/{PA,LL}0000.dcm`` and in ``truth/``: ``labels.csv``,
-        ``boxes.csv`` (a row a fracture and view: pixels from 0, first and last included) and
-        ``dataset.csv`` in columns of the GRAZPEDWRI-DX table.
+        ``boxes.csv`` (a row a fracture and view: pixels from 0, first and last included),
+        ``dataset.csv`` in columns of the GRAZPEDWRI-DX table, ``confounders.csv`` (a row a study:
+        yes or no of a cast, of metal and of an open growth plate).
     patients : int
         More patients leave the first ones as they are.
     seed : int
@@ -62,6 +63,8 @@ def write_wrist_archive(
         own = spacing * vendor.spacing
         target = CLASSES[0] if wrist.breaks else CLASSES[1]
         tables["labels"].append([visit.accession, visit.patient_id, target, wrist.code])
+        beside = (wrist.cast, wrist.metal, wrist.radius.plate > 0)
+        tables["confounders"].append([visit.accession, *("yes" if one else "no" for one in beside)])
         for number, view in enumerate(VIEWS):
             film = expose(wrist, view, shape=shape, spacing=own)
             dataset = _dataset(visit, vendor, wrist, view, number, film, inverse, own)
@@ -75,6 +78,7 @@ def write_wrist_archive(
 
 _COLUMNS: dict[str, list[object]] = {
     "labels": ["accession_number", "patient_id", "target", "ao"],
+    "confounders": ["accession_number", "cast", "metal", "growth_plate"],
     "boxes": [
         "accession_number", "patient_id", "sop_instance_uid", "view", "label",
         "xmin", "ymin", "xmax", "ymax",

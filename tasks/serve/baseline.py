@@ -25,6 +25,8 @@ class Baseline:
     """Whether the lower 97.5 % bound of the paired difference lies above 0."""
     itself: bool = False
     """Whether the chosen one is a classical one, which need not beat itself."""
+    refused: bool = False
+    """Whether the gate asks for a network that beats it, and so refuses the best of them."""
     rows: tuple[dict[str, Any], ...] = ()
     """One row a baseline: both figures out of fold, and their difference."""
 
@@ -41,7 +43,10 @@ def baselines(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> l
 
 
 def beside_baseline(
-    outcomes: Sequence[CandidateOutcome], chosen: str, config: EvaluateConfig
+    outcomes: Sequence[CandidateOutcome],
+    chosen: str,
+    config: EvaluateConfig,
+    gate: GateConfig | None = None,
 ) -> Baseline | None:
     """Compare the chosen candidate with each classical one on the same patients, out of fold.
 
@@ -52,6 +57,8 @@ def beside_baseline(
         Name of the chosen one.
     config : EvaluateConfig
         With ``primary``, and ``baseline`` where the classical ones are named.
+    gate : GateConfig, optional
+        Whether it refuses a network that beats no baseline; without one it does not.
 
     Returns
     -------
@@ -64,7 +71,8 @@ def beside_baseline(
     by_name = {outcome.name: outcome for outcome in outcomes}
     best = choose_challenger({name: by_name[name].figures for name in names}, metric)
     if chosen in names:
-        return _itself(by_name, chosen, names, config)
+        asked = gate is not None and gate.beat_baseline
+        return _itself(by_name, chosen, names, config, asked=asked)
     ours, rows, gaps = by_name[chosen], [], {}
     for name in names:
         theirs = by_name[name]
@@ -96,6 +104,8 @@ def _itself(
     chosen: str,
     names: Sequence[str],
     config: EvaluateConfig,
+    *,
+    asked: bool,
 ) -> Baseline:
     """Say that a classical one was chosen, and how far the best of the learned ones is from it."""
     metric, ours = config.primary, by_name[chosen]
@@ -106,12 +116,14 @@ def _itself(
         return Baseline(first, beaten=False, itself=True)
     best = by_name[choose_challenger({o.name: o.figures for o in learned}, metric)]
     gap = _gap(best, ours, config)
+    # Refused is what the gate asks to be refused; else it is not shown to be better, and no more.
+    lacks = "is refused, because it is not" if asked else "is not"
     second = (
-        f" {best.name} is refused, because it is not shown to beat it: {metric} "
+        f" {best.name} {lacks} shown to beat it: {metric} "
         f"{best.figures[metric].value:.3f} against {ours.figures[metric].value:.3f} out of fold, "
         f"difference {_told(gap)}."
     )
-    return Baseline(first + second, beaten=False, itself=True)
+    return Baseline(first + second, beaten=False, itself=True, refused=asked)
 
 
 def _gap(ours: CandidateOutcome, theirs: CandidateOutcome, config: EvaluateConfig) -> Difference:

@@ -18,6 +18,7 @@ from pydicom import Dataset
 from tasks.archive.pseudonyms import Pseudonymiser
 from tasks.archive.reidentify import SERIES_FROM
 from tasks.archive.standin import METHOD, StandIns, pseudonymous_uid
+from tasks.serve.result_files import result_file
 from tasks.serve.results import ModelFacts, PredictionRow
 
 MAKER = "radloop"
@@ -123,7 +124,7 @@ def write_dicom(
     for kind, dataset in told.items():
         if dataset is not None:
             _mark(dataset, maker, now)
-            written[kind] = out / f"{row.case_id}_{kind}.dcm"
+            written[kind] = out / Path(result_file(kind, row.case_id)).name
             _save(written[kind], dataset)
     return DicomResult(written.get("seg"), written.get("sr"), why or "")
 

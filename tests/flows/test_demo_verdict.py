@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flows.data import data_folder
-from flows.demo_threshold import BesideThreshold, drawn_again, gliomas
+from flows.demo_threshold import drawn_again, gliomas, told_beside
 from flows.demo_verdict import told_verdict
 from flows.orders import orders_of
 from tasks.archive.nifti import read_nifti
@@ -16,12 +16,18 @@ from tasks.imaging.recipe import fit
 from tasks.imaging.source import read_source
 from tasks.labels.case_mask import case_mask
 from tasks.phantom.write_brain import write_brain_archive
+from tasks.serve.baseline import beside_baseline
+from tasks.serve.verdict import GateConfig
 from tests.flows.test_box_labels import Made
+from tests.serve.test_baseline import CONFIG, outcome
 
 PASSED = {
     "chosen": "net", "action": "promote", "reason": "Promoted: dice .8 exceeds .6.",
-    "baseline": None, "beats_baseline": None, "is_baseline": False,
+    "baseline": None, "beats_baseline": None, "is_baseline": False, "network_refused": False,
 }  # fmt: skip
+
+BOTH = "champion net beats the policy minimum and the classical baseline"
+SHOWN = "refused as a demonstration, because "
 
 
 def test_a_refusal_gives_its_reason():
@@ -29,26 +35,53 @@ def test_a_refusal_gives_its_reason():
     assert told_verdict(refused, None) == ["refused, because dice .5 is below .6."]
 
 
+def test_what_a_person_has_to_decide_is_refused_by_the_demonstration_alone():
+    reason = "Undecidable: 8 patients decide nothing; a person has to decide."
+    asked = PASSED | {"action": "ask", "reason": reason}
+    (line,) = told_verdict(asked, None)
+    assert line == f"{SHOWN}8 patients decide nothing; a person has to decide."
+
+
 @pytest.mark.parametrize("by", ["folds", "threshold"])
 @pytest.mark.parametrize("beaten", [True, False])
 def test_a_champion_is_told_beside_the_classical_baseline(by, beaten):
-    sentence = "0.8 against 0.6"
-    versus = BesideThreshold(sentence, beaten) if by == "threshold" else None
-    mine = {} if versus else {"baseline": sentence, "beats_baseline": beaten}
-    lines = told_verdict(PASSED | mine, versus)
-    both = "champion net beats the policy minimum and the classical baseline"
-    assert (lines[0] == both) is beaten
-    assert ("not shown to be beaten" in lines[1]) is not beaten
-    assert sentence in lines[1]
+    versus, mine = None, {}
+    if by == "threshold":
+        # Of the threshold to the champion: below 0 where the champion is better.
+        versus = told_beside("Dice .6", (-0.2, -0.3, -0.1 if beaten else 0.1))
+        figures = ("Dice .6; the champion's is better by +0.200", "to +0.300")
+    else:
+        net = outcome("net", "network", 0.6 if beaten else 3.0)
+        found = beside_baseline([net, outcome("svm-rbf", "tabular", 2.0)], "net", CONFIG)
+        mine = {"baseline": found.sentence, "beats_baseline": found.beaten}
+        figures = ("baseline svm-rbf: auroc", "paired DeLong")
+    first, last = told_verdict(PASSED | mine, versus)
+    assert (first == BOTH) is beaten
+    assert first == BOTH or first.startswith("net is champion by the policy minimum")
+    assert last.startswith(SHOWN) is not beaten
+    assert "refused, because" not in last
+    assert ("not shown to beat the classical baseline" in last) is not beaten
+    assert all(figure in last for figure in figures)
 
 
-def test_a_classical_champion_says_why_the_network_is_refused():
-    itself = {"is_baseline": True, "beats_baseline": False, "chosen": "forest",
-              "baseline": "The classical baseline forest was chosen itself. net is refused, "
-              "because it is not shown to beat it."}  # fmt: skip
-    lines = told_verdict(PASSED | itself, None)
-    assert "net is refused, because" in lines[0]
-    assert lines[1].startswith("forest is champion by the policy minimum")
+def test_where_nothing_classical_stands_beside_it_nothing_is_shown():
+    first, last = told_verdict(PASSED, None)
+    assert first.startswith("net is champion by the policy minimum")
+    assert last == f"{SHOWN}no classical baseline stands beside it"
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_of_a_classical_champion_the_network_is_refused_where_the_gate_asks_for_it(asked):
+    net, forest = outcome("net", "network", 3.0), outcome("forest", "tabular", 2.0)
+    found = beside_baseline([net, forest], "forest", CONFIG, GateConfig(beat_baseline=asked))
+    itself = {"is_baseline": True, "beats_baseline": found.beaten, "chosen": "forest",
+              "baseline": found.sentence, "network_refused": found.refused}  # fmt: skip
+    first, last = told_verdict(PASSED | itself, None)
+    assert first.startswith("forest is champion by the policy minimum")
+    assert first.endswith("not a network.")
+    assert ("net is refused, because it is not shown to beat it" in last) is asked
+    assert last.startswith(f"{SHOWN}the classical baseline forest was chosen") is not asked
+    assert "shown to beat it: auroc" in last
 
 
 def test_only_those_asked_for_are_drawn_again_and_are_the_same_patients(tmp_path):

@@ -5,12 +5,13 @@ import pytest
 from pydicom import dcmread
 
 from flows.desk import Desk
-from flows.dicom import FOLDER, dicom_desk
+from flows.dicom import dicom_desk
 from tasks.archive.catalog import cases
 from tasks.archive.intake import ingest
 from tasks.archive.sources import resolve_source
 from tasks.phantom.write import write_limb_archive
 from tasks.scenario.model import OutputConfig
+from tasks.serve.result_files import DICOM_FOLDER
 from tasks.serve.results import PredictionRow
 from tests.flows.planted import TOKENS, sweep, write_talkative
 from tests.serve.dicom_cases import CLASSIFICATION, SEGMENTATION, errors_of
@@ -40,10 +41,10 @@ def test_headers_that_say_too_much_say_nothing_in_results(home, radiographs, tmp
     rows = [maker.written(answer(case), None, tmp_path / "out") for case in chosen]
     assert all(row.sr and row.seg is None and row.no_dicom is None for row in rows)
     assert maker.told(rows) == [
-        f"DICOM: {len(rows)} structured reports, under pseudonyms, in {FOLDER}/"
+        f"DICOM: {len(rows)} structured reports, under pseudonyms, in {DICOM_FOLDER}/"
     ]
     assert sweep(tmp_path / "out", ("PHANTOM", *TOKENS, *uids)) == []
-    for path in (tmp_path / "out" / FOLDER).iterdir():
+    for path in (tmp_path / "out" / DICOM_FOLDER).iterdir():
         assert errors_of(path) == []
 
 
@@ -55,7 +56,7 @@ def test_a_mask_of_a_radiograph_is_a_segmentation_without_a_place(home, radiogra
     mask[0, 10:20, 10:30] = 1
     row = PredictionRow(case.case_id, measures={"ball ml": 0.2, "cube ml": 0.0})
     row = maker.written(row, mask, tmp_path / "out")
-    assert (row.seg, row.sr, row.no_dicom) == (f"{FOLDER}/{case.case_id}_seg.dcm", None, None)
+    assert (row.seg, row.sr, row.no_dicom) == (f"{DICOM_FOLDER}/{case.case_id}_seg.dcm", None, None)
     assert errors_of(tmp_path / "out" / row.seg) == []
     assert sweep(tmp_path / "out", ("PHANTOM", *TOKENS, *uids)) == []
 

@@ -113,11 +113,21 @@ def test_no_brightness_and_no_confounder_tells_the_class(wrists, films):
 def test_the_archive_is_dicom_of_two_views_with_tables(tmp_path):
     write_wrist_archive(tmp_path, patients=10, seed=6, **SMALL)
     tables = {}
-    for name in ("labels", "boxes", "dataset"):
+    for name in ("labels", "boxes", "dataset", "confounders"):
         with (tmp_path / "truth" / f"{name}.csv").open(encoding="utf-8") as stream:
             tables[name] = list(csv.DictReader(stream))
     assert {row["target"] for row in tables["labels"]} == set(CLASSES)
     assert len(tables["dataset"]) == 20
+    films = {row["filestem"].rsplit("_", 1)[0]: row for row in tables["dataset"]}
+    for row in tables["confounders"]:
+        film = films[row["accession_number"]]
+        assert [row["cast"], row["metal"]] == [
+            "yes" if film[n] else "no" for n in ("cast", "metal")
+        ]
+        # Closed in every grown-up, open in every young child.
+        if not 12 < float(film["age"]) < 18:
+            assert row["growth_plate"] == ("yes" if float(film["age"]) < 15 else "no")
+    assert len({row["growth_plate"] for row in tables["confounders"]}) == 2
     photometric = set()
     for row in tables["labels"]:
         paths = sorted((tmp_path / "dicom").rglob(f"{row['accession_number']}/*.dcm"))

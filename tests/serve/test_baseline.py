@@ -53,19 +53,26 @@ def test_one_that_is_not_better_does_not():
     assert "is not shown to beat the classical baseline svm-rbf" in found.sentence
 
 
-def test_a_classical_one_that_was_chosen_beats_nothing():
-    found = beside_baseline((POOR, *CLASSICAL), "svm-rbf", CONFIG)
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_classical_one_that_was_chosen_beats_nothing(asked):
+    gate = GateConfig(beat_baseline=asked)
+    found = beside_baseline((POOR, *CLASSICAL), "svm-rbf", CONFIG, gate)
     assert not found.beaten
     assert "svm-rbf was chosen itself" in found.sentence
     assert found.itself
-    # The network is named, with what it lacks: a paired difference that does not lie above 0.
-    assert "cnn is refused, because it is not shown to beat it: auroc" in found.sentence
+    # The network is named, with what it lacks: a paired difference that does not lie above 0. It is
+    # called refused only where the gate asks for that.
+    lacks = "refused, because it is not" if asked else "not"
+    assert f"cnn is {lacks} shown to beat it: auroc" in found.sentence
+    assert ("refused" in found.sentence) is found.refused is asked
     ours, theirs = (one.figures["auroc"].value for one in (POOR, CLASSICAL[1]))
     assert f"{ours:.3f} against {theirs:.3f} out of fold, difference {ours - theirs:+.3f}" in (
         found.sentence
     )
-    alone = beside_baseline((*CLASSICAL, HEADER), "svm-rbf", config_of("svm-rbf", "forest"))
+    named = config_of("svm-rbf", "forest")
+    alone = beside_baseline((*CLASSICAL, HEADER), "svm-rbf", named, gate)
     assert "refused" not in alone.sentence
+    assert not alone.refused
 
 
 def test_the_gate_refuses_what_beats_no_baseline_only_where_it_is_asked_to():
