@@ -48,6 +48,7 @@ from tasks.serve.outcome import (
     sum_up,
 )
 from tasks.serve.probes import sections_of, tables_of, worth
+from tasks.serve.seeds import seed_words
 
 
 @flow(name="train")
@@ -86,6 +87,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
                     for body in job.candidates
                 ]
                 say_rules(outcomes, ready.scenario.evaluate)
+                say_spread(outcomes, primary)
                 chosen = choose(outcomes, primary)
                 fit = again(home, address, ready.scenario.evaluate)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
@@ -117,6 +119,13 @@ def say_rules(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> N
     for outcome in outcomes:
         told = "; ".join(rule.words for rule in outcome.rules) or "nothing improved the masks"
         say(f"  {outcome.name}, after the network, chosen out of fold: {told}")
+
+
+def say_spread(outcomes: Sequence[CandidateOutcome], primary: str) -> None:
+    """Say how far the figures of candidates of several seeds move with the seed alone."""
+    for told in (seed_words(outcome, primary) for outcome in outcomes):
+        if told:
+            say(f"  {told}")
 
 
 def without_each(
