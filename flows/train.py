@@ -30,10 +30,11 @@ from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
-from tasks.learn.left_out import leave_each_out
+from tasks.learn.left_out import Calibrating, leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
 from tasks.serve.baseline import beside_baseline
@@ -44,6 +45,7 @@ from tasks.serve.outcome import (
     Scores,
     figure_rows,
     header_sentence,
+    held_out,
     named,
     sum_up,
 )
@@ -135,9 +137,18 @@ def without_each(
     config = ready.scenario.evaluate
     if config.leave_one_out is None:
         return [], []
-    replicates, seed = config.bootstrap, config.seed
+    ordinary = held_out(job, chosen.records, config)
+    calibrating = None
+    if isinstance(ordinary, Predictions) and config.calibration != "none":
+        calibrating = Calibrating(config.calibration, ordinary)
     groups, why = leave_each_out(
-        job, chosen.name, config.leave_one_out, fit, replicates=replicates, seed=seed
+        job,
+        chosen.name,
+        config.leave_one_out,
+        fit,
+        replicates=config.bootstrap,
+        seed=config.seed,
+        calibrating=calibrating,
     )
     return groups, [why] if why else []
 
