@@ -24,7 +24,8 @@ def told_verdict(trained: Mapping[str, Any], threshold: BesideThreshold | None) 
     -------
     list of str
         Among them a champion that beats policy minimum and classical baseline, or, as the last
-        one, what is refused and why. Empty where the training has not ended here.
+        one, what is refused and why; that there is no classical baseline, where a demonstration has
+        none. Empty where the training has not ended here.
     """
     if "chosen" not in trained:
         # It was sent to the work pool of the GPU and has not ended here.
@@ -41,7 +42,7 @@ def told_verdict(trained: Mapping[str, Any], threshold: BesideThreshold | None) 
         return [f"{passed} It is the classical way, not a network.", refused]
     sentence, beaten = _classical(trained, threshold)
     if sentence is None:
-        return [passed, _as_shown("no classical baseline stands beside it")]
+        return [passed, "no classical baseline stands beside it"]
     if beaten:
         return [f"champion {name} beats the policy minimum and the classical baseline", sentence]
     return [passed, _as_shown(sentence)]

@@ -17,7 +17,7 @@ from flows.runners import offered, runner, tell
 from flows.searching import search_networks
 from flows.settings import load_settings
 from tasks.evaluate.config import EvaluateConfig
-from tasks.learn.crossval import FoldRecord, fit_fold
+from tasks.learn.crossval import FoldRecord, fit_fold, further_seeds
 from tasks.learn.fusing import fuse, fusions, pairs
 from tasks.learn.job import TrainingJob, load_job
 from tasks.serve.outcome import Scores, held_out
@@ -29,15 +29,22 @@ LINE_SECONDS = 20
 
 
 def _fit(
-    scenario: str, key: str, candidate: str, fold: int, without: int | None = None
+    scenario: str,
+    key: str,
+    candidate: str,
+    fold: int,
+    without: int | None = None,
+    further: int = 0,
 ) -> FoldRecord:
     settings = load_settings()
     place = settings.home / "training" / scenario / key
 
     def on_epoch(record: dict[str, Any]) -> None:
-        tell(EPOCHS, {"candidate": candidate, "fold": fold, **record})
+        told = f"{candidate} (further seed {further})" if further else candidate
+        tell(EPOCHS, {"candidate": told, "fold": fold, **record})
 
-    return fit_fold(place, settings.store_root, candidate, fold, on_epoch, settings.home, without)
+    more = on_epoch, settings.home, without, further
+    return fit_fold(place, settings.store_root, candidate, fold, *more)
 
 
 class EpochLines:
@@ -68,9 +75,12 @@ fit_one_fold = task(_fit, name="fold", tags=[TRAIN_TAG], retries=1)
 
 @flow(name="train-wave", persist_result=False)
 def train_wave(scenario: str, key: str, resources: list[str]) -> dict[str, list[FoldRecord]]:
-    """Fit every fold of every candidate; networks ask for a GPU where workers offer one."""
+    """Fit every fold of every candidate; networks ask for a GPU where workers offer one.
+
+    Records of further seeds stand among those of their candidate.
+    """
     job = load_job(load_settings().home / "training" / scenario / key)
-    futures, inner = [], pairs(job)
+    futures, inner, more = [], pairs(job), further_seeds(job)
     # The longest first, so that no worker waits at the end for one late network.
     for body in sorted(job.candidates, key=lambda body: body["kind"] != "network"):
         if body["kind"] == "fusion":
@@ -83,6 +93,11 @@ def train_wave(scenario: str, key: str, resources: list[str]) -> dict[str, list[
             futures += [
                 fit_one_fold.submit(scenario, key, *one) for one in inner if one[0] == body["name"]
             ]
+            futures += [
+                fit_one_fold.submit(scenario, key, name, fold, further=further)
+                for name, fold, further in more
+                if name == body["name"]
+            ]
     records: list[FoldRecord] = []
     with progress("training", total=len(futures), unit="folds") as advance:
         for number, future in enumerate(as_completed(futures), start=1):
@@ -93,7 +108,7 @@ def train_wave(scenario: str, key: str, resources: list[str]) -> dict[str, list[
         if record.without is None:
             found[record.candidate].append(record)
     for candidate in fusions(job):
-        found[candidate.name] = fuse(job, candidate, records)
+        found[candidate.name] = fuse(job, candidate, [one for one in records if not one.further])
     return found
 
 

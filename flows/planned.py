@@ -24,9 +24,11 @@ def job_plans(job: TrainingJob) -> dict[str, str]:
     found = {}
     for name in (body["name"] for body in job.candidates if body["kind"] == "network"):
         try:
-            plan = job.plan(job.candidate(name))
+            candidate = job.candidate(name)
+            plan = job.plan(candidate)
             warning = mirrored_sides(job.classes, plan)
-            found[name] = plan_in_words(plan) + (f"; {warning}" if warning else "")
+            seeds = f", {candidate.seeds} seeds" if candidate.seeds > 1 else ""
+            found[name] = plan_in_words(plan) + seeds + (f"; {warning}" if warning else "")
         except ValueError as error:
             found[name] = f"cannot be planned: {error}"
     return found

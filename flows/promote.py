@@ -53,6 +53,7 @@ from tasks.serve.registry import (
     tag_version,
     write_mlmodel,
 )
+from tasks.serve.seeds import seed_sections
 from tasks.serve.trials import trial_table
 
 
@@ -117,7 +118,11 @@ def decide_and_register(
         subgroups=rows_of(
             [*groups_of_test(ready, scores, chosen.threshold), *left_out], scenario.evaluate.primary
         ),
-        sections={**against_champion(both[1], both[0], scenario.evaluate), **sections},
+        sections={
+            **seed_sections(outcomes, scenario.evaluate.primary),
+            **against_champion(both[1], both[0], scenario.evaluate),
+            **sections,
+        },
         figures=tuple(figures),
         model={
             "name": scenario.name,

@@ -14,6 +14,7 @@ from tasks.learn.planned import plan_params
 from tasks.scenario import public_copy, scenario_hash, to_yaml
 from tasks.serve import runlog, tracking
 from tasks.serve.outcome import CandidateOutcome, epochs, figure_rows, named
+from tasks.serve.seeds import seed_metrics
 from tasks.serve.trials import MOST_RUNS, score_curve, trial_table
 
 
@@ -87,12 +88,20 @@ def log_candidates(
             params |= plan_params(job.plan(job.candidate(outcome.name)))
         if outcome.rules:
             params["postprocess"] = "; ".join(rule.words for rule in outcome.rules)
+        spread = seed_metrics(outcome)
+        if spread:
+            params["seeds"] = len(outcome.by_seed)
         child = tracking.start_child(
             tracker, run_id, outcome.name, "candidate", tags, params, key=outcome.name
         )
-        runlog.log_metrics(tracker, child, named("oof", outcome.figures, tracker.names))
+        kept = named("oof", outcome.figures, tracker.names, len(spread))
+        runlog.log_metrics(tracker, child, {**kept, **spread})
         runlog.log_table(tracker, child, "oof_figures", figure_rows(outcome.figures))
         runlog.log_table(tracker, child, "oof_cases", outcome.scores.to_table())
+        if spread:
+            first = job.candidate(outcome.name).seed + job.seed
+            rows = [{"seed": first + n, primary: value} for n, value in enumerate(outcome.by_seed)]
+            runlog.log_table(tracker, child, "oof_seeds", rows)
         if any(record.history for record in outcome.records):
             mean = mean_epochs(outcome, primary)
             runlog.log_epochs(tracker, child, mean)

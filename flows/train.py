@@ -30,10 +30,11 @@ from tasks.archive.audit import append
 from tasks.archive.commits import use_edition
 from tasks.evaluate.choose import choose_challenger
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import Group
 from tasks.evaluate.table import metric_table
 from tasks.learn.job import TrainingJob
-from tasks.learn.left_out import leave_each_out
+from tasks.learn.left_out import Calibrating, leave_each_out
 from tasks.learn.permuted import random_labels
 from tasks.serve import runlog, tracking
 from tasks.serve.baseline import beside_baseline
@@ -44,10 +45,12 @@ from tasks.serve.outcome import (
     Scores,
     figure_rows,
     header_sentence,
+    held_out,
     named,
     sum_up,
 )
 from tasks.serve.probes import sections_of, tables_of, worth
+from tasks.serve.seeds import seed_words
 
 
 @flow(name="train")
@@ -86,6 +89,7 @@ def train(scenario: str, source: str | None = None) -> dict[str, Any]:
                     for body in job.candidates
                 ]
                 say_rules(outcomes, ready.scenario.evaluate)
+                say_spread(outcomes, primary)
                 chosen = choose(outcomes, primary)
                 fit = again(home, address, ready.scenario.evaluate)
                 said = random_labels(job, chosen.name, ready.scenario.evaluate, fit)
@@ -119,6 +123,13 @@ def say_rules(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> N
         say(f"  {outcome.name}, after the network, chosen out of fold: {told}")
 
 
+def say_spread(outcomes: Sequence[CandidateOutcome], primary: str) -> None:
+    """Say how far the figures of candidates of several seeds move with the seed alone."""
+    for told in (seed_words(outcome, primary) for outcome in outcomes):
+        if told:
+            say(f"  {told}")
+
+
 def without_each(
     ready: Ready, job: TrainingJob, chosen: CandidateOutcome, fit: Callable[[TrainingJob], Scores]
 ) -> tuple[list[Group], list[str]]:
@@ -126,9 +137,18 @@ def without_each(
     config = ready.scenario.evaluate
     if config.leave_one_out is None:
         return [], []
-    replicates, seed = config.bootstrap, config.seed
+    ordinary = held_out(job, chosen.records, config)
+    calibrating = None
+    if isinstance(ordinary, Predictions) and config.calibration != "none":
+        calibrating = Calibrating(config.calibration, ordinary)
     groups, why = leave_each_out(
-        job, chosen.name, config.leave_one_out, fit, replicates=replicates, seed=seed
+        job,
+        chosen.name,
+        config.leave_one_out,
+        fit,
+        replicates=config.bootstrap,
+        seed=config.seed,
+        calibrating=calibrating,
     )
     return groups, [why] if why else []
 

@@ -20,6 +20,23 @@ PLACE_COLUMNS = (
 """What a classical detector measures at each place it looks at, see `tasks.learn.places`."""
 
 
+def one_seed(said: Any) -> Any:
+    """Refuse several seeds of what is fitted once; returns the settings as they are said.
+
+    Raises
+    ------
+    ValueError
+        When a candidate that is no network says ``seeds``.
+    """
+    if isinstance(said, dict) and "seeds" in said:
+        kind = said.get("kind", "tabular")
+        raise ValueError(
+            f"seeds: {said['seeds']} in a candidate of kind {kind}, which is fitted once, with the "
+            "scenario's seed; seeds are of kind network, whose training starts at random: remove it"
+        )
+    return said
+
+
 def search_score(primary: str) -> Score:
     """Return what a search optimises for a primary metric.
 
@@ -42,6 +59,11 @@ class TabularCandidate(BaseModel):
     inner_folds: int = Field(default=5, ge=2, le=20)
     max_trials: int = Field(default=60, ge=1)
     features: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _once(cls, said: Any) -> Any:
+        return one_seed(said)
 
     @model_validator(mode="after")
     def _estimator_and_parameters_exist(self) -> Self:

@@ -48,6 +48,8 @@ class FoldRecord:
     """Of each case of a detection: class, score, centre (3) and edges (9) in LPS mm."""
     without: int | None = None
     """A second fold it was not trained on, see `tasks.learn.fusing`."""
+    further: int = 0
+    """How many seeds after the candidate's own one it was trained from, see `further_seeds`."""
 
 
 def fit_fold(
@@ -58,6 +60,7 @@ def fit_fold(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     home: Path | None = None,
     without: int | None = None,
+    further: int = 0,
 ) -> FoldRecord:
     """Fit one fold of one candidate, or go on with it where a killed run left it.
 
@@ -75,6 +78,8 @@ def fit_fold(
         Where the file of a candidate's ``weights`` is looked for, see `tasks.learn.weights`.
     without : int, optional
         A second fold to train without, for a fusion that judges it.
+    further : int
+        How many seeds after the candidate's own one to train from, see `further_seeds`.
     """
     from tasks.learn.trial import read_found, with_params
 
@@ -83,6 +88,9 @@ def fit_fold(
     if candidate.kind == "network":
         # Settings that were searched for without the fold that will be judged.
         settled, folder = (fold, "") if without is None else (without, f"-without{without}")
+        if further:
+            candidate = candidate.model_copy(update={"seed": candidate.seed + further})
+            folder += f"-seed{further}"
         found: dict[str, Any] = {"params": {}, "trials": ()}
         if candidate.search:
             found = read_found(place, name, settled)
@@ -95,7 +103,7 @@ def fit_fold(
         record = _fit_places(job, candidate, store_root, fold)
     else:
         record = _fit_table(job, candidate, fold)
-    return replace(record, without=without)
+    return replace(record, without=without, further=further)
 
 
 def _fit_network(
@@ -195,6 +203,16 @@ def _fit_table(job: TrainingJob, candidate: TabularCandidate, fold: int) -> Fold
         seconds=found.seconds,
         trials=() if found.trials is None else tuple(table_rows(found.trials)),
     )
+
+
+def further_seeds(job: TrainingJob) -> list[tuple[str, int, int]]:
+    """Return (candidate, fold, number of the seed) of what is trained for the spread alone."""
+    return [
+        (body["name"], fold, further)
+        for body in job.candidates
+        for further in range(1, body.get("seeds", 1))
+        for fold in job.folds
+    ]
 
 
 def out_of_fold(

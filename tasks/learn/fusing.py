@@ -43,9 +43,13 @@ def pairs(job: TrainingJob) -> list[tuple[str, int, int]]:
 
 
 def needed(job: TrainingJob, name: str) -> tuple[Mapping, ...]:
-    """Return the candidates a candidate needs, itself last."""
+    """Return the candidates a candidate needs, itself last, each from its own seed alone.
+
+    Who trains again asks something else than how far a figure moves with the seed.
+    """
     bodies = {body["name"]: body for body in job.candidates}
-    return tuple(bodies[one] for one in (*bodies[name].get("members", ()), name))
+    wanted = (bodies[one] for one in (*bodies[name].get("members", ()), name))
+    return tuple({key: value for key, value in one.items() if key != "seeds"} for one in wanted)
 
 
 def fuse(

@@ -12,7 +12,9 @@ from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.learn.candidate import one_seed
 
 LEAST_PROBABILITY = 1e-4
 """Log-odds stop here: a forest that says 0 must not outvote everything else."""
@@ -35,6 +37,11 @@ class FusionCandidate(BaseModel):
     """Names of candidates of kind network or tabular."""
     C: float = Field(1.0, gt=0)
     """Inverse strength of the ridge on the weights."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fitted_once(cls, said: Any) -> Any:
+        return one_seed(said)
 
     @field_validator("members")
     @classmethod

@@ -1,9 +1,15 @@
-"""The chosen candidate trained without one vendor, site or other group, and judged on it."""
+"""The chosen candidate trained without one vendor, site or other group, and judged on it.
+
+A model that is registered answers calibrated, so a group that was left out is judged calibrated.
+What calibrates it is fitted as for the registered model, on ordinary folds, but on those patients
+alone whom the training without the group had.
+"""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from tasks.evaluate.masks import MaskScores
+from tasks.evaluate.calibrate import apply_calibration, fit_calibration
 from tasks.evaluate.predictions import Predictions
 from tasks.evaluate.subgroups import FEWEST, NOT_STATED, Group, band
 from tasks.evaluate.table import metric_table
@@ -15,8 +21,25 @@ OTHERS = "others"
 """The fold of patients of small groups, of several groups, or of none: trained on, not shown."""
 
 
-def leave_each_out(job: TrainingJob, name: str, fact: str, fit: FitAgain, *,
-                   replicates: int, seed: int) -> tuple[list[Group], str]:  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class Calibrating:
+    """How answers of a group that was left out are calibrated."""
+
+    method: str
+    ordinary: Predictions
+    """Of the candidate's ordinary folds, not calibrated."""
+
+
+def leave_each_out(
+    job: TrainingJob,
+    name: str,
+    fact: str,
+    fit: FitAgain,
+    *,
+    replicates: int,
+    seed: int,
+    calibrating: Calibrating | None = None,
+) -> tuple[list[Group], str]:
     """Train a candidate once for each group of a fact, without it, and judge it on that group.
 
     Parameters
@@ -29,6 +52,8 @@ def leave_each_out(job: TrainingJob, name: str, fact: str, fit: FitAgain, *,
     fit : callable
     replicates, seed : int
         Of the intervals.
+    calibrating : Calibrating, optional
+        Of probabilities; without it they are measured as they are.
 
     Returns
     -------
@@ -51,12 +76,26 @@ def leave_each_out(job: TrainingJob, name: str, fact: str, fit: FitAgain, *,
         replace(case, fold=folds.get(group_of[case.patient_key], len(kept))) for case in cases
     )
     scores = fit(replace(job, cases=moved, candidates=needed(job, name)))
+    told = f"{fact}, trained {'without' if calibrating is None else 'and calibrated without'}"
     found = []
     for value, fold in folds.items():
         own = {case.unit for case in moved if case.fold == fold}
         part = scores.take([i for i, unit in enumerate(scores.case_ids) if unit in own])
-        found.append(_judged(part, fact, value, replicates, seed))
+        if calibrating is not None:
+            part = _calibrated(part, calibrating, group_of, value)
+        table = metric_table(part, replicates=replicates, seed=seed)
+        found.append(Group(told, value, part.n_patients, table))
     return found, ""
+
+
+def _calibrated(
+    part: Predictions, how: Calibrating, group_of: Mapping[str, str], value: str
+) -> Predictions:
+    """Calibrate a group by what the patients of all others say; it has no part in the fit."""
+    keys = how.ordinary.patient_keys
+    others = how.ordinary.take([i for i, key in enumerate(keys) if group_of[key] != value])
+    fitted = fit_calibration(others, how.method, side="oof")
+    return replace(part, probability=apply_calibration(fitted, part.probability))
 
 
 def _groups(job: TrainingJob, fact: str) -> dict[str, str]:
@@ -68,10 +107,3 @@ def _groups(job: TrainingJob, fact: str) -> dict[str, str]:
         patient: next(iter(own)) if len(own) == 1 and NOT_STATED not in own else OTHERS
         for patient, own in values.items()
     }
-
-
-def _judged(
-    part: Predictions | MaskScores, fact: str, value: str, replicates: int, seed: int
-) -> Group:
-    table = metric_table(part, replicates=replicates, seed=seed)
-    return Group(f"{fact}, trained without", value, part.n_patients, table)

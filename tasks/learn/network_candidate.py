@@ -13,6 +13,9 @@ from tasks.learn.zoo import (
     misfit,
 )
 
+MOST_SEEDS = 10
+"""Each costs a training of all folds, and a standard deviation of more is hardly surer."""
+
 
 class NetworkCandidate(BaseModel):
     """One network of a scenario; what is left out takes the default of its ``network``."""
@@ -82,6 +85,9 @@ class NetworkCandidate(BaseModel):
     """Whether retinanet3d learns from the hardest negatives alone, as MONAI's LUNA16 recipe does;
     else by focal loss from all anchors."""
     seed: int = Field(0, ge=0)
+    seeds: int = Field(1, ge=1, le=MOST_SEEDS, exclude_if=lambda value: value == 1)
+    """From how many seeds its folds are trained: ``seed`` and those after it. The first is the
+    candidate; the further ones tell how far its figure moves with the seed alone."""
     options: dict[str, Any] = {}
     """Keywords for a ``module:function`` network."""
     search: dict[str, list[Any] | Span] = {}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.evaluate.choose import choose_challenger
-from tasks.evaluate.compare import Difference, paired_primary
+from tasks.evaluate.compare import Difference, holm, paired_primary
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.paired_calls import calls_columns, paired_calls
 from tasks.serve.outcome import CandidateOutcome
@@ -28,7 +28,8 @@ class Baseline:
     refused: bool = False
     """Whether the gate asks for a network that beats it, and so refuses the best of them."""
     rows: tuple[dict[str, Any], ...] = ()
-    """One row a baseline: both figures out of fold, and their difference."""
+    """One row a baseline: both figures out of fold, and their difference; of several baselines with
+    Holm's p-values over them."""
 
 
 def baselines(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> list[str]:
@@ -37,7 +38,7 @@ def baselines(outcomes: Sequence[CandidateOutcome], config: EvaluateConfig) -> l
     Without a network there is nothing that measured features would be the baseline of.
     """
     if config.baseline:
-        return list(config.baseline)
+        return list(dict.fromkeys(config.baseline))
     learned = any(outcome.kind in ("network", "fusion") for outcome in outcomes)
     return [o.name for o in outcomes if learned and o.kind == "tabular"]
 
@@ -73,28 +74,33 @@ def beside_baseline(
     if chosen in names:
         asked = gate is not None and gate.beat_baseline
         return _itself(by_name, chosen, names, config, asked=asked)
-    ours, rows, gaps = by_name[chosen], [], {}
-    for name in names:
-        theirs = by_name[name]
-        gap = gaps[name] = _gap(ours, theirs, config)
-        rows.append(
-            {
-                "chosen": chosen,
-                f"{metric} of the chosen": ours.figures[metric],
-                "classical": name,
-                f"{metric} of the classical": theirs.figures[metric],
-                "better by": (gap.value, gap.lo, gap.hi),
-                "p": f"{gap.p_value:.3g}",
-                "test": gap.test,
-                **_decisions(ours, theirs),
-            }
+    ours = by_name[chosen]
+    gaps = {name: _gap(ours, by_name[name], config) for name in names}
+    adjusted = dict(zip(names, holm([gap.p_value for gap in gaps.values()]), strict=True))
+    several = len(names) > 1
+    rows = [
+        {
+            "chosen": chosen,
+            f"{metric} of the chosen": ours.figures[metric],
+            "classical": name,
+            f"{metric} of the classical": by_name[name].figures[metric],
+            "better by": (gap.value, gap.lo, gap.hi),
+            "p": f"{gap.p_value:.3g}",
+            **({"p (Holm)": f"{adjusted[name]:.3g}"} if several else {}),
+            "test": gap.test,
+            **calls,
+        }
+        for (name, gap), calls in zip(
+            gaps.items(), _decisions(ours, [by_name[name] for name in names]), strict=True
         )
+    ]
     gap, beaten = gaps[best], gaps[best].lo > 0
     verb = "beats" if beaten else "is not shown to beat"
+    by_holm = f" ({adjusted[best]:.2g} by Holm over {len(names)} baselines)" if several else ""
     sentence = (
         f"Out of fold, {chosen} {verb} the classical baseline {best}: {metric} "
         f"{ours.figures[metric].value:.3f} against {by_name[best].figures[metric].value:.3f}, "
-        f"better by {_told(gap)}."
+        f"better by {_told(gap, by_holm)}."
     )
     return Baseline(sentence, bool(beaten), rows=tuple(rows))
 
@@ -131,15 +137,19 @@ def _gap(ours: CandidateOutcome, theirs: CandidateOutcome, config: EvaluateConfi
     return paired_primary(ours.scores, theirs.scores, thresholds, config)
 
 
-def _decisions(ours: CandidateOutcome, theirs: CandidateOutcome) -> dict[str, str]:
-    found = paired_calls(ours.scores, theirs.scores, (ours.threshold, theirs.threshold))
-    return calls_columns([found], "the chosen", "the classical")[0]
+def _decisions(
+    ours: CandidateOutcome, classical: Sequence[CandidateOutcome]
+) -> list[dict[str, str]]:
+    found = [
+        paired_calls(ours.scores, one.scores, (ours.threshold, one.threshold)) for one in classical
+    ]
+    return calls_columns(found, "the chosen", "the classical", adjust=len(found) > 1)
 
 
-def _told(gap: Difference) -> str:
+def _told(gap: Difference, by_holm: str = "") -> str:
     return (
         f"{gap.value:+.3f} (95 % interval {gap.lo:+.3f} to {gap.hi:+.3f}, {gap.test}, "
-        f"p {gap.p_value:.2g}, {gap.n_patients} patients)"
+        f"p {gap.p_value:.2g}{by_holm}, {gap.n_patients} patients)"
     )
 
 

@@ -47,6 +47,8 @@ class CandidateOutcome:
     records: tuple[FoldRecord, ...]
     rules: tuple[Rule, ...] = ()
     """What is done to its masks, chosen out of fold."""
+    by_seed: tuple[float, ...] = ()
+    """The primary figure of each seed its folds were trained from, its own first; none of one."""
 
 
 def sum_up(
@@ -63,11 +65,33 @@ def sum_up(
     job : TrainingJob
     name : str
     records : sequence of FoldRecord
-        All folds of this candidate.
+        All folds of this candidate, those of further seeds among them.
     config : EvaluateConfig
     place : Path, optional
         The training's folder, where the masks are that rules are chosen on.
     """
+    own = [record for record in records if not record.further]
+    scores, threshold, calibration, rules = _settled(job, own, config, place)
+    figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
+    kind = job.candidate(name).kind
+    ordered = tuple(sorted(own, key=lambda record: record.fold))
+    by_seed = []
+    for further in sorted({record.further for record in records} - {0}):
+        again = [record for record in records if record.further == further]
+        said, at, *_ = _settled(job, again, config, place)
+        table = metric_table(said, at, replicates=config.bootstrap, seed=config.seed)
+        by_seed.append(table[config.primary].value)
+    if by_seed:
+        by_seed.insert(0, figures[config.primary].value)
+    return CandidateOutcome(
+        name, kind, scores, threshold, calibration, figures, ordered, rules, tuple(by_seed)
+    )
+
+
+def _settled(
+    job: TrainingJob, records: Sequence[FoldRecord], config: EvaluateConfig, place: Path | None
+) -> tuple[Scores, float | None, Mapping[str, Any], tuple[Rule, ...]]:
+    """Return the scores of one set of folds and what was chosen on them."""
     scores = held_out(job, records, config)
     threshold, calibration, rules = None, {"method": "none"}, ()
     if isinstance(scores, MaskScores) and config.postprocess is not None and place is not None:
@@ -82,10 +106,7 @@ def sum_up(
             threshold = choose_threshold(
                 scores.truth, scores.score, config.operating_point, side="oof"
             )
-    figures = metric_table(scores, threshold, replicates=config.bootstrap, seed=config.seed)
-    kind = job.candidate(name).kind
-    ordered = tuple(sorted(records, key=lambda record: record.fold))
-    return CandidateOutcome(name, kind, scores, threshold, calibration, figures, ordered, rules)
+    return scores, threshold, calibration, rules
 
 
 def held_out(job: TrainingJob, records: Sequence[FoldRecord], config: EvaluateConfig) -> Scores:
@@ -137,13 +158,16 @@ def header_sentence(outcomes: Sequence[CandidateOutcome], chosen: str, primary: 
     return None if check.clearly_better else check.sentence
 
 
-def named(side: str, figures: Mapping[str, Interval], names: NameTable) -> dict[str, Interval]:
+def named(
+    side: str, figures: Mapping[str, Interval], names: NameTable, spare: int = 0
+) -> dict[str, Interval]:
     """Return figures under the names of the table: ``test/auroc``, ``oof/dice/anterior``.
 
     A run holds few metrics, so the classes' own are left out from the first on that does not fit
-    beside the curves of the epochs; the report and the table of figures have them all.
+    beside the curves of the epochs, and ``spare`` others; the report and the table of figures have
+    them all.
     """
-    room = names.metrics_per_run - len(names.epoch_metrics)
+    room = names.metrics_per_run - len(names.epoch_metrics) - spare
     of_all = [name for name in figures if "/" not in name]
     of_class: dict[str, list[str]] = {}
     for name in figures:

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from tasks.evaluate.compare import paired_metric
 from tasks.evaluate.config import EvaluateConfig
+from tasks.evaluate.paired_calls import paired_calls
 from tasks.evaluate.table import metric_table
 from tasks.serve.baseline import baselines, beside_baseline, held_against
+from tasks.serve.card import ReportFacts, write_report
 from tasks.serve.gate import decide
 from tasks.serve.outcome import CandidateOutcome
 from tasks.serve.verdict import GateConfig, Scored
@@ -44,7 +47,46 @@ def test_a_network_that_is_clearly_better_beats_the_best_of_the_classical_ones()
             row["only the classical right"],
         )
         assert gained > int(lost)
-        assert float(row["p (McNemar)"]) < 0.01
+        assert float(row["p (Holm, McNemar)"]) < 0.01
+
+
+def by_hand(tests) -> dict[str, float]:
+    """Of two p-values the smaller doubles; the larger stays, or is raised to that."""
+    first, second = sorted(tests, key=lambda name: tests[name].p_value)
+    doubled = min(1.0, 2 * tests[first].p_value)
+    return {first: doubled, second: max(doubled, tests[second].p_value)}
+
+
+def test_p_values_over_several_classical_ones_are_holms_and_said_to_be():
+    found = beside_baseline((GOOD, *CLASSICAL), "cnn", CONFIG)
+    gaps = {one.name: paired_metric(GOOD.scores, one.scores, "auroc") for one in CLASSICAL}
+    calls = {one.name: paired_calls(GOOD.scores, one.scores, (0.5, 0.5)) for one in CLASSICAL}
+    for row in found.rows:
+        name = row["classical"]
+        assert float(row["p"]) == pytest.approx(gaps[name].p_value, rel=0.01)
+        assert float(row["p (Holm)"]) == pytest.approx(by_hand(gaps)[name], rel=0.01)
+        assert float(row["p (Holm, McNemar)"]) == pytest.approx(by_hand(calls)[name], rel=0.01)
+    plain, adjusted = gaps["svm-rbf"].p_value, by_hand(gaps)["svm-rbf"]
+    said = f"p {plain:.2g} ({adjusted:.2g} by Holm over 2 baselines), 200 patients"
+    assert said in found.sentence
+
+
+def test_a_single_classical_one_has_nothing_to_be_corrected_for():
+    found = beside_baseline((GOOD, *CLASSICAL), "cnn", config_of("forest", "forest"))
+    (row,) = found.rows
+    assert {"p", "p (McNemar)"} <= row.keys()
+    assert not any("Holm" in key for key in row)
+    assert "Holm" not in found.sentence
+
+
+def test_the_report_shows_both_p_values(tmp_path):
+    found = beside_baseline((GOOD, *CLASSICAL), "cnn", CONFIG)
+    facts = ReportFacts(
+        "s", "S", "classification", "now", baseline=found.sentence, baselines=found.rows
+    )
+    page = write_report(tmp_path / "r.html", facts).read_text()
+    assert "<th>p</th><th>p (Holm)</th>" in page
+    assert "by Holm over 2 baselines" in page
 
 
 def test_one_that_is_not_better_does_not():
