@@ -146,7 +146,7 @@ def main() -> int:
         part.read(part.case_ids[0])
         opened = time.process_time() - begun
         sizes = _bytes(work / "icechunk"), _bytes(work / "ours")
-        killed = kill_both(work, asked.kills, asked.batch)
+        killed = kill_both(work, asked.kills, asked.batch) if asked.kills else {}
     commits = [row for row in theirs if "commit" in row]
     rows = [row["cases"] for row in commits]
     megabytes = asked.cases * np.prod(SHAPE) * 2 / 1e6
@@ -178,7 +178,7 @@ def main() -> int:
             f"killed   {who:8s} {facts['hit']} times, then run to its end: {facts['torn']} torn, "
             f"{facts['left'] / 1e6:.1f} of {facts['of'] / 1e6:.1f} MB left over"
         )
-    return int(killed["radloop"]["torn"] > 0)
+    return int(bool(killed) and killed["radloop"]["torn"] > 0)
 
 
 if __name__ == "__main__":
