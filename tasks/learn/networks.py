@@ -23,6 +23,9 @@ first hundreds of steps would only teach what is background."""
 
 _CONV = (nn.Conv2d, nn.Conv3d)
 
+_LANES = 16
+"""Channels that an AVX-512 convolution takes at once."""
+
 _GROUP_CHANNELS = 8
 """Channels a group of the group normalisation of volumes, whose batches are too small for batch
 statistics."""
@@ -244,15 +247,28 @@ def laid_out(network: nn.Module, plan: "NetworkPlan", device: torch.device) -> n
 
     Of planes the channels stand last (a third faster on the CPU, and right for tensor cores), of a
     detector's volumes too (a third of the heads' time), and on the CPU of a volume's outlines (a
-    quarter of a step of ``unet3d``, a third of ``nnunet3d``).
+    quarter of a step of ``unet3d``, a third of ``nnunet3d``). Planes through a small shortcut stay
+    as they are on the CPU, see `_overruns`.
     """
     network = network.to(device)
     if plan.dims == 2:
+        if device.type == "cpu" and any(map(_overruns, network.modules())):
+            return network
         return network.to(memory_format=torch.channels_last)
     outlines = plan.task == "segmentation" and device.type == "cpu"
     if plan.task == "detection" or outlines:
         return network.to(memory_format=torch.channels_last_3d)
     return network
+
+
+def _overruns(layer: nn.Module) -> bool:
+    """Return whether oneDNN would write beyond its memory for this layer, channels last.
+
+    Its AVX-512 gradient of a strided 1 x 1 convolution takes 16 channels for granted: with fewer,
+    the heap is torn, and the process ends at once, later, or not at all (oneDNN 3.12, torch 2.14).
+    """
+    strided = isinstance(layer, nn.Conv2d) and set(layer.kernel_size) == {1}
+    return strided and max(layer.stride) > 1 and layer.in_channels < _LANES
 
 
 def to_network(image: Tensor, dims: int) -> Tensor:

@@ -72,3 +72,12 @@ def test_a_network_laid_out_for_the_processor_says_the_same(network):
     last = torch.channels_last if plan.dims == 2 else torch.channels_last_3d
     assert all(w.is_contiguous(memory_format=last) for w in weights)
     torch.testing.assert_close(_answers(made, plan), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("channels", "last"), [(8, False), (16, True)])
+def test_planes_through_a_small_shortcut_stay_as_they_are(channels, last):
+    # Channels last, the gradient of the shortcut tears the heap on AVX-512 with fewer than 16.
+    shortcut = nn.Conv2d(channels, 24, 1, stride=2)
+    network = nn.Sequential(nn.Conv2d(2, channels, 3), nn.ModuleList([shortcut]))
+    made = laid_out(network, _plan("unet2d"), CPU)
+    assert made[0].weight.is_contiguous(memory_format=torch.channels_last) is last
