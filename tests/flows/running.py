@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,6 +109,20 @@ class Place:
             text=True,
             **options,
         )
+
+    def kill_once(
+        self, there: Callable[[], object], *words: object, seconds: float, look: float = 0.05
+    ) -> None:
+        """Start the command and kill its group with -9 once something is there; wait for all."""
+        process = self.start(*words)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not there():
+            assert process.poll() is None
+            time.sleep(look)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        workers = [one for one in self.processes() if os.getsid(one.pid) == process.pid]
+        psutil.wait_procs(workers, timeout=20)
 
     def radloop(self, *words: object, timeout: float = LONGEST) -> Ran:
         """Run the command to its end."""

@@ -1,11 +1,7 @@
 """A search through the command: killed, gone on with, and shown in MLflow and in the report."""
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 import torch
 
@@ -67,15 +63,12 @@ def told(journal) -> dict[int, tuple]:
 @pytest.mark.timeout(1500)
 def test_a_killed_search_goes_on_and_every_trial_is_kept_and_shown(place: Place) -> None:
     scenario, archive = place.folder / "small-limb.yaml", place.folder / "archive"
-    process = place.start("retrain", scenario, "--source", archive)
-    end = time.monotonic() + 600
-    while time.monotonic() < end and not any(told(one) for one in journals(place)):
-        assert process.poll() is None
-        time.sleep(1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    workers = [p for p in place.processes() if os.getsid(p.pid) == process.pid]
-    psutil.wait_procs(workers, timeout=20)
+    place.kill_once(
+        lambda: any(told(one) for one in journals(place)),
+        *("retrain", scenario, "--source", archive),
+        seconds=600,
+        look=1,
+    )
     before = {one: told(one) for one in journals(place)}
     assert any(before.values())
     assert sum(map(len, before.values())) < 3 * TRIALS

@@ -1,11 +1,7 @@
 """A network of several seeds through the command: killed, gone on with, and its spread shown."""
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 
 from tasks.phantom.write import write_limb_archive
@@ -40,15 +36,11 @@ def done(place: Place) -> dict[str, tuple[int, int]]:
 @pytest.mark.timeout(LOOP_SECONDS)
 def test_a_killed_training_goes_on_with_its_seeds_and_tells_their_spread(place: Place) -> None:
     scenario, archive = place.folder / "small-limb.yaml", place.folder / "archive"
-    process = place.start("retrain", scenario, "--source", archive)
-    end = time.monotonic() + 300
-    while time.monotonic() < end and not any("seed" in name for name in done(place)):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    workers = [p for p in place.processes() if os.getsid(p.pid) == process.pid]
-    psutil.wait_procs(workers, timeout=20)
+    place.kill_once(
+        lambda: any("seed" in name for name in done(place)),
+        *("retrain", scenario, "--source", archive),
+        seconds=300,
+    )
     before = done(place)
     assert any("seed" in name for name in before)
 
